@@ -274,7 +274,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
       'worker/traffic/limits.ts': ['REQUESTS_KEPT_MS', 'KEPT_S', 'COLLECT_MOST_MS'],
       'worker/origins/limits.ts': ['ORIGIN_HISTORY_KEPT_S'],
       'protocol/admin-api/prompts.ts': ['MAX_KEEP_HOURS', 'MAX_KEPT_TEXT'],
-      'worker/prompts/limits.ts': ['MAX_KEPT_PROMPTS', 'MAX_KEPT_BYTES'],
+      'worker/prompts/limits.ts': ['MAX_KEPT_PROMPTS', 'MAX_KEPT_BYTES', 'DECIDED_SHARE'],
       'worker/improvements/limits.ts': ['MAX_PREFERENCES', 'MAX_ROWS_CHARACTERS'],
       'protocol/admin-api/improvements.ts': ['MOST_OF_USER'],
       'worker/experiments/limits.ts': ['PAIR_KEPT_MS', 'TALLY_KEPT_MS'],

@@ -36,5 +36,11 @@ export const MAX_DRAINED_BYTES = 64 * 1024;
 export const DATABASE_FALLBACKS_PER_SECOND = 50;
 export const ADMIN_PAGE = 1_000;
 
+/**
+ * A job of the schedule that takes longer goes on behind the others, so that an origin that hangs or is busy, or a long
+ * trial, holds up none of them. Most take milliseconds; the cron trigger comes each minute.
+ */
+export const SCHEDULED_JOB_MS = 20 * SECOND;
+
 /** Longest time for one request. OpenAI’s clients give up after ten minutes. */
 export const REQUEST_BUDGET_MS = 600 * SECOND;

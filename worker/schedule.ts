@@ -19,11 +19,13 @@ import { FORGOTTEN_PER_RUN, STALE_POINTERS_PER_RUN } from './registry/limits.ts'
 import { REMOVAL_GRACE_MS } from '../protocol/admin-api/names.ts';
 import { syncStalePointers } from './registry/write-pointer.ts';
 import { createPinSync } from './origins/pins.ts';
+import { SCHEDULED_JOB_MS } from './limits.ts';
 import { logLine, reasonOf } from './log.ts';
 import { syncUnwrittenLimits, type TenantLimitsDeps } from './metering/key-limits.ts';
 import type { OriginClient } from './origins/client.ts';
-import { ORIGIN_HISTORY_KEPT_S } from './origins/limits.ts';
+import { ORIGIN_HISTORY_KEPT_S, PINS_LOADED_MS } from './origins/limits.ts';
 import type { OriginHistoryLedger, PinLedger } from './origins/ports.ts';
+import { withTimeout } from './platform/store-calls.ts';
 
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
@@ -64,38 +66,50 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
   // Read again each time: another isolate may have unpinned the last one, and an origin may have missed it.
   const pinSync = () => createPinSync({ pins, registry, origins: deps.origins.pins });
   return (keepAlive) =>
-    runJobs({
-      // First: a revoked key must not be used for longer than necessary.
-      rights: () => syncStaleRights(deps),
-      // Nor a name that was erased or retired. A dropped file may take a minute to be tried.
-      pointers: () => writePointers(deps),
-      limits: () => syncUnwrittenLimits(deps),
-      drops: async () => drops?.takeAll(keepAlive),
-      experiments: () => evaluateAll(deps),
-      webhooks: () => sendWebhooks(deps),
-      // A restarted origin holds nothing.
-      pins: () => pinSync().sync({ signal: new AbortController().signal, keepAlive }),
-      removed: () => registry.forgetRemoved({ before: now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
-      erasures: () => workOffErasures(deps),
-      origins: () => noteOrigins(deps),
-      traffic: () => deps.traffic.tend(now()),
-      prompts: () => deps.keptPrompts.tend(now()),
-      preferences: () => deps.preferences.tend(now()),
-      uploads: () => deps.pageUploads.tend(now()),
-      rows: () => tendFiles(deps),
-      evaluations: () => resealRows(deps),
-      jobs: () => advanceJobs(deps, keepAlive),
-      garbage: () => collectSomeGarbage(deps, SCHEDULED_DELETIONS),
-    });
+    runJobs(
+      {
+        // First: a revoked key must not be used for longer than necessary.
+        rights: () => syncStaleRights(deps),
+        // Nor a name that was erased or retired. A dropped file may take a minute to be tried.
+        pointers: () => writePointers(deps),
+        limits: () => syncUnwrittenLimits(deps),
+        drops: async () => drops?.takeAll(keepAlive),
+        experiments: () => evaluateAll(deps),
+        webhooks: () => sendWebhooks(deps),
+        // A restarted origin holds nothing.
+        pins: () =>
+          pinSync().sync({
+            signal: new AbortController().signal,
+            loading: AbortSignal.timeout(PINS_LOADED_MS),
+            keepAlive,
+          }),
+        removed: () => registry.forgetRemoved({ before: now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
+        erasures: () => workOffErasures(deps),
+        origins: () => noteOrigins(deps),
+        traffic: () => deps.traffic.tend(now()),
+        prompts: () => deps.keptPrompts.tend(now()),
+        preferences: () => deps.preferences.tend(now()),
+        uploads: () => deps.pageUploads.tend(now()),
+        rows: () => tendFiles(deps),
+        evaluations: () => resealRows(deps),
+        jobs: () => advanceJobs(deps, keepAlive),
+        garbage: () => collectSomeGarbage(deps, SCHEDULED_DELETIONS),
+      },
+      { ms: SCHEDULED_JOB_MS, keepAlive },
+    );
 }
 
 /**
  * Runs the schedule's jobs one after the other; a failing one does not block the others.
+ * @param most.ms after which a job goes on behind the next ones; it is kept alive. Absent: all are waited for.
  * @throws the first failure, when all have run: the platform then counts the invocation as failed.
  */
-export async function runJobs(jobs: Record<string, () => Promise<unknown>>): Promise<void> {
+export async function runJobs(
+  jobs: Record<string, () => Promise<unknown>>,
+  most?: { ms: number; keepAlive: RequestLife['keepAlive'] },
+): Promise<void> {
   const failures: unknown[] = [];
-  for (const [job, run] of Object.entries(jobs)) {
+  const attempt = async (job: string, run: () => Promise<unknown>): Promise<void> => {
     try {
       await run();
     } catch (error) {
@@ -103,6 +117,15 @@ export async function runJobs(jobs: Record<string, () => Promise<unknown>>): Pro
       const reason = reasonOf(error);
       logLine('job_failed', { job, reason });
     }
+  };
+  for (const [job, run] of Object.entries(jobs)) {
+    const work = attempt(job, run);
+    await (most === undefined
+      ? work
+      : withTimeout(work, most.ms, () => {
+          most.keepAlive(work);
+          logLine('job_goes_on', { job, ms: most.ms }, 'warning');
+        }));
   }
   if (failures.length > 0) throw failures[0];
 }

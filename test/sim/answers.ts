@@ -30,7 +30,7 @@ export const promptOf = (tenant: string): string => `whispers of ${tenant}`;
 /** No name or prompt of another tenant in what a client gets, unless it may use it. */
 export function checkPrivacy(sim: Simulation, tenant: string, answered: Answered, what: string): void {
   if (answered.kind !== 'answer') return;
-  const [whispers, owner] = /whispers of (tenant\d)/.exec(answered.text) ?? [];
+  const [whispers, owner] = /(?:whispers|exam \d+) of (tenant\d)/.exec(answered.text) ?? [];
   if (whispers !== undefined && owner !== tenant)
     sim.fail("3 nothing of another tenant's", `${what} told ${tenant} what ${owner} asked`);
   if (what.startsWith('/admin/usage'))

@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import { tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { Acknowledged } from './invariants/acknowledged.ts';
+import { Exams } from './invariants/exams.ts';
+import type { Preferred } from './invariants/preferences.ts';
 import { Limits } from './invariants/limits.ts';
 import { watchQuotas } from './invariants/quotas.ts';
 import { watchSenders } from './invariants/senders.ts';
@@ -69,6 +71,10 @@ export interface KnownJob {
   rows: SentRows;
   /** Digest of what the whole training makes. */
   digest: string;
+  /** … and of what is to be kept of earlier steps, by step. */
+  checkpoints: ReadonlyMap<number, string>;
+  /** What its owner was told that these have become, `name@version`. */
+  staged: Map<number, string>;
   createdAt: number;
   /** Its cancellation has been asked for … */
   going: boolean;
@@ -167,7 +173,9 @@ export class Simulation {
   readonly tenants: Tenant[] = [];
   readonly quotas = new Limits();
   readonly receivers: Receivers;
-  /** Grants, refusals and removals that were acknowledged. */
+  /** Kept evaluations that were sent. */
+  readonly exams = new Exams();
+  /** Grants, refusals, removals and evaluations that were acknowledged. */
   readonly promised = new Acknowledged(() => this.world.time.now);
   /** Prefixes that the operator has reserved. */
   readonly reserved = new Set<string>();
@@ -197,6 +205,11 @@ export class Simulation {
   readonly keepers = new Set<string>();
   /** … and of those that were revoked with what they kept. */
   readonly forgotten = new Set<string>();
+  /** First ids of lines of keys that somebody has asked to revoke with what they kept. */
+  readonly forgetting = new Set<string>();
+  /** Ids of keys whose prompts may improve adapters. */
+  readonly improvers = new Set<string>();
+  readonly preferred: Preferred[] = [];
   /** Files of rows that clients have sent, or tried to. */
   readonly rows: SentRows[] = [];
   /** Fine-tuning jobs that were acknowledged, by id. */
@@ -246,10 +259,15 @@ export class Simulation {
     return { bytes, digest: sha256(bytes) };
   }
 
+  /** Another one each time. */
+  nextNumber(): number {
+    this.#next += 1;
+    return this.#next;
+  }
+
   /** Another text each time, by which a change is found again. */
   nextMark(): string {
-    this.#next += 1;
-    return `change ${this.#next}`;
+    return `change ${this.nextNumber()}`;
   }
 
   async ask(actor: Actor, given: Ask): Promise<Answered> {

@@ -304,6 +304,11 @@ export class Truth {
     return id === 'base' ? [[]] : this.everAs(id).map(({ chain }) => chain);
   }
 
+  /** Of all versions that have been. */
+  allChains(): VersionRow['chain'][] {
+    return [...this.#everAs.values()].flatMap((rows) => rows.map(({ chain }) => chain));
+  }
+
   /** Versions of a name that D1 has or had, in their order. */
   versionsOf(name: string): number[] {
     return this.#versionsOf.get(name) ?? [];

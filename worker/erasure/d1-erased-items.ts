@@ -213,7 +213,10 @@ export function createD1ErasedNames(db: SqlDatabase) {
       };
     },
 
-    /** Others' experiments that use what is erased, by id; and others' aliases of it. */
+    /**
+     * Others' experiments that use what is erased, by id; and others' aliases of it. An experiment on versions that were
+     * published again before it was made uses these.
+     */
     async others(
       { id, owner }: Erasure,
       after: string,
@@ -223,7 +226,10 @@ export function createD1ErasedNames(db: SqlDatabase) {
         db
           .prepare(
             `SELECT e.id, e.name FROM experiments e WHERE e.owner <> ?2 AND e.id > ?3
-               AND e.id IN (SELECT u.experiment ${USED}) ORDER BY e.id LIMIT ?4`,
+               AND e.id IN (SELECT u.experiment ${USED} AND NOT EXISTS (
+                 SELECT 1 FROM versions v JOIN experiments x ON x.id = u.experiment
+                 WHERE v.name = u.name AND v.version = u.version AND v.created_at <= x.created_at))
+             ORDER BY e.id LIMIT ?4`,
           )
           .bind(id, owner, after, limit),
         db

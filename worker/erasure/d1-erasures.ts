@@ -329,17 +329,6 @@ function beginning(
     // After those, so that it is the newest row: they will be deleted, and ids must not be reused.
     ...(record ? [history] : []),
     run(
-      `INSERT OR IGNORE INTO erasure_items (erasure, name, version, gone)
-       SELECT ?1, name, version, gone FROM erasure_items WHERE erasure IN (${OLD})`,
-    ),
-    run(
-      `INSERT OR IGNORE INTO erasure_files (erasure, digest, origins)
-       SELECT ?1, digest, origins FROM erasure_files WHERE erasure IN (${OLD})`,
-    ),
-    run(`DELETE FROM erasure_items WHERE erasure IN (${OLD})`),
-    run(`DELETE FROM erasure_files WHERE erasure IN (${OLD})`),
-    run(`DELETE FROM erasures WHERE id IN (${OLD})`),
-    run(
       `INSERT INTO erasure_files (erasure, digest) SELECT ?1, digest FROM (${FILES}) WHERE true
        ON CONFLICT (erasure, digest) DO UPDATE SET origins = NULL`,
       owner,
@@ -380,6 +369,18 @@ function beginning(
       `UPDATE keys SET revoked_at = COALESCE(revoked_at, ?3) WHERE tenant = ?2 AND ${OF_TENANT}`,
       ...[owner, at],
     ),
+    // After all that: what an earlier one was to erase and has been made anew since stays, unless it is in this one, too.
+    run(
+      `INSERT OR IGNORE INTO erasure_items (erasure, name, version, gone)
+       SELECT ?1, name, version, gone FROM erasure_items WHERE erasure IN (${OLD})`,
+    ),
+    run(
+      `INSERT OR IGNORE INTO erasure_files (erasure, digest, origins)
+       SELECT ?1, digest, origins FROM erasure_files WHERE erasure IN (${OLD})`,
+    ),
+    run(`DELETE FROM erasure_items WHERE erasure IN (${OLD})`),
+    run(`DELETE FROM erasure_files WHERE erasure IN (${OLD})`),
+    run(`DELETE FROM erasures WHERE id IN (${OLD})`),
     run(
       "UPDATE erasures SET step = 'keys', place = '', touched_at = ?2, usage = ?3 WHERE id = ?1",
       ...[at, usage ? 1 : 0],

@@ -83,6 +83,11 @@ export const CANCEL_RETRY_MS = 1 * SECOND;
 // The origin reads the chain from its disk, or the edge copies it first.
 export const PIN_TIMEOUT_MS = 60 * SECOND;
 /**
+ * Time of the schedule in which origins are asked to load pinned chains, one after the other; those that are left have
+ * their turn a minute later. Releasing the others takes up to {@link ORIGIN_QUESTION_MS} more.
+ */
+export const PINS_LOADED_MS = 15 * SECOND;
+/**
  * Chains that origins are asked to pin in one round, over all pins and origins: an invocation may make 1,000
  * calls, and the schedule's other jobs need some of them. Chains that an origin reports as pinned are not
  * requested again.
@@ -142,6 +147,6 @@ export const MAX_RESIDENT_NAMES = 2_000;
  * later.
  */
 export const DROP_TIMEOUT_MS = 10 * SECOND;
-/** Longest time of a call about a fine-tuning job, and of one with bytes. */
+/** Longest time of a call about a fine-tuning job, and of one with bytes. An origin's deletions have one together. */
 export const JOB_CALL_MS = 10 * SECOND;
 export const JOB_BYTES_MS = 60 * SECOND;

@@ -29,7 +29,7 @@ export function createOriginPins(params: {
 }): OriginPins {
   const { pools, exchange, send } = params;
   return {
-    round({ signal, keepAlive }) {
+    round({ signal, keepAlive, loading = signal }) {
       /** Origin's id -> why it was unreachable. */
       const silent = new Map<string, string>();
       const held = new Map<string, Promise<Set<string>>>();
@@ -58,16 +58,18 @@ export function createOriginPins(params: {
         const before = silent.get(origin.id);
         if (before !== undefined) return before;
         if (chain.every(({ digest }) => there.has(digest))) return null;
-        if (++questions > MAX_PIN_QUESTIONS) return 'Its turn comes within a minute.';
+        if (loading.aborted || ++questions > MAX_PIN_QUESTIONS) return NEXT_TIME;
         const body: PinRequest = { digests: [...new Set(chain.map(({ digest }) => digest))] };
         const exchanged = await exchange(origin, {
           path: '/adapters/pins',
           chain,
           body: () => body,
-          signal: () => AbortSignal.any([signal, AbortSignal.timeout(PIN_TIMEOUT_MS)]),
-          gone: signal,
+          signal: () => AbortSignal.any([signal, loading, AbortSignal.timeout(PIN_TIMEOUT_MS)]),
+          gone: AbortSignal.any([signal, loading]),
           keepAlive,
         });
+        // The origin goes on loading, and is not to blame.
+        if (loading.aborted && exchanged.kind !== 'answered') return NEXT_TIME;
         const reason = await whyNotLoaded(exchanged);
         if (reason === null) for (const digest of body.digests) there.add(digest);
         if (reason !== null && exchanged.kind === 'unreachable') silent.set(origin.id, reason);
@@ -108,6 +110,8 @@ export function createOriginPins(params: {
     },
   };
 }
+
+const NEXT_TIME = 'Its turn comes within a minute.';
 
 /** @returns null if all adapters are in memory. */
 export async function whyNotLoaded(exchanged: Exchanged): Promise<string | null> {

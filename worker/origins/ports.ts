@@ -28,6 +28,12 @@ export interface PinLife {
   keepAlive: (work: Promise<unknown>) => void;
 }
 
+/** … of a round of pins. */
+export interface PinRoundLife extends PinLife {
+  /** No chain is loaded after this: an origin that is busy loads for a minute. Absent = all are. */
+  loading?: AbortSignal;
+}
+
 /** The bases that the origins serve. */
 export interface Bases {
   /**
@@ -57,7 +63,7 @@ export interface OriginPins {
    * Asks each origin once for its pins, and for what is missing. An unreachable origin is skipped for the
    * rest of the round, since each call may take a minute.
    */
-  round(life: PinLife): {
+  round(life: PinRoundLife): {
     /** Has each origin of the base load and keep the chain; copies missing files to it. */
     pin(wanted: BasedChain): Promise<OriginPin[]>;
     /**
@@ -101,7 +107,7 @@ export interface PinSync {
    * Loads new chains before it releases old ones. Repeating it is harmless.
    * @throws StoreUnavailable
    */
-  sync(life: PinLife): Promise<PinReport[]>;
+  sync(life: PinRoundLife): Promise<PinReport[]>;
 }
 
 /** An origin's load in one minute. */

@@ -1,5 +1,5 @@
 import type { SqlDatabase } from '../platform/d1-database.ts';
-import { MAX_KEPT_BYTES, MAX_KEPT_PROMPTS, PRUNED_PROMPTS } from './limits.ts';
+import { DECIDED_SHARE, MAX_KEPT_BYTES, MAX_KEPT_PROMPTS, PRUNED_PROMPTS } from './limits.ts';
 import type { KeptPrompts } from './ports.ts';
 
 const HOUR_MS = 3_600_000;
@@ -13,12 +13,21 @@ const ADD = `INSERT INTO kept_prompts (tenant, at, id, key_id, name, expires_at,
   WHERE k.id = ?4 AND k.tenant = ?1 AND ${KEEP_HOURS} IS NOT NULL
   ON CONFLICT DO NOTHING`;
 
-/** Those beyond the newest of each tenant in this batch. */
-const FORGET_OLDEST = `WITH found AS (
-    SELECT tenant, at, id, ROW_NUMBER() OVER newer AS place, SUM(bytes) OVER newer AS size
-    FROM kept_prompts WHERE tenant IN (SELECT value FROM json_each(?))
-    WINDOW newer AS (PARTITION BY tenant ORDER BY at DESC, id DESC ROWS UNBOUNDED PRECEDING))
-  DELETE FROM kept_prompts WHERE (tenant, at, id) IN (SELECT tenant, at, id FROM found WHERE place > ? OR size > ?)`;
+/**
+ * Those beyond the newest of each tenant ?1. The newest ?4 with ?5 bytes that a preference names come before all others:
+ * a decision is lost with the texts that it is about.
+ */
+const FORGET_OLDEST = `WITH tenants AS (SELECT value AS tenant FROM json_each(?1)),
+  decided AS (SELECT tenant, chosen AS id FROM preferences WHERE tenant IN (SELECT tenant FROM tenants)
+    UNION SELECT tenant, rejected FROM preferences WHERE tenant IN (SELECT tenant FROM tenants)),
+  kept AS (SELECT tenant, at, id, bytes, (tenant, id) IN (SELECT tenant, id FROM decided) AS named
+    FROM kept_prompts WHERE tenant IN (SELECT tenant FROM tenants)),
+  ranked AS (SELECT tenant, at, id, bytes,
+      named AND ROW_NUMBER() OVER alike <= ?4 AND SUM(bytes) OVER alike <= ?5 AS first
+    FROM kept WINDOW alike AS (PARTITION BY tenant, named ORDER BY at DESC, id DESC ROWS UNBOUNDED PRECEDING)),
+  found AS (SELECT tenant, at, id, ROW_NUMBER() OVER newer AS place, SUM(bytes) OVER newer AS size
+    FROM ranked WINDOW newer AS (PARTITION BY tenant ORDER BY first DESC, at DESC, id DESC ROWS UNBOUNDED PRECEDING))
+  DELETE FROM kept_prompts WHERE (tenant, at, id) IN (SELECT tenant, at, id FROM found WHERE place > ?2 OR size > ?3)`;
 
 /** Like an erasure, with a sequence below 0: it must not take the place of a name's change. */
 const NOTE = `INSERT INTO history (name, sequence, at, actor, owner, action, target)
@@ -50,7 +59,15 @@ export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
         ...rows.map(({ tenant, at, id, keyId, name, sealed, user }) =>
           db.prepare(ADD).bind(tenant, at, id, keyId, name, sealed, user),
         ),
-        db.prepare(FORGET_OLDEST).bind(tenants, MAX_KEPT_PROMPTS, MAX_KEPT_BYTES),
+        db
+          .prepare(FORGET_OLDEST)
+          .bind(
+            tenants,
+            MAX_KEPT_PROMPTS,
+            MAX_KEPT_BYTES,
+            MAX_KEPT_PROMPTS * DECIDED_SHARE,
+            MAX_KEPT_BYTES * DECIDED_SHARE,
+          ),
       ]);
     },
 

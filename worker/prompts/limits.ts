@@ -2,10 +2,12 @@
 
 const SECOND = 1_000;
 
-/** Newest prompts kept of one tenant, as many as its list of requests has. */
+/** Newest prompts kept of one tenant, as many as its list of requests has; those that a preference names go last. */
 export const MAX_KEPT_PROMPTS = 1_000;
 /** Encrypted prompts of one tenant, together. D1 holds 10 GB for all tenants. */
 export const MAX_KEPT_BYTES = 16 * 1024 * 1024;
+/** Of both, what prompts that a preference names may take before newer ones: others must be kept, to be decided. */
+export const DECIDED_SHARE = 0.5;
 /**
  * Of a stream's line, characters: a token with its 20 likeliest alternatives is about 5 kB; longer ones repeat
  * the request.

@@ -24,7 +24,8 @@ export interface PromptRow extends PromptPlace {
 export interface KeptPrompts {
   /**
    * Stores texts of keys that still keep prompts, for the time then set: nothing may reappear after a key was
-   * changed, or its tenant erased. Existing entries stay. Per tenant the newest are kept.
+   * changed, or its tenant erased. Existing entries stay. Per tenant the newest are kept, and before others those that a
+   * preference names.
    */
   add(rows: readonly PromptRow[]): Promise<void>;
   /**

@@ -251,40 +251,42 @@ export function createPointerSync(
     experiments: Pick<ExperimentIndex, 'put' | 'remove'>;
   } & Omit<Parameters<typeof createWriteLanes>[0], 'write'>,
 ): Pointers {
-  const { registry, names, experiments, now, timeoutMs } = params;
+  const { registry, names, experiments, now, timeoutMs, intervalMs } = params;
   /** Names for which the next write leaves a mark if there is nothing to point at -> its TTL, s. */
   const marks = new Map<string, number | undefined>();
 
   async function write(name: string, afterLate: boolean): Promise<boolean> {
+    const began = now();
     const { pointer, change } = await registry.pointerToWrite(name);
     // It was erased in the meantime.
     if (afterLate && pointer.kind === 'none' && !marks.has(name)) marks.set(name, GONE_MARK_TTL_S);
-    const written = await writeEntry(name, pointer);
+    const written = await writeEntry(name, pointer, began);
     if (change !== null) strikeOff(name, registry.pointersWritten([{ name, change }]));
     return written;
   }
 
-  async function writeEntry(name: string, pointer: Pointer): Promise<boolean> {
+  async function writeEntry(name: string, pointer: Pointer, began: number): Promise<boolean> {
     if (pointer.kind === 'none' && !marks.has(name)) return false;
     const ttl = marks.get(name);
     marks.delete(name);
     // Before the manifest that refers to it. When an experiment has ended, this also reaches readers of the
     // old manifest first.
     if (pointer.kind === 'version' && pointer.experiment !== undefined)
-      await putExperiment(name, pointer.experiment);
+      await putExperiment(name, pointer.experiment, began);
     const entry = nameEntryOf(name, pointer);
     if (entry === null) await names.remove(name, ttl);
     else await names.put(entry);
     return true;
   }
 
-  async function putExperiment(name: string, experiment: PointedExperiment): Promise<void> {
-    const began = now();
+  /** @param began when the write that read it began, unix ms. */
+  async function putExperiment(name: string, experiment: PointedExperiment, began: number): Promise<void> {
     try {
       await experiments.put(experimentEntryOf(experiment));
     } finally {
-      // It has been given up, and landed after its name was erased, which took the entry away.
-      const late = now() - began >= timeoutMs;
+      // It has been given up, and landed after its name was erased, which took the entry away. Its time ran before that,
+      // too, while it waited for its turn.
+      const late = now() - began >= timeoutMs - intervalMs;
       if (late && NOTHING.has((await registry.pointerToWrite(name)).pointer.kind))
         await experiments.remove(experiment.id);
     }

@@ -16,6 +16,7 @@ import { logLine, reasonOf } from '../log.ts';
 import { budgetWords, type Budgets } from '../metering/meter.ts';
 import type { UsageRow } from '../metering/ports.ts';
 import type { JobAnswer, OriginJobs } from '../origins/jobs.ts';
+import { JOB_CALL_MS } from '../origins/limits.ts';
 import type { PageUploads } from '../publications/d1-page-uploads.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { IntakeDeps, RequestLife } from '../registry/ports.ts';
@@ -77,17 +78,26 @@ export async function advanceJobs(deps: AdvanceDeps, keepAlive: KeepAlive): Prom
   if (failures.length > 0) throw failures[0];
 }
 
-/** Origins delete jobs that have ended; one that is away is asked until it has. */
+/**
+ * Origins delete jobs that have ended, all at once; one that is away is asked until it has. One that answers slowly, or
+ * not at all, has the time of one call for all of its jobs.
+ */
 export async function removeAtOrigins({
   trainingJobs,
   originJobs,
   now,
 }: Pick<AdvanceDeps, 'trainingJobs' | 'originJobs' | 'now'>): Promise<void> {
-  for (const one of await trainingJobs.deletions({ now: now(), limit: JOB_DELETIONS_PER_RUN })) {
-    // An origin that has left ORIGINS deletes by itself what no edge asks about.
-    const gone = !originJobs.isKnown(one.origin) || (await originJobs.remove(one.origin, one.job));
-    if (gone) await trainingJobs.deleted(one);
-  }
+  const until = now() + JOB_CALL_MS;
+  const jobs = await trainingJobs.deletions({ now: now(), limit: JOB_DELETIONS_PER_RUN });
+  const removeAt = async (origin: string): Promise<void> => {
+    for (const one of jobs.filter((job) => job.origin === origin)) {
+      // An origin that has left ORIGINS deletes by itself what no edge asks about.
+      const gone = !originJobs.isKnown(origin) || (await originJobs.remove(origin, one.job));
+      if (gone) await trainingJobs.deleted(one);
+      if (!gone || now() >= until) return;
+    }
+  };
+  await Promise.all([...new Set(jobs.map(({ origin }) => origin))].map(removeAt));
 }
 
 /** Gives waiting jobs to origins that train and are free, a tenant's turn after the other's. */

@@ -1,6 +1,10 @@
-/** What was acknowledged and nobody has asked to change since is still so at rest: grants, their refusals, removals. */
+/**
+ * What was acknowledged and nobody has asked to change since is still so at rest: grants, their refusals, removals, kept
+ * evaluations.
+ */
 import type { Answered, Ask } from '../client.ts';
 import type { Truth } from '../truth.ts';
+import { examDigest, type ExamRow } from './exams.ts';
 import type { Fail } from './fail.ts';
 import type { World } from '../world/world.ts';
 
@@ -27,6 +31,7 @@ interface Changes {
 
 const GRANT = 'SELECT 1 FROM grants WHERE tenant = ? AND scope = ? AND owner = ?';
 const REFUSAL = 'SELECT 1 FROM grant_refusals WHERE tenant = ? AND owner = ?';
+const EVALUATION = 'SELECT 1 FROM evaluations WHERE name = ? AND label = ? AND tenant = ?';
 const REMOVED = 'SELECT 1 FROM names WHERE name = ? AND removed_at IS NOT NULL';
 
 /** What it is checked against. */
@@ -139,6 +144,19 @@ function aboutOf(tenant: string, given: Ask, askedAt: number): { key: string; pr
       key: `refusal of ${from} by ${tenant}`,
       promised: { askedAt, sql: REFUSAL, values: [tenant, from], isThere: !removes },
     };
+  if (path === '/admin/evaluations') {
+    const values = [name, body['label'] ?? '', tenant];
+    const rows = (body as { rows?: ExamRow[] }).rows ?? [];
+    return {
+      key: `evaluation of ${tenant}: ${name} ${body['label']}`,
+      promised: removes
+        ? { askedAt, sql: EVALUATION, values, isThere: false }
+        : {
+            ...{ askedAt, sql: `${EVALUATION} AND sha256 = ?`, values: [...values, examDigest(rows)] },
+            isThere: true,
+          },
+    };
+  }
   if (path === '/admin/remove')
     return { key: `removed ${name}`, promised: { askedAt, sql: REMOVED, values: [name], isThere: true } };
   return null;

@@ -83,8 +83,9 @@ export function watchQuotas(fail: Fail): {
       if (call === 'reset') counters.delete(id);
       const counter = counters.get(id) ?? newCounter();
       counters.set(id, counter);
-      if (lease === undefined) return;
+      // A fine-tuning job that spends tells it the time, too.
       counter.clock = Math.max(counter.clock, at);
+      if (lease === undefined) return;
       const { clock, leases, counted } = counter;
       for (const [one, { at: last }] of leases)
         if (last + LEASE_MS + LEASE_KEPT_MS <= clock) leases.delete(one);

@@ -5,10 +5,12 @@ import { ask } from '../client.ts';
 import { committed } from '../operations/operation.ts';
 import type { KnownJob, Simulation } from '../simulation.ts';
 import type { FaultKind } from '../world/faults.ts';
+import { ORIGIN_LOST_MS } from '../world/programs.ts';
 
 /** Stands in each row of a file, and in nothing else. */
 export const murmurOf = (number: number, tenant: string): string => `murmur ${number} of ${tenant}`;
-const MURMUR = /murmur \d+ of tenant\d/;
+/** Rows of a training, or of a kept evaluation. */
+const MURMUR = /(?:murmur|exam) \d+ of tenant\d/;
 
 /** A job as D1 has it. */
 interface JobRow {
@@ -29,16 +31,20 @@ export interface JobDocument {
   wanted: string;
   error: { code: string; message: string } | null;
   result: { version: number } | null;
+  /** Of earlier steps; a version of null could not be published. null = they were not asked for. */
+  checkpoints: { step: number; version: number | null }[] | null;
 }
 
 export const jobRows = (sim: Simulation): Promise<JobRow[]> =>
   committed<JobRow>(sim, 'SELECT id, tenant, name, status, origin, finished_at, document FROM training_jobs');
 
 const MINUTE = 60_000;
-/** An origin that is silent for half an hour has lost its job (ORIGIN_LOST_MS); the schedule comes each minute. */
-const LOST_MS = 32 * MINUTE;
+/** An origin that is silent for so long has lost its job; the schedule comes each minute. */
+const LOST_MS = ORIGIN_LOST_MS + 2 * MINUTE;
 /** A job's turn: its start, its training, the trial and the publication of its result. */
 const TURN_MS = 8 * MINUTE;
+/** A checkpoint that cannot be published is given up after ten minutes. */
+const CHECKPOINTS_MS = 12 * MINUTE;
 
 /** Goes on with paused jobs, and waits until all have ended and no origin has anything left of one. */
 export async function endTrainings(sim: Simulation, over: () => boolean): Promise<void> {
@@ -55,7 +61,8 @@ export async function endTrainings(sim: Simulation, over: () => boolean): Promis
   if (many === 0) return;
   const life = world.client('trainer');
   world.time.after(life, 1, () => void resumeAll(sim));
-  const until = world.time.now + LOST_MS + TURN_MS * many;
+  const kept = [...sim.jobs.values()].filter(({ checkpoints, ended }) => !ended && checkpoints.size > 0);
+  const until = world.time.now + LOST_MS + TURN_MS * many + CHECKPOINTS_MS * kept.length;
   let left = many;
   let next = 0;
   // Something happens each minute: the schedule.
@@ -124,7 +131,7 @@ export const mayBeErased = (
   [name, ...(parent === null ? [] : [parent])].some((one) => sim.erased.has(one));
 
 function checkEnd(sim: Simulation, known: KnownJob, row: JobRow): void {
-  const { error, result } = JSON.parse(row.document) as JobDocument;
+  const { error, result, checkpoints } = JSON.parse(row.document) as JobDocument;
   const wrong = (what: string): void =>
     sim.fail('7 a job ends as it should, or says how', `${known.id} of ${known.tenant}: ${what}`);
   if (row.status === 'succeeded') {
@@ -135,6 +142,15 @@ function checkEnd(sim: Simulation, known: KnownJob, row: JobRow): void {
     const digests = versions.map(({ chain }) => chain.at(-1)?.digest);
     if (!digests.includes(known.digest))
       wrong(`${model} has ${digests.join(', ') || 'no file'}, the whole training makes ${known.digest}`);
+    // Each was published, or its owner was told why not.
+    const steps = (checkpoints ?? []).map(({ step }) => step);
+    if (JSON.stringify(steps) !== JSON.stringify([...known.checkpoints.keys()]))
+      wrong(`it has checkpoints of the steps ${steps.join(', ')}`);
+    for (const { step, version } of checkpoints ?? []) {
+      const told = known.staged.get(step);
+      if (told !== undefined && told !== `${known.name}@${version}`)
+        wrong(`its checkpoint of step ${step} was ${told}, and is version ${version}`);
+    }
     return;
   }
   if (known.model !== null) wrong(`it was said to be ${known.model}, and has ${row.status}`);
@@ -190,24 +206,28 @@ async function checkPublications(sim: Simulation): Promise<void> {
   const wrong = (what: string): void => sim.fail('a training is published once, as a whole', what);
   const rows = await committed<{ name: string; to_version: number; why: string; action: string }>(
     sim,
-    "SELECT name, to_version, why, action FROM history WHERE why LIKE 'fine-tuning job %'",
+    "SELECT name, to_version, why, action FROM history WHERE why LIKE '%fine-tuning job ftjob-%'",
   );
   const published = new Map<string, string>();
   for (const { name, to_version: version, why, action } of rows) {
-    const id = why.slice('fine-tuning job '.length);
+    const [, step, id = ''] = MADE.exec(why) ?? [];
     const model = `${name}@${version}`;
-    const before = published.get(id);
-    if (before !== undefined) wrong(`${id} has published ${before} and ${model}`);
-    published.set(id, model);
-    if (action !== 'stage') wrong(`${model} of ${id} is there by ${action}`);
+    const before = published.get(why);
+    if (before !== undefined) wrong(`${why} has published ${before} and ${model}`);
+    published.set(why, model);
+    if (action !== 'stage') wrong(`${model} of ${why} is there by ${action}`);
     const known = sim.jobs.get(id);
     if (known === undefined) continue;
-    if (known.name !== name) wrong(`${id} was to make ${known.name}, and made ${model}`);
+    if (known.name !== name) wrong(`${why} was to make ${known.name}, and made ${model}`);
+    const right = step === undefined ? known.digest : known.checkpoints.get(Number(step));
     const digests = sim.truth.everAs(model).map(({ chain }) => chain.at(-1)?.digest);
-    if (!digests.includes(known.digest))
-      wrong(`${model} of ${id} has ${digests.join(', ')}, the whole training makes ${known.digest}`);
+    if (right === undefined || !digests.includes(right))
+      wrong(`${model} of ${why} has ${digests.join(', ')}, the training makes ${right}`);
   }
 }
+
+/** Why a version is there, that a job has made. */
+const MADE = /^(?:checkpoint of step (\d+) of )?fine-tuning job (\S+)$/;
 
 /** All jobs have ended: no origin has a file of one, and no row is anywhere but encrypted, in files that D1 knows. */
 async function checkRows(sim: Simulation): Promise<void> {

@@ -1,6 +1,7 @@
 /** The operations of clients, and what their answers must be. */
 import { COMPLETIONS } from './completions.ts';
 import { COMPOSED } from './composed.ts';
+import { EXAMS } from './exams.ts';
 import { EXPERIMENTS } from './experiments.ts';
 import { GRANTS } from './grants.ts';
 import { GUARDED } from './guarded.ts';
@@ -8,6 +9,7 @@ import { KEYS } from './keys.ts';
 import { NAMES } from './names.ts';
 import type { Operation } from './operation.ts';
 import { OTHER_APIS } from './other-apis.ts';
+import { PREFERENCES } from './preferences.ts';
 import { SHARED_TREES } from './shared-trees.ts';
 import { TAMPERING } from './tampering.ts';
 import { TRAINING } from './training.ts';
@@ -20,8 +22,10 @@ export const OPERATIONS = {
   ...NAMES,
   ...KEYS,
   ...GRANTS,
+  ...EXAMS,
   ...EXPERIMENTS,
   ...GUARDED,
+  ...PREFERENCES,
   ...SHARED_TREES,
   ...TAMPERING,
   ...TRAINING,

@@ -135,6 +135,7 @@ function ended(sim: Simulation, { tenant }: Actor, id: string): void {
 export async function revoke(sim: Simulation, actor: Actor, key: Key): Promise<Outcome> {
   const query = actor.random.pick(['', '?report=true', '?forget_prompts=true']);
   const path = `/admin/keys/${key.id}${query}`;
+  if (query.includes('forget')) sim.forgetting.add(key.counter);
   const { outcome } = await repeat(sim, actor, { method: 'DELETE', path });
   if (outcome !== 'done') return outcome;
   ended(sim, actor, key.id);

@@ -1,8 +1,6 @@
 /** Names and their versions: publish, promote, roll back, retire, remove, restore, alias, erase. */
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { checkTenantErased, rowsOfTenant } from '../invariants/erased.ts';
-import { sha256 } from '../simulation.ts';
-import type { TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chainIdOf } from '../world/played-training.ts';
 import {
   admin,
@@ -23,52 +21,7 @@ import {
   complete,
   SECOND,
 } from './operation.ts';
-
-/** A part of a file; small, so that files have several. */
-const PART_BYTES = 160;
-
-/** Sends a file in parts, and closes it. */
-async function upload(
-  sim: Simulation,
-  actor: Actor,
-  { bytes, digest }: TinyAdapter,
-  by: { key?: string },
-): Promise<Outcome> {
-  try {
-    return await sendParts(sim, actor, { bytes, digest }, by);
-  } finally {
-    sim.sentAt.set(digest, sim.world.time.now);
-  }
-}
-
-async function sendParts(
-  sim: Simulation,
-  actor: Actor,
-  { bytes, digest }: TinyAdapter,
-  by: { key?: string },
-): Promise<Outcome> {
-  const parts: { bytes: number; sha256: string }[] = [];
-  // Another version of the command may cut a file into other parts.
-  const partBytes = actor.random.pick([PART_BYTES, PART_BYTES, 2 * PART_BYTES]);
-  for (let at = 0; at < bytes.length; at += partBytes) {
-    const part = Uint8Array.from(bytes.subarray(at, at + partBytes));
-    const sent = await admin(sim, actor, {
-      ...by,
-      method: 'PUT',
-      path: `/admin/blobs/${digest}/parts/${parts.length}`,
-      body: part,
-    });
-    if (sent.outcome !== 'done') return sent.outcome;
-    parts.push({ bytes: part.length, sha256: sha256(part) });
-  }
-  const { outcome } = await admin(
-    sim,
-    actor,
-    { ...by, path: `/admin/blobs/${digest}`, body: { bytes: bytes.length, parts } },
-    ['invalid_request', 'adapter_invalid'],
-  );
-  return outcome;
-}
+import { closeUntil, upload } from './uploads.ts';
 
 /**
  * @param params.parent default: none, or one of its own.
@@ -382,6 +335,22 @@ export const NAMES = {
           stage: false,
           ...(elsewhere ? { name: someName(actor, true), file } : { name }),
         }),
+      ]);
+      return erased;
+    },
+  },
+  'send what is erased': {
+    weight: 1.5,
+    possible: always,
+    run: async (sim, actor) => {
+      const file = { adapter: sim.newFile(null), parent: null };
+      const name = `${actor.tenant.id}/${actor.random.pick(['a', 'b', 'c'])}`;
+      const published = await publish(sim, actor, { stage: true, name, file });
+      if (published !== 'done') return published;
+      let isErased = false;
+      const [erased] = await Promise.all([
+        eraseAll(sim, actor, { body: { name, cascade: true }, pages: 20 }).finally(() => (isErased = true)),
+        closeUntil(sim, actor, file.adapter, () => isErased),
       ]);
       return erased;
     },

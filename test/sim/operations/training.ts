@@ -3,7 +3,7 @@ import { formOf } from '../../worker/training/row-forms.ts';
 import { codeOf } from '../client.ts';
 import { type JobDocument, mayBeErased, murmurOf } from '../invariants/trainings.ts';
 import type { Actor, Key, KnownJob, Outcome, SentRows, Simulation } from '../simulation.ts';
-import { trainedAdapter } from '../world/played-training.ts';
+import { keptSteps, trainedAdapter } from '../world/played-training.ts';
 import { makeKey, revoke } from './keys.ts';
 import { eraseAll, eraseTenant } from './names.ts';
 import {
@@ -73,7 +73,11 @@ const usableRows = (sim: Simulation, { tenant }: Actor): SentRows[] =>
   sim.rows.filter((one) => one.tenant === tenant.id && one.id !== null && !one.going);
 
 /** Creates a job, and looks whether D1 has it as it was asked for. */
-async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
+async function create(
+  sim: Simulation,
+  actor: Actor,
+  { follows = true }: { follows?: boolean } = {},
+): Promise<{ outcome: Outcome; job: KnownJob | null }> {
   const { random, tenant } = actor;
   const before = usableRows(sim, actor);
   const sent =
@@ -81,9 +85,9 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
       ? { outcome: 'done' as const, rows: random.pick(before) }
       : await send(sim, actor);
   const { rows } = sent;
-  if (rows?.id == null) return sent.outcome;
+  if (rows?.id == null) return { outcome: sent.outcome, job: null };
   const { outcome: had, key } = await trainer(sim, actor);
-  if (key === null) return had;
+  if (key === null) return { outcome: had, job: null };
   const { model, own } = someSubject(sim, actor);
   const name = someName(actor, random.chance(0.6));
   const isWhole = model === 'base' || !own || random.chance(0.3);
@@ -92,6 +96,8 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
     seed: random.below(3),
     rank: random.pick([1, 2, 4]),
     least_steps: random.between(2, 10),
+    checkpoints: random.chance(0.35),
+    epochs: random.pick([2, 3]),
   };
   const from = sim.world.time.now;
   const { outcome, json, answered } = await admin(
@@ -105,7 +111,11 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
         training_file: rows.id,
         ...(isWhole ? {} : suffix === undefined ? {} : { suffix }),
         seed: asked.seed,
-        graft: { rank: asked.rank, least_steps: asked.least_steps, ...(isWhole ? { name } : {}) },
+        hyperparameters: { n_epochs: asked.epochs },
+        graft: {
+          ...{ rank: asked.rank, least_steps: asked.least_steps, checkpoints: asked.checkpoints },
+          ...(isWhole ? { name } : {}),
+        },
       },
     },
     // A file may be deleted, a model withdrawn, a chain or a name be too long.
@@ -117,7 +127,7 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
   );
   for (const { tenant: of, many } of open)
     if (many > MOST_OPEN) sim.fail('5 quotas hold', `${of} has ${many} jobs that have not ended`);
-  if (outcome !== 'done') return outcome;
+  if (outcome !== 'done') return { outcome, job: null };
   const { id } = json as { id: string };
   const [row] = await committed<{ name: string; document: string }>(
     sim,
@@ -129,25 +139,27 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
       !mayBeErased(sim, { tenant: tenant.id, name, parent: model.split('@')[0] as string, createdAt: from })
     )
       sim.fail(LOST, `job ${id} was acknowledged and is not in D1`);
-    return 'refused';
+    return { outcome: 'refused', job: null };
   }
-  const { parent, chain, request, keyId } = JSON.parse(row.document) as JobDocument;
-  const { seed, rank, least_steps: steps } = request;
-  if (seed !== asked.seed || rank !== asked.rank || steps !== asked.least_steps)
-    sim.fail(
-      LOST,
-      `job ${id} was asked for with ${JSON.stringify(asked)}, D1 has ${JSON.stringify(request)}`,
-    );
+  const { parent, chain, request, keyId, checkpoints } = JSON.parse(row.document) as JobDocument;
+  const { seed, rank, least_steps: steps, epochs } = request;
+  const got = { seed, rank, least_steps: steps, checkpoints: checkpoints !== null, epochs };
+  if (JSON.stringify(got) !== JSON.stringify(asked))
+    sim.fail(LOST, `job ${id} was asked for with ${JSON.stringify(asked)}, D1 has ${JSON.stringify(got)}`);
   const digests = JSON.stringify(chain.map(({ digest }) => digest));
   const chains = sim.truth
     .chainsAs(parent ?? 'base')
     .map((one) => JSON.stringify(one.map(({ digest }) => digest)));
   if (!chains.includes(digests))
     sim.fail(LOST, `job ${id} trains on ${digests}, ${parent ?? 'base'} was ${chains.join(' or ')}`);
+  const subject = { rows: Buffer.from(rows.text), request, chain, base: sim.world.base };
+  const kept = asked.checkpoints ? keptSteps(request) : [];
   const job: KnownJob = {
     ...{ id, tenant: tenant.id, name: row.name, keyId, rows, createdAt: Math.min(from, answered.at) },
     parent: parent === null ? null : (parent.split('@')[0] as string),
-    digest: trainedAdapter({ rows: Buffer.from(rows.text), request, chain, base: sim.world.base }).digest,
+    digest: trainedAdapter(subject).digest,
+    checkpoints: new Map(kept.map((step) => [step, trainedAdapter(subject, step).digest])),
+    staged: new Map(),
     going: false,
     cancelled: false,
     ended: false,
@@ -155,8 +167,8 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
   };
   sim.jobs.set(id, job);
   if (!tenant.names.includes(row.name)) tenant.names.push(row.name);
-  if (random.chance(0.3)) await follow(sim, actor, job);
-  return outcome;
+  if (follows && random.chance(0.3)) await follow(sim, actor, job);
+  return { outcome, job };
 }
 
 /** As clients do: asks until it has ended, and may pause it meanwhile. */
@@ -181,11 +193,12 @@ const hasOpenJob = (sim: Simulation, actor: Actor): boolean => jobsOf(sim, actor
 
 /** Versions that the tenant's jobs have made, and that may be asked. */
 const madeBy = (sim: Simulation, actor: Actor): string[] =>
-  jobsOf(sim, actor).flatMap(({ name, digest }) =>
-    usableVersions(sim, name)
+  jobsOf(sim, actor).flatMap(({ name, digest, checkpoints }) => {
+    const made = new Set([digest, ...checkpoints.values()]);
+    return usableVersions(sim, name)
       .map((version) => `${name}@${version}`)
-      .filter((id) => sim.truth.everAs(id).some(({ chain }) => chain.at(-1)?.digest === digest)),
-  );
+      .filter((id) => sim.truth.everAs(id).some(({ chain }) => made.has(chain.at(-1)?.digest ?? '')));
+  });
 
 interface View {
   id: string;
@@ -194,16 +207,25 @@ interface View {
   error: { message: string } | null;
 }
 
+/** What was known of a job when somebody asked: others may learn more meanwhile. */
+type Known = Pick<KnownJob, 'cancelled' | 'model'>;
+const knownOf = ({ cancelled, model }: KnownJob): Known => ({ cancelled, model });
+
 /** What the job's owner is told stays so. */
-function learn(sim: Simulation, job: KnownJob, { status, fine_tuned_model: model, error }: View): void {
+function learn(
+  sim: Simulation,
+  job: KnownJob,
+  { status, fine_tuned_model: model, error }: View,
+  before: Known,
+): void {
   const wrong = (what: string): void =>
     sim.fail('7 a job ends as it should, or says how', `${job.id} of ${job.tenant}: ${what}`);
   if ((status === 'succeeded') !== (model !== null)) wrong(`it has ${status} with ${model}`);
   if ((status === 'failed') !== (error !== null)) wrong(`it has ${status} with ${JSON.stringify(error)}`);
-  if (job.cancelled && status !== 'cancelled') wrong(`it was cancelled, and is ${status}`);
-  if (job.model !== null && model !== job.model) wrong(`it was ${job.model}, and is ${model}`);
-  job.model = model;
-  job.ended = ['succeeded', 'failed', 'cancelled'].includes(status);
+  if (before.cancelled && status !== 'cancelled') wrong(`it was cancelled, and is ${status}`);
+  if (before.model !== null && model !== before.model) wrong(`it was ${before.model}, and is ${model}`);
+  job.model ??= model;
+  job.ended ||= ['succeeded', 'failed', 'cancelled'].includes(status);
 }
 
 async function steer(
@@ -215,6 +237,7 @@ async function steer(
   const { outcome: had, key } = await trainer(sim, actor);
   if (key === null) return had;
   if (to === 'cancel') job.going = true;
+  const before = knownOf(job);
   const { outcome, json, answered } = await repeat(
     sim,
     actor,
@@ -225,7 +248,7 @@ async function steer(
   job.ended ||= answered.kind === 'answer' && /The job has ended/.test(answered.text);
   if (outcome !== 'done') return outcome;
   const view = json as View;
-  learn(sim, job, view);
+  learn(sim, job, view, before);
   if (to === 'cancel') {
     job.cancelled = true;
     if (view.status !== 'cancelled') sim.fail(LOST, `job ${job.id} was cancelled, and is ${view.status}`);
@@ -244,6 +267,7 @@ function checkKnown(sim: Simulation, job: KnownJob, code: string | null): void {
 async function look(sim: Simulation, actor: Actor, job: KnownJob): Promise<Outcome> {
   const { outcome: had, key } = await trainer(sim, actor);
   if (key === null) return had;
+  const before = knownOf(job);
   const { outcome, json, answered } = await admin(
     sim,
     actor,
@@ -252,7 +276,7 @@ async function look(sim: Simulation, actor: Actor, job: KnownJob): Promise<Outco
   );
   checkKnown(sim, job, codeOf(answered));
   if (outcome !== 'done') return outcome;
-  learn(sim, job, json as View);
+  learn(sim, job, json as View, before);
   const told = await admin(
     sim,
     actor,
@@ -265,21 +289,46 @@ async function look(sim: Simulation, actor: Actor, job: KnownJob): Promise<Outco
     if (new Set(ids).size !== ids.length)
       sim.fail('a repetition changes nothing', `${job.id} tells events twice`);
   }
+  const staged = { model: job.model, staged: new Map(job.staged) };
   const kept = await admin(
     sim,
     actor,
     { path: `${JOBS}/${job.id}/checkpoints`, key: key.text, past: true },
     KEY_ENDS,
   );
-  if (kept.outcome === 'done') {
-    const { data } = kept.json as { data: { fine_tuned_model_checkpoint: string }[] };
-    const wanted = job.model === null ? [] : [job.model];
-    const models = data.map(({ fine_tuned_model_checkpoint: model }) => model);
-    // It may have ended since.
-    if (models.length < wanted.length || (wanted.length > 0 && models[0] !== wanted[0]))
-      sim.fail(LOST, `job ${job.id} is ${job.model}, its checkpoints are ${models.join(', ')}`);
-  }
+  if (kept.outcome === 'done') checkStaged(sim, job, (kept.json as { data: Staged[] }).data, staged);
   return outcome;
+}
+
+interface Staged {
+  step_number: number;
+  fine_tuned_model_checkpoint: string;
+}
+
+/** What a job has staged, newest first: what its owner was told of stays so. */
+function checkStaged(
+  sim: Simulation,
+  job: KnownJob,
+  data: readonly Staged[],
+  before: Pick<KnownJob, 'model' | 'staged'>,
+): void {
+  const models = data.map(({ fine_tuned_model_checkpoint: model }) => model);
+  const lost = (what: string): void =>
+    sim.fail(LOST, `job ${job.id} has the checkpoints ${models.join(', ')}: ${what}`);
+  // It may have ended since.
+  if (before.model !== null && models[0] !== before.model) lost(`it is ${before.model}`);
+  const told = new Map(
+    data.map(({ step_number: step, fine_tuned_model_checkpoint: model }) => [step, model]),
+  );
+  for (const [step, model] of before.staged)
+    if (told.get(step) !== model) lost(`after step ${step} it was ${model}`);
+  for (const [step, model] of told) {
+    const digest = job.checkpoints.get(step);
+    if (digest === undefined) continue;
+    job.staged.set(step, model);
+    if (!sim.truth.everAs(model).some(({ chain }) => chain.at(-1)?.digest === digest))
+      lost(`${model} is not what was trained by step ${step}`);
+  }
 }
 
 /** Another tenant's file or job is none. */
@@ -320,6 +369,7 @@ async function list(sim: Simulation, actor: Actor): Promise<Outcome> {
   if (key === null) return had;
   const isJobs = actor.random.chance(0.5);
   const from = sim.world.time.now;
+  const before = new Map(jobsOf(sim, actor).map((job) => [job.id, knownOf(job)]));
   const known = isJobs
     ? jobsOf(sim, actor).map(({ id }) => id)
     : usableRows(sim, actor).map(({ id }) => id as string);
@@ -347,10 +397,29 @@ async function list(sim: Simulation, actor: Actor): Promise<Outcome> {
     const owner = job?.tenant ?? sim.rows.find((one) => one.id === id)?.tenant ?? actor.tenant.id;
     if (owner !== actor.tenant.id)
       sim.fail("3 nothing of another tenant's", `${isJobs ? JOBS : FILES} had ${id}`);
-    if (job !== undefined) learn(sim, job, listed.get(id) as View);
+    const knew = before.get(id);
+    if (job !== undefined && knew !== undefined) learn(sim, job, listed.get(id) as View, knew);
   }
   return outcome;
 }
+/** Until an origin takes it: somebody starts the schedule meanwhile. @returns whether one did. */
+async function whenGiven(sim: Simulation, actor: Actor, { id }: KnownJob): Promise<boolean> {
+  const { time } = sim.world;
+  const until = time.now + GIVEN_MS;
+  sim.world.runSchedule();
+  for (;;) {
+    const [row] = await committed<{ origin: string | null; finished_at: number | null }>(
+      sim,
+      'SELECT origin, finished_at FROM training_jobs WHERE id = ?',
+      id,
+    );
+    if (row === undefined || row.finished_at !== null || time.now > until) return false;
+    if (row.origin !== null) return true;
+    await time.sleep(actor.life, 20);
+  }
+}
+const GIVEN_MS = 40 * SECOND;
+
 export const TRAINING = {
   'send rows': { weight: 0.6, possible: always, run: async (sim, actor) => (await send(sim, actor)).outcome },
   'read rows': {
@@ -391,11 +460,27 @@ export const TRAINING = {
       return outcome;
     },
   },
-  train: { weight: 3, possible: always, run: create },
+  train: { weight: 3, possible: always, run: async (sim, actor) => (await create(sim, actor)).outcome },
   'cancel a training': {
     weight: 2,
     possible: hasOpenJob,
     run: (sim, actor) => steer(sim, actor, actor.random.pick(jobsOf(sim, actor, { open: true })), 'cancel'),
+  },
+  'end a training as it is given': {
+    weight: 2,
+    possible: always,
+    run: async (sim, actor) => {
+      const { random } = actor;
+      const created = await create(sim, actor, { follows: false });
+      if (created.job === null || !(await whenGiven(sim, actor, created.job))) return created.outcome;
+      // It is being declared to its origin.
+      await sim.world.time.sleep(actor.life, random.below(80));
+      if (random.chance(0.7)) return steer(sim, actor, created.job, 'cancel');
+      const { name } = created.job;
+      return namesOf(sim, actor, 'any').includes(name)
+        ? eraseAll(sim, actor, { body: { name, cascade: true }, pages: 20 })
+        : steer(sim, actor, created.job, 'cancel');
+    },
   },
   'pause a training': {
     weight: 2.5,

@@ -51,12 +51,22 @@ interface Question {
   chain: readonly ChainEntry[];
 }
 
+interface RowScore {
+  /** Every token, and the end, is the likeliest. */
+  exact: boolean;
+  /** Of all tokens together. */
+  nats: number;
+  tokens: number;
+}
+
 interface Oracle {
   answer(question: Question & { maxTokens: number }): Expected;
   /** The same, of an answer that is constrained. */
   constrained(question: Question & { maxTokens: number; form: AskedForm }): Promise<Expected>;
   /** Pooled hidden states, of length 1. */
   embed(question: { text: string; chain: readonly ChainEntry[]; pooling: 'mean' | 'last' }): number[];
+  /** How an answer does that was expected, its end included. */
+  score(question: { content: string; expected: string; chain: readonly ChainEntry[] }): RowScore;
   /** Tokens of a prompt. */
   encode(question: Omit<Question, 'chain'>): number[];
 }
@@ -123,6 +133,23 @@ export function createOracle(context: number): Oracle {
       const norm = Math.hypot(...vector);
       return vector.map((value) => Math.fround(value / norm));
     },
+    score({ content, expected, chain }) {
+      const delta = deltaOf(chain);
+      const tokens = encode({ content });
+      const wanted = [
+        ...tokenizer.encode(expected, { allowSpecial: false }),
+        ...tokenizer.eosIds.slice(0, 1),
+      ];
+      const score = { exact: true, nats: 0, tokens: wanted.length };
+      for (const id of wanted) {
+        fillWithHash(logits, delta, tokens);
+        letters(logits);
+        score.exact &&= likeliest(logits, null) === id;
+        score.nats -= logprobOf(logits, id);
+        tokens.push(id);
+      }
+      return score;
+    },
     answer(question) {
       const answering = begin(question);
       while (answering.next(null) !== null);
@@ -161,6 +188,13 @@ function likeliest(logits: Float32Array, mask: Int32Array | null): number {
     if (allowed && (best === -1 || (logits[id] as number) > (logits[best] as number))) best = id;
   }
   return best;
+}
+
+function logprobOf(logits: Float32Array, id: number): number {
+  let [most, sum] = [-Infinity, 0];
+  for (const logit of logits) most = Math.max(most, logit);
+  for (const logit of logits) sum += Math.exp(logit - most);
+  return (logits[id] as number) - most - Math.log(sum);
 }
 
 function textOf({ constraint, tools }: AskedForm): string {

@@ -9,6 +9,8 @@ import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { BaseInfo } from '../../../protocol/origin-wire.ts';
 import {
   CHECKPOINT_FILE,
+  checkpointFile,
+  checkpointSteps,
   PACKED_FILE,
   type TrainingCard,
   type TrainingEnd,
@@ -62,12 +64,16 @@ function adapterOf({ request, chain, base }: Subject, state: string): TinyAdapte
   return { bytes, digest: sha256(bytes) };
 }
 
-/** What a whole training makes. */
-export function trainedAdapter(subject: Subject): TinyAdapter {
+/** What a training makes after a step; absent = the whole one. */
+export function trainedAdapter(subject: Subject, after = stepsOf(subject.request)): TinyAdapter {
   let state = identityOf(subject);
-  for (let step = 1; step <= stepsOf(subject.request); step += 1) state = stepFrom(state, step);
+  for (let step = 1; step <= after; step += 1) state = stepFrom(state, step);
   return adapterOf(subject, state);
 }
+
+/** Steps after which an adapter is kept, where that was asked for. */
+export const keptSteps = (request: TrainingRequest): number[] =>
+  checkpointSteps({ steps: stepsOf(request), epochs: request.epochs });
 
 const stepsOf = ({ least_steps: steps }: TrainingRequest): number => steps;
 
@@ -168,6 +174,7 @@ export function playTrainings(
 
 /** As much of `node:fs/promises` as it uses. */
 interface Files {
+  mkdir(where: string, how: { recursive: boolean }): Promise<unknown>;
   readdir(where: string): Promise<string[]>;
   readFile(where: string): Promise<Buffer>;
   writeFile(where: string, data: string | Uint8Array): Promise<void>;
@@ -219,8 +226,11 @@ class Failure extends Error {
 async function trainRows(process: Process, onSaved: (step: number) => void): Promise<Ended> {
   const { wish, base, fs, tell, signal } = process;
   const { request } = wish;
-  for (const name of await fs.readdir(wish.work))
-    if (name.endsWith('.tmp')) await fs.rm(`${wish.work}/${name}`, { recursive: true, force: true });
+  const { checkpoints: folder } = wish;
+  if (folder !== null) await fs.mkdir(folder, { recursive: true });
+  for (const where of [wish.work, ...(folder === null ? [] : [folder])])
+    for (const name of await fs.readdir(where))
+      if (name.endsWith('.tmp')) await fs.rm(`${where}/${name}`, { recursive: true, force: true });
   const rows = await fs.readFile(wish.rows);
   const chain = wish.chain.map(({ digest, scale }) => ({ digest, scale }));
   for (const { digest, path } of wish.chain)
@@ -268,6 +278,26 @@ async function trainRows(process: Process, onSaved: (step: number) => void): Pro
     onSaved(at.step);
     tell({ event: 'saved', step: at.step });
   };
+  const cardAfter = (step: number): TrainingCard => ({
+    rows: { sha256: sha256(rows), trained: lines.length, held_out: 0, left_out: 0 },
+    base: { id: base.id, digest: base.digest, weights: base.weights },
+    chain,
+    settings: { ...request, rate: request.rate ?? 1e-3, batch: request.batch ?? 1 },
+    steps: step,
+    tokens: 8 * lines.length * step,
+    curve: [[step, 1 / step, null]],
+    scores: null,
+    seconds: (step * process.stepMs) / 1_000,
+    finished_at: process.now(),
+  });
+  const isKept = (step: number): boolean => folder !== null && keptSteps(request).includes(step);
+  /** The adapter last: where it is, both are there. */
+  const keep = async (): Promise<void> => {
+    await writeWhole(fs, `${folder}/${at.step}.json`, JSON.stringify(cardAfter(at.step)));
+    await writeWhole(fs, `${folder}/${checkpointFile(at.step)}`, adapterOf(subject, at.state).bytes);
+  };
+  // An earlier run may have ended between a step and the adapter that is kept.
+  if (isKept(at.step)) await keep();
   while (at.step < steps) {
     await pause(process.stepMs);
     if (signal.isStopped) {
@@ -292,22 +322,22 @@ async function trainRows(process: Process, onSaved: (step: number) => void): Pro
       tokens: 8 * lines.length * at.step,
       seconds_left: ((steps - at.step) * process.stepMs) / 1_000,
     });
+    if (isKept(at.step)) await keep();
     if (at.step % SAVE_EVERY === 0 && at.step < steps) await save();
   }
   await writeWhole(fs, `${wish.work}/${PACKED_FILE}`, adapterOf(subject, at.state).bytes);
-  const card: TrainingCard = {
-    rows: { sha256: sha256(rows), trained: lines.length, held_out: 0, left_out: 0 },
-    base: { id: base.id, digest: base.digest, weights: base.weights },
-    chain,
-    settings: { ...request, rate: request.rate ?? 1e-3, batch: request.batch ?? 1 },
-    steps,
-    tokens: 8 * lines.length * steps,
-    curve: [[steps, 1 / steps, null]],
-    scores: null,
-    seconds: (steps * process.stepMs) / 1_000,
-    finished_at: process.now(),
+  const card = cardAfter(steps);
+  const names = folder === null ? [] : await fs.readdir(folder);
+  const checkpoints: TrainingCard[] = [];
+  for (const step of keptSteps(request))
+    if (names.includes(checkpointFile(step)))
+      checkpoints.push(
+        JSON.parse((await fs.readFile(`${folder}/${step}.json`)).toString('utf8')) as TrainingCard,
+      );
+  return {
+    ...{ event: 'ready', folder: `${wish.work}/adapter`, card },
+    ...(folder === null ? {} : { checkpoints }),
   };
-  return { event: 'ready', folder: `${wish.work}/adapter`, card };
 }
 
 async function writeWhole(fs: Files, path: string, data: string | Uint8Array): Promise<void> {

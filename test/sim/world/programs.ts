@@ -35,7 +35,12 @@ export interface Programs {
   origin: { startOrigin: (params: OriginParams) => Promise<OriginProcess> };
 }
 
-/** Sizes that would take megabytes to reach: rows and results have several parts. */
+/** Rows of a kept evaluation that are stored and scored together. */
+export const SCORED_ROWS = 2;
+/** An origin that is stopped may be so for five minutes: its job begins elsewhere meanwhile. */
+export const ORIGIN_LOST_MS = 2 * 60_000;
+
+/** Sizes that would take megabytes to reach, so that rows, results and evaluations have several parts; and a long time. */
 const SMALL: readonly Change[] = [
   {
     file: 'protocol/training-jobs.ts',
@@ -46,6 +51,16 @@ const SMALL: readonly Change[] = [
     file: 'worker/training/limits.ts',
     find: 'export const RESULT_PART_BYTES = 8 * 1024 ** 2;',
     replace: 'export const RESULT_PART_BYTES = 400;',
+  },
+  {
+    file: 'protocol/admin-api/evaluations.ts',
+    find: 'export const SCORED_ROWS = 16;',
+    replace: `export const SCORED_ROWS = ${SCORED_ROWS};`,
+  },
+  {
+    file: 'worker/training/limits.ts',
+    find: 'export const ORIGIN_LOST_MS = 30 * 60 * SECOND;',
+    replace: `export const ORIGIN_LOST_MS = ${ORIGIN_LOST_MS};`,
   },
 ];
 

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
 import { createD1Erasures } from '../../../worker/erasure/d1-erasures.ts';
-import { hashApiKey } from '../../../protocol/identity.ts';
+import { chainId, hashApiKey } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
 
@@ -281,6 +281,45 @@ it('an erasure whose name another tenant has taken meanwhile is gone on with', a
     owner: 'bob',
     settles_at: null,
   });
+});
+
+it('an erasure that is begun once more leaves what was made anew since, and no longer goes with it', async () => {
+  await app.graft.publish('notes/deep', first);
+  const onTop = tinyAdapter({ seed: 4, parent: await chainId([{ digest: first.digest, scale: 1 }]) });
+  expect((await app.graft.publish('notes', onTop, { parent: 'notes/deep' })).status).toBe(201);
+  app.graft.clock.advance(MINUTE_MS);
+  before.set('registry.pointerToWrite', () => Promise.reject(new Error('cut off')));
+  expect((await ask('/admin/erase', { name: 'notes/deep', cascade: true })).status).toBe(503);
+  expect((await app.graft.publish('notes', second)).status).toBe(201);
+  await done('/admin/alias', { name: 'latest', target: 'notes' });
+  await erase({ name: 'notes/deep', cascade: true });
+  expect(await rows('SELECT name, version, alias FROM names ORDER BY name')).toEqual([
+    { name: 'latest', version: null, alias: 'notes' },
+    { name: 'notes', version: 2, alias: null },
+  ]);
+  expect(await rows('SELECT name, version FROM versions')).toEqual([{ name: 'notes', version: 2 }]);
+});
+
+it('an erasure that goes on later leaves the experiment of who has the name by then', async () => {
+  const { key } = (await done('/admin/keys', { tenant: 'bob', kind: 'admin' })) as { key: string };
+  await app.graft.publish('notes', first);
+  app.graft.clock.advance(MINUTE_MS);
+  before.set('registry.stalePointers', () => Promise.reject(new Error('cut off')));
+  await ask('/admin/erase', { name: 'notes' });
+  expect(before.size).toBe(0);
+  expect(await left()).toEqual(NOTHING);
+  for (const adapter of [first, second]) await app.graft.publish('notes', adapter, { owner: 'bob' });
+  const variants = [2, 1].map((version) => ({
+    ...{ key: version === 2 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
+  }));
+  const { id } = (await done('/admin/experiments', { name: 'notes', variants }, key)) as { id: string };
+  await done(`/admin/experiments/${id}/start`, {}, key);
+  const [{ erasure } = { erasure: 0 }] = (await rows('SELECT id AS erasure FROM erasures')) as {
+    erasure: number;
+  }[];
+  await done('/admin/erase', { name: 'notes', cursor: String(erasure) });
+  const record = await app.graft.kv.get(`experiment:${id}`, { type: 'text', cacheTtl: 30 });
+  expect(String(record)).toContain('notes@2');
 });
 
 describe('an erasure that another request for the same tenant takes over', () => {

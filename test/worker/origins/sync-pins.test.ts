@@ -125,6 +125,41 @@ describe('pinned names', () => {
     expect(asked).toEqual(['GET /adapters']);
   });
 
+  it('that an origin loads for longer than the schedule has for them have their turn later; others are released', async () => {
+    for (const [name, adapter] of [
+      ['letters', second],
+      ['more', tinyAdapter({ seed: 43 })],
+    ] as const)
+      expect((await graft.publish(name, adapter)).status).toBe(201);
+    await graft.settled();
+    for (const name of ['letters', 'more'])
+      await graft.services.pins.add({ name, at: 1, actor: 'key_1' }, MAX_PINNED_NAMES);
+    held.add(first.digest);
+    const { answer } = graft.origin;
+    let asked = 0;
+    const late = new AbortController();
+    graft.origin.answer = (method, path, init) => {
+      if (method !== 'POST' || path !== '/adapters/pins') return answer(method, path, init);
+      asked += 1;
+      // It loads for a minute, and does so whoever waits.
+      void answer(method, path, init);
+      const { signal } = init;
+      return new Promise<Response>((_, reject) => {
+        signal?.addEventListener('abort', () => reject(signal.reason as Error));
+        late.abort();
+      });
+    };
+    const life = { signal: new AbortController().signal, keepAlive: () => undefined };
+    const reports = await graft.services.pinSync.sync({ ...life, loading: late.signal });
+    const reason = 'Its turn comes within a minute.';
+    expect(reports.map(({ origins }) => origins)).toEqual([
+      [{ id: 'o1', ok: false, reason }],
+      [{ id: 'o1', ok: false, reason }],
+    ]);
+    expect(asked).toBe(1);
+    expect([...held]).toEqual([second.digest]);
+  });
+
   it('of sixteen origins take some hundred questions when these start, and few in each minute after', async () => {
     const origins = Array.from({ length: 16 }, (_, i) => ({ id: `o${i}`, url: `http://o${i}.test` }));
     graft = await createAppHarness({ origins });

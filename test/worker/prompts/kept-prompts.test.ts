@@ -1,10 +1,12 @@
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
+import { createD1Preferences } from '../../../worker/improvements/d1-preferences.ts';
+import type { Preferences } from '../../../worker/improvements/ports.ts';
 import { createD1KeptPrompts } from '../../../worker/prompts/d1-kept-prompts.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
-import { MAX_KEPT_BYTES, MAX_KEPT_PROMPTS } from '../../../worker/prompts/limits.ts';
+import { DECIDED_SHARE, MAX_KEPT_BYTES, MAX_KEPT_PROMPTS } from '../../../worker/prompts/limits.ts';
 import type { KeptPrompts, PromptRow } from '../../../worker/prompts/ports.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 
@@ -18,16 +20,21 @@ const promptRow = (more: Partial<PromptRow> = {}): PromptRow => ({
 
 const make = async () => {
   const db = await openDatabase();
-  return { keys: createD1KeyLedger(db), prompts: createD1KeptPrompts(db) };
+  return {
+    keys: createD1KeyLedger(db),
+    prompts: createD1KeptPrompts(db),
+    preferences: createD1Preferences(db),
+  };
 };
 
 describe('KeptPrompts', () => {
   let prompts: KeptPrompts;
   let keys: KeyLedger;
+  let preferences: Preferences;
   const read = (id: string, more: Partial<Parameters<KeptPrompts['read']>[0]> = {}) =>
     prompts.read({ tenant: 'me', id, at: null, now: START, ...more });
   beforeEach(async () => {
-    ({ prompts, keys } = await make());
+    ({ prompts, keys, preferences } = await make());
     await keys.add(keyRow('key_1', { tenant: 'me', keep_prompts: 2 }));
     await keys.add(keyRow('key_2', { tenant: 'me', keep_prompts: 24 }));
     await keys.add(keyRow('key_3', { tenant: 'me' }));
@@ -98,6 +105,32 @@ describe('KeptPrompts', () => {
     expect(await read('big0')).toBeNull();
     expect(await read('big1')).not.toBeNull();
     expect(await read('r900')).toBeNull();
+  });
+
+  it('keeps what a preference names before all others, in half of the room', async () => {
+    await keys.add(keyRow('key_5', { tenant: 'me', keep_prompts: 24, improve: true }));
+    const decided = (MAX_KEPT_PROMPTS * DECIDED_SHARE) / 2 + 1;
+    for (let id = 0; id < 2 * decided; id += 2)
+      await preferences.add({
+        ...{ tenant: 'me', keyId: 'key_5', at: START },
+        ...{ chosen: `r${id}`, rejected: `r${id + 1}` },
+      });
+    const most = MAX_KEPT_PROMPTS + 10;
+    const rows = Array.from({ length: most }, (_, i) =>
+      promptRow({ id: `r${i}`, at: START + i, keyId: 'key_5' }),
+    );
+    for (let from = 0; from < most; from += 50) await prompts.add(rows.slice(from, from + 50));
+    const left = async (id: number): Promise<boolean> => (await read(`r${id}`)) !== null;
+    // One pair has no room among the decided, and is older than all others.
+    const oldest = 2 * decided;
+    expect([await left(0), await left(1), await left(2), await left(oldest - 1)]).toEqual([
+      ...[false, false, true, true],
+    ]);
+    expect([await left(oldest + 7), await left(oldest + 8), await left(most - 1)]).toEqual([
+      false,
+      true,
+      true,
+    ]);
   });
 });
 

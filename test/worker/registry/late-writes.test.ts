@@ -50,9 +50,15 @@ it('marks an erased name again if an older write lands on the mark', async () =>
   expect(inKv.slice(4).sort()).toEqual(marks.sort());
 });
 
-it.each(['none', 'gone', 'version'] as const)(
-  'takes an experiment away again that lands after its name has become %s',
-  async (kind) => {
+it.each([
+  ['none', 'was written late'],
+  ['gone', 'was written late'],
+  ['version', 'was written late'],
+  ['none', 'had been read late'],
+  ['version', 'had been read late'],
+] as const)(
+  'takes an experiment away again that lands after its name has become %s, because it %s',
+  async (kind, why) => {
     const clock = new FakeClock();
     const row = versionRow('a', 1);
     const { id, owner, document } = experimentRow('a');
@@ -66,16 +72,22 @@ it.each(['none', 'gone', 'version'] as const)(
     const inKv = new Set<string>();
     let land = (): void => undefined;
     let landed = false;
+    const late = () => new Promise<void>((resolve) => (land = resolve));
+    let reads = 0;
     const pointers = createPointerSync({
-      ...{ intervalMs: 1_000, timeoutMs: 20, now: clock.now, sleep: clock.sleep },
+      ...{ intervalMs: 10, timeoutMs: 20, now: clock.now, sleep: clock.sleep },
       registry: {
-        pointerToWrite: async () => ({ pointer, change: null }),
+        async pointerToWrite() {
+          const read = { pointer, change: null };
+          if (why === 'had been read late' && ++reads === 1) await late();
+          return read;
+        },
         pointersWritten: async () => undefined,
       },
       names: { put: async () => undefined, remove: async () => undefined },
       experiments: {
         async put(entry) {
-          await new Promise<void>((resolve) => (land = resolve));
+          if (why === 'was written late') await late();
           inKv.add(entry.id);
           landed = true;
         },

@@ -2,7 +2,10 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
+import type { OriginJobs } from '../../../worker/origins/jobs.ts';
+import { removeAtOrigins } from '../../../worker/training/advance-jobs.ts';
 import { JOB_LEASE_MS, JOB_LEASE_RENEW_MS } from '../../../worker/training/limits.ts';
+import type { TrainingJobs } from '../../../worker/training/ports.ts';
 import { trainingCard } from '../../contracts/sample-training.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../app-harness.ts';
@@ -323,4 +326,36 @@ it('that its origin gets after its deletion is deleted there, however long the o
   await rig.run();
   expect(rig.origin.jobs.size).toBe(0);
   expect(await rig.count('training_deletions')).toBe(0);
+});
+
+it('and others are deleted at once at each origin, which has the time of one call for all of them', async () => {
+  let now = 0;
+  const asked: string[] = [];
+  const left = new Set<string>();
+  const jobs = ['hangs', 'slow', 'gone', 'quick'].flatMap((origin) =>
+    Array.from({ length: 5 }, (_, at) => ({ origin, job: `${origin}-${at}` })),
+  );
+  for (const { job } of jobs) left.add(job);
+  const begun = new Set<string>();
+  await removeAtOrigins({
+    now: () => now,
+    trainingJobs: {
+      deletions: () => Promise.resolve(jobs),
+      deleted: ({ job }: { job: string }) => Promise.resolve(void left.delete(job)),
+    } as unknown as TrainingJobs,
+    originJobs: {
+      isKnown: (origin: string) => origin !== 'gone',
+      async remove(origin: string, job: string) {
+        asked.push(job);
+        begun.add(origin);
+        await vi.waitFor(() => expect(begun.size).toBe(3));
+        if (origin === 'slow') now += 4_000;
+        return origin !== 'hangs';
+      },
+    } as unknown as OriginJobs,
+  });
+  const at = (origin: string): string[] => asked.filter((job) => job.startsWith(origin));
+  expect([at('hangs').length, at('slow').length, at('gone').length]).toEqual([1, 3, 0]);
+  expect([...left].filter((job) => !/hangs|slow|quick/.test(job))).toEqual([]);
+  expect([...left].filter((job) => job.startsWith('slow'))).toEqual(['slow-3', 'slow-4']);
 });
