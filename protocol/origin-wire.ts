@@ -48,6 +48,8 @@ export const BaseInfo = z
     provider: z.string().optional(),
     /** Precision of a GPU's activations, keys and values; absent = float32, or another engine runs the model. */
     precision: z.literal('f16').optional(),
+    /** Format of keys and values of rows; absent = the precision, or another engine runs the model. */
+    kv: z.literal('int8').optional(),
     /**
      * How a row alone compares with the same row in any batch, on one machine with one thread count: identical
      * `bits`, or equal within a `tolerance`.
