@@ -76,6 +76,9 @@ with milk. Frage: Wie spät ist es? Antwort: Es ist zehn nach vier, und der Lade
 /** Of a sequence; many short ones are better than one, because models give the first tokens their largest keys. */
 const MOST_TOKENS = 512;
 
+/** They are decoded one by one. */
+const MOST_CONTROL_TOKENS = 96;
+
 /**
  * @returns sequences of token ids, each from a beginning on: `calibration` to take scales from, `control` to test them.
  * @throws ChatTemplateError when the template refuses a user's message.
@@ -96,5 +99,6 @@ export function calibrationTokens(
       .flatMap((text) => [plain(text), chat(text)])
       .map((tokens) => tokens.slice(0, most))
       .filter((tokens) => tokens.length > 1);
-  return { calibration: sequences(CALIBRATION), control: sequences(CONTROL) };
+  const control = CONTROL.map((text) => chat(text).slice(0, Math.min(MOST_CONTROL_TOKENS, context)));
+  return { calibration: sequences(CALIBRATION), control };
 }

@@ -161,8 +161,11 @@ async function chooseKv(
   throw new OrtError('--kv int8', -1, `${fault}. Remove --kv, or set it to f32`);
 }
 
-/** Largest mean KL that int8 keys and values may add on the control texts, nats a token; SmolLM2-135M has 0.003. */
-const MOST_KV_DIVERGENCE = 0.01;
+/**
+ * Largest mean KL that int8 keys and values may add on the control texts, nats a token. With int8 weights, whatever changes
+ * a bit adds some 0.003, because it flips roundings.
+ */
+const MOST_KV_DIVERGENCE = 0.02;
 
 /** Reported if the fast kernel is not exact; bench/LOG.md has its cost. */
 const SLOW_INT8 =

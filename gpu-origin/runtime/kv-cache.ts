@@ -2,6 +2,7 @@
  * Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]`, in place for the whole life of a row; and
  * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
+import type { Clipped } from '../engine/ports.ts';
 import type { LlamaConfig, Precision } from '../model/base-model.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 import type {
@@ -50,6 +51,8 @@ export interface RowsCache {
   keep(slot: number, at: number, block: number): void;
   /** … and back, into any slot. */
   reuse(slot: number, at: number, block: number): void;
+  /** As `ModelRunner` has it. Absent: values of any magnitude are kept. */
+  clipped?(slot: number): Clipped;
   /** The slot's row, with at most `length` tokens, is gone. */
   release(slot: number, length: number): void;
   /** Close it after the bindings of its tensors. */
@@ -253,7 +256,7 @@ export class Int8Cache implements RowsCache {
    * Of the row in `slot`, whose last chunk was just read: how many of its keys and values int8 cannot hold.
    * @returns zeros when other rows ran since.
    */
-  clipped(slot: number): { clipped: number; values: number } {
+  clipped(slot: number): Clipped {
     const { staged } = this;
     if (staged?.slot !== slot) return { clipped: 0, values: 0 };
     let [clipped, values] = [0, 0];

@@ -51,50 +51,44 @@ export function kvCalibration(params: {
     },
     async divergence({ graphs }) {
       const { control } = all();
-      const float32 = { ...params, graph: built.graphs[GRAPH], format: 'f32' } as const;
-      const read = await logitsOf({ ...float32, reads: true }, control);
-      const from = async (logits: Promise<Float32Array[]>): Promise<number> => {
-        const others = await logits;
-        const sums = read.map((each, text) => meanDivergence(each, others[text]!, config.vocab));
+      const float32 = { ...params, format: 'f32' } as const;
+      const { read, decoded } = await withSession(device, built, built.graphs[GRAPH], async (session) => ({
+        read: await logitsOf({ ...float32, session, reads: true }, control),
+        decoded: await logitsOf({ ...float32, session, reads: false }, control),
+      }));
+      const int8 = await withSession(device, built, graphs[GRAPH], (session) =>
+        logitsOf({ ...params, format: 'int8', session, reads: false }, control),
+      );
+      const from = (logits: readonly Float32Array[]): number => {
+        const sums = read.map((each, text) => meanDivergence(each, logits[text]!, config.vocab));
         return sums.reduce((sum, one) => sum + one, 0) / sums.length;
       };
       // With int8 weights, reading and decoding differ by themselves, since sums of attention are rounded otherwise.
-      const noise = await from(logitsOf({ ...float32, reads: false }, control));
-      const int8 = { ...params, graph: graphs[GRAPH], format: 'int8', reads: false } as const;
-      return (await from(logitsOf(int8, control))) - noise;
+      return from(int8) - from(decoded);
     },
   };
 }
 
 /** Logits after each token of texts. @param params.reads each text at once; otherwise token by token, as steps decode. */
-function logitsOf(
-  params: {
-    device: Device;
-    config: LlamaConfig;
-    built: BuiltGraphs;
-    graph: string;
-    format: KvFormat;
-    reads: boolean;
-  },
+async function logitsOf(
+  params: { device: Device; config: LlamaConfig; session: Session; format: KvFormat; reads: boolean },
   texts: readonly number[][],
 ): Promise<Float32Array[]> {
-  const { device, config, built, graph, format, reads } = params;
-  return withSession(device, built, graph, async (session) => {
-    const all: Float32Array[] = [];
-    for (const tokens of texts) {
-      const row = await ProbeRow.open(device, config, format, tokens.length);
-      try {
-        const each = tokens.map((_, at) => at);
-        const logits = new Float32Array(tokens.length * config.vocab);
-        if (reads) logits.set(await row.run(session, tokens, each));
-        else for (const at of each) logits.set(await row.run(session, [tokens[at]!], [0]), at * config.vocab);
-        all.push(logits);
-      } finally {
-        row.close();
-      }
+  const { device, config, session, format, reads } = params;
+  const all: Float32Array[] = [];
+  for (const tokens of texts) {
+    const row = await ProbeRow.open(device, config, format, tokens.length);
+    try {
+      const each = tokens.map((_, at) => at);
+      const logits = new Float32Array(tokens.length * config.vocab);
+      if (reads) logits.set(await row.run(session, tokens, each));
+      else for (const at of each) logits.set(await row.run(session, [tokens[at]!], [0]), at * config.vocab);
+      all.push(logits);
+    } finally {
+      row.close();
     }
-    return all;
-  });
+  }
+  return all;
 }
 
 async function withSession<T>(

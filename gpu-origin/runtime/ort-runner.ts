@@ -4,6 +4,7 @@ import type {
   BatchRows,
   ChainMember,
   ChunkParts,
+  Clipped,
   ModelRunner,
   ResidentAdapter,
   RowDelta,
@@ -214,6 +215,10 @@ export class OrtRunner implements ModelRunner {
     this.kv.release(slot, this.written[slot]!);
     this.written[slot] = 0;
     this.chunks.release(slot);
+  }
+
+  clipped(slot: number): Clipped {
+    return this.kv.clipped?.(slot) ?? { clipped: 0, values: 0 };
   }
 
   get parts(): number {
