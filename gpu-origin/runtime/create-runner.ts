@@ -155,7 +155,7 @@ async function chooseKv(
   const fault =
     device.provider === 'cpu'
       ? await int8AttentionFault(device, config)
-      : `provider ${device.provider} keeps them in float32 or float16; int8 needs --provider cpu`;
+      : `provider ${device.provider} keeps keys and values in float32 or float16; int8 needs --provider cpu`;
   if (fault === null) return 'int8';
   if (wanted === undefined) return 'f32';
   throw new OrtError('--kv int8', -1, `${fault}. Remove --kv, or set it to f32`);
