@@ -8,6 +8,7 @@ import { benchCliffs } from './cliffs.ts';
 import { benchCompare } from './compare.ts';
 import { benchHostile } from './hostile.ts';
 import { benchJob } from './job.ts';
+import { benchKeysValues } from './keys-values.ts';
 import { describeMachine } from './machine.ts';
 import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
@@ -29,6 +30,7 @@ const others = {
   compare: benchCompare,
   hostile: benchHostile,
   job: benchJob,
+  'keys-values': benchKeysValues,
   neighbours: benchNeighbours,
   profile: benchProfile,
   proxies: benchProxies,

@@ -93,7 +93,7 @@ async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
 
 async function openRunner(params: LoadParams): Promise<{ runner: ModelRunner; tokenizer: Tokenizer }> {
   const { config, onProgress, onNotice, onProvider } = params;
-  const { basePath, baseId, weights, slots, context, threads, provider, precision, cacheDir } = config;
+  const { basePath, baseId, weights, slots, context, threads, provider, precision, kv, cacheDir } = config;
   let tokenizer: Tokenizer | null = null;
   const { runner } = await createRunner({
     basePath,
@@ -104,6 +104,7 @@ async function openRunner(params: LoadParams): Promise<{ runner: ModelRunner; to
     threads,
     provider,
     precision,
+    kv,
     cacheDir,
     onProgress,
     onNotice,

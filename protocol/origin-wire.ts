@@ -48,6 +48,8 @@ export const BaseInfo = z
     provider: z.string().optional(),
     /** Precision of a GPU's activations, keys and values; absent = float32, or another engine runs the model. */
     precision: z.literal('f16').optional(),
+    /** Format of keys and values of rows; absent = the precision, or another engine runs the model. */
+    kv: z.literal('int8').optional(),
     /**
      * How a row alone compares with the same row in any batch, on one machine with one thread count: identical
      * `bits`, or equal within a `tolerance`.
@@ -183,6 +185,16 @@ export type ProbeToken = z.infer<typeof ProbeToken>;
 const ProbePrompt = z.string().min(1).max(MAX_PROBE_CHARACTERS);
 const ProbeTokens = z.array(ProbeToken).min(1).max(MAX_TOP_LOGPROBS);
 
+/** How an adapter's keys and values fit int8, on the trial's prompt. */
+export const KvFit = z.object({
+  /** Mean KL of its answer to the one over float32 keys and values, nats a token. With int8 weights some of it is noise. */
+  kl: z.number(),
+  /** Keys and values of the prompt that are larger than int8 holds, of so many `values`. */
+  clipped: z.int().min(0),
+  values: z.int().min(0),
+});
+export type KvFit = z.infer<typeof KvFit>;
+
 /** The likeliest first tokens of a chain on the base that it was admitted with. Stored with the version. */
 export const AdapterProof = z.strictObject({
   /** Base and weight format that it applies to: others give other numbers. */
@@ -191,6 +203,8 @@ export const AdapterProof = z.strictObject({
   prompt: ProbePrompt,
   /** Likeliest first. */
   tokens: ProbeTokens,
+  /** Absent if the origin kept keys and values in float32. */
+  kv: KvFit.optional(),
   /** Unix ms. */
   at: z.int(),
 });
@@ -228,6 +242,8 @@ export const VerifyAnswer = z.object({
    * Largest effect of the last adapter on one of the likeliest first tokens, nats; on int8 this includes noise.
    */
   max_difference: z.number(),
+  /** Absent if the origin keeps keys and values in float32, or the chain could not run. */
+  kv: KvFit.optional(),
 });
 export type VerifyAnswer = z.infer<typeof VerifyAnswer>;
 

@@ -78,6 +78,13 @@ export const devCommand = command({
         'it and its answers match f32)',
       valueHint: 'precision',
     },
+    kv: {
+      type: 'string',
+      description:
+        'Format of keys and values on a processor: int8 (default with int8 and int4 weights, if its ' +
+        'answers match f32; a quarter of the memory) or f32',
+      valueHint: 'format',
+    },
     train: {
       type: 'boolean',
       description: 'The origin trains adapters for fine-tuning jobs too',
@@ -138,7 +145,10 @@ function alsoBases(rawArgs: readonly string[]): OriginWish[] {
   return bases.map((base, i) => ({ base, args: words(flags[i] ?? '') }));
 }
 
-const ENGINE_FLAGS = ['engine', 'engine-url', 'max-loras', 'max-lora-rank', 'weights', 'precision'] as const;
+const ENGINE_FLAGS = [
+  ...['engine', 'engine-url', 'max-loras', 'max-lora-rank'],
+  ...['weights', 'precision', 'kv'],
+] as const;
 
 /** @returns the origin's flags, which the origin validates itself. @throws CliError */
 function engineArgs(args: Readonly<Record<string, unknown>>): string[] {

@@ -215,6 +215,10 @@ export class ModelExecutor {
     if (to < sequence.prompt.length) return;
     if (sequence.promptScores !== null)
       sequence.events.push({ kind: 'prompt', tokens: sequence.promptScores });
+    if (sequence.request.countsClipped === true) {
+      const count = this.#runner.clipped?.(this.#slots.prefilling!.slot) ?? { clipped: 0, values: 0 };
+      sequence.events.push({ kind: 'clipped', ...count });
+    }
     if (sequence.maxTokens === 0) {
       this.#lifecycle.finish(sequence, 'length');
       return;

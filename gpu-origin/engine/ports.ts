@@ -36,6 +36,12 @@ export interface BatchRows {
   readonly deltas: readonly RowDelta[];
 }
 
+/** Keys and values that lost their magnitude, and all of them. */
+export interface Clipped {
+  readonly clipped: number;
+  readonly values: number;
+}
+
 /** Parts `from` … `to`-1 of a chunk that is read. */
 export interface ChunkParts {
   readonly from: number;
@@ -106,6 +112,11 @@ export interface ModelRunner {
   reuse(params: { slot: number; at: number; block: number }): void;
   /** Forgets the row; its delta is no longer referenced. */
   release(slot: number): void;
+  /**
+   * Of the row in `slot`, right after its last chunk was read: how many of that chunk's keys and values are too large for
+   * the format that they are kept in. Absent = none ever is.
+   */
+  clipped?(slot: number): Clipped;
   /**
    * Appends `tokens` to the row in `slot`, which holds `past` tokens (a multiple of `chunk`).
    * @param positions indexes into `tokens` whose logits are wanted; may be empty.

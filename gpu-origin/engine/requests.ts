@@ -4,7 +4,7 @@ import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { ResidentList, Traceparent } from '../../protocol/origin-wire.ts';
 import type { SamplingParams } from '../generation/sampler.ts';
-import type { Grammar } from './ports.ts';
+import type { Clipped, Grammar } from './ports.ts';
 
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
@@ -22,6 +22,8 @@ export interface EngineRequest {
   readonly promptLogprobs: number | null;
   /** Whether to return the rank of each of them. */
   readonly promptRanks?: boolean;
+  /** Whether to count keys and values of the prompt's last chunk that the runner's format cannot hold. */
+  readonly countsClipped?: boolean;
   /**
    * Generates no answer: the prompt's hidden states are pooled into one vector, by their mean or the last one.
    */
@@ -64,6 +66,8 @@ export interface ScoredToken {
 export type EngineEvent =
   /** Every token of the prompt, in order; once, before all `tokens`, and only if requested. */
   | { readonly kind: 'prompt'; readonly tokens: readonly ScoredToken[] }
+  /** Once, before all `tokens`, and only if requested. */
+  | ({ readonly kind: 'clipped' } & Clipped)
   /**
    * `text`: what is certain so far (whole characters, no beginning of a stop string); may be empty. `tokens`:
    * its tokens; never the end-of-sequence token or a stop string's.

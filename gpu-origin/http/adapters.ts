@@ -118,7 +118,11 @@ export async function dropAdapters(
 /**
  * `POST /adapters/<digest>/verify?tenant=<tenant whose share it uses>`, body empty or {@link VerifyRequest}.
  */
-export async function handleVerify(c: Context<OriginEnv>, services: Services): Promise<Response> {
+export async function handleVerify(
+  c: Context<OriginEnv>,
+  { metrics }: Pick<OriginContext, 'metrics'>,
+  services: Services,
+): Promise<Response> {
   const digest = digestOf(c);
   if (digest === null) return errorResponse(BAD_DIGEST);
   const body = c.var.body.length === 0 ? { ok: true as const, value: {} } : parseBody(c, VerifyRequest);
@@ -135,6 +139,7 @@ export async function handleVerify(c: Context<OriginEnv>, services: Services): P
     expected: expected ?? null,
     signal: c.req.raw.signal,
   }).finally(letGo);
+  if (verified.ok) metrics.onClipped(verified.value.kv?.clipped ?? 0);
   return verified.ok ? Response.json({ digest, ...verified.value }) : errorResponse(verified.error);
 }
 

@@ -204,7 +204,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/adapters/prefetch', prefetchAdapters);
   route('PUT', '/adapters/:digest/parts/:part{[0-9]{1,3}}', receiveAdapterPart);
   route('GET', '/adapters/:digest/file', giveFile);
-  route('POST', '/adapters/:digest/verify', handleVerify);
+  route('POST', '/adapters/:digest/verify', (c, services) => handleVerify(c, context, services));
   route('POST', '/adapters/:digest/evaluate', (c, services) => handleEvaluate(c, context, services));
   route('POST', '/adapters/pins', pinAdapters);
   route('PUT', '/adapters/pins', keepPins);

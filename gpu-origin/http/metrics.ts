@@ -60,6 +60,10 @@ export function createMetrics(registry = new Registry()) {
   const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
   const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
   const evictions = counter('adapter_evictions_total', 'Adapters evicted from memory.');
+  const clipped = counter(
+    'kv_clipped_values_total',
+    'Keys and values of trial prompts that were too large for int8.',
+  );
   const jobsEnded = counter('jobs_ended_total', 'Fine-tuning jobs that ended, by outcome.', ['outcome']);
   const faults = counter('faults_total', 'Unexpected exceptions.', ['where']);
 
@@ -108,6 +112,7 @@ export function createMetrics(registry = new Registry()) {
     watchJobs(running: () => number): void {
       jobsRunning = running;
     },
+    onClipped: (values: number): void => clipped.inc(values),
     onJobEnd: (outcome: JobOutcome): void => jobsEnded.inc({ outcome }),
     onResponse(route: string, status: number): void {
       requests.inc({ route, status: String(status) });

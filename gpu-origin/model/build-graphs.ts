@@ -29,7 +29,7 @@ import {
 } from './base-model.ts';
 import { WeightEntries } from './web-base.ts';
 import { fileDigest } from './read-file.ts';
-import { buildLlamaGraph } from './llama-graph.ts';
+import { buildLlamaGraph, type KvScales } from './llama-graph.ts';
 import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
@@ -93,8 +93,13 @@ async function readBuilt(
 }
 
 /** @param of the graph, beside its kind. */
-const fileName = (kind: GraphKind, of?: number | 'f16'): string =>
+const fileName = (kind: GraphKind, of?: number | string): string =>
   of === undefined ? `${kind}.onnx` : `${kind}.${of}.onnx`;
+
+const graphsIn = (folder: string, of?: number | string): Record<GraphKind, string> => {
+  const paths = GRAPH_KINDS.map((kind) => [kind, join(folder, fileName(kind, of))]);
+  return Object.fromEntries(paths) as Record<GraphKind, string>;
+};
 
 function describe(
   folder: string,
@@ -103,10 +108,7 @@ function describe(
   parts: readonly Layers[],
   flavour: GraphFlavour,
 ): BuiltGraphs {
-  const graphs = (of?: number | 'f16'): Record<GraphKind, string> => {
-    const paths = GRAPH_KINDS.map((kind) => [kind, join(folder, fileName(kind, of))]);
-    return Object.fromEntries(paths) as Record<GraphKind, string>;
-  };
+  const graphs = (of?: number | 'f16'): Record<GraphKind, string> => graphsIn(folder, of);
   return {
     folder,
     weightsPath: join(folder, WEIGHTS_FILE),
@@ -199,5 +201,92 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
     throw error;
+  }
+}
+
+/** Raise it when the same base would get other scales or graphs. */
+const DECODING_VERSION = 1;
+
+const Steps = z.array(z.number().positive()).transform((values) => Float32Array.from(values));
+const DecodingManifest = z.strictObject({
+  version: z.literal(DECODING_VERSION),
+  sha256: z.record(z.string(), z.string()),
+  scales: z.array(z.strictObject({ k: Steps, v: Steps })),
+  divergence: z.number(),
+});
+
+/** Graphs of decode steps over int8 keys and values. */
+export interface DecodingGraphs {
+  graphs: Record<GraphKind, string>;
+  scales: KvScales;
+  /** Mean KL that int8 keys and values add to the answers, nats a token; huge if one was not finite. */
+  divergence: number;
+}
+
+/** How the runtime finds scales, and tests them. Called only when nothing is in the cache. */
+export interface KvCalibration {
+  scales(): Promise<KvScales>;
+  /** @returns mean KL in nats. */
+  divergence(decoding: Pick<DecodingGraphs, 'graphs'>): Promise<number>;
+}
+
+/**
+ * Writes graphs over the same weights beside those of `built`, once: ONNX Runtime wants weights in the folder of their
+ * graph.
+ */
+export async function buildDecodingGraphs(
+  built: BuiltGraphs,
+  options: Pick<BuildOptions, 'base' | 'format' | 'padsLoneRow' | 'context'>,
+  calibration: KvCalibration,
+): Promise<DecodingGraphs> {
+  const { folder, weights, rotations } = built;
+  const known = await readDecoding(folder);
+  if (known !== null) return known;
+  const temporary = `${process.pid}.tmp`;
+  const files = [...Object.values(graphsIn(folder, `kv-int8.${temporary}`))];
+  const manifest = join(folder, DECODING_MANIFEST);
+  try {
+    const scales = await calibration.scales();
+    const sha256: Record<string, string> = {};
+    for (const kind of GRAPH_KINDS) {
+      const model = buildLlamaGraph({
+        ...{ config: options.base.config, kind, context: options.context, format: options.format },
+        ...{ flavour: 'cpu', padsLoneRow: options.padsLoneRow ?? false, rotations },
+        ...{ weights, weightsFile: WEIGHTS_FILE, kvScales: scales },
+      });
+      writeFileSync(join(folder, fileName(kind, `kv-int8.${temporary}`)), model);
+      sha256[fileName(kind, 'kv-int8')] = createHash('sha256').update(model).digest('hex');
+    }
+    const graphs = graphsIn(folder, `kv-int8.${temporary}`);
+    const measured = await calibration.divergence({ graphs });
+    const divergence = Number.isFinite(measured) ? measured : Number.MAX_VALUE;
+    const written = scales.map(({ k, v }) => ({ k: [...k], v: [...v] }));
+    writeFileSync(
+      `${manifest}.${temporary}`,
+      JSON.stringify({ version: DECODING_VERSION, sha256, scales: written, divergence }),
+    );
+    const final = graphsIn(folder, 'kv-int8');
+    for (const kind of GRAPH_KINDS) renameSync(graphs[kind], final[kind]);
+    // The last one: it has the others' digests.
+    renameSync(`${manifest}.${temporary}`, manifest);
+    return { graphs: final, scales, divergence };
+  } catch (error) {
+    for (const file of [...files, `${manifest}.${temporary}`]) rmSync(file, { force: true });
+    throw error;
+  }
+}
+
+const DECODING_MANIFEST = 'kv-int8.json';
+
+async function readDecoding(folder: string): Promise<DecodingGraphs | null> {
+  const path = join(folder, DECODING_MANIFEST);
+  if (!existsSync(path)) return null;
+  try {
+    const { sha256, scales, divergence } = DecodingManifest.parse(JSON.parse(readFileSync(path, 'utf8')));
+    for (const [file, digest] of Object.entries(sha256))
+      if ((await fileDigest(join(folder, file))) !== digest) return null;
+    return { graphs: graphsIn(folder, 'kv-int8'), scales, divergence };
+  } catch {
+    return null;
   }
 }

@@ -36,6 +36,18 @@ import {
 } from './prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
 
+/**
+ * What one step of an int8 key or value stands for, `[kvHeads * headDim]` each, by layer. Keys are stored after rotary
+ * positions; both channels of a pair that they turn have one scale.
+ */
+export type KvScales = readonly { k: Float32Array<ArrayBuffer>; v: Float32Array<ArrayBuffer> }[];
+
+/** Attributes of `GroupQueryAttention`; the scales are inputs 12 and 13. */
+export const INT8_ATTENTION = {
+  ...{ k_quant_type: 'PER_CHANNEL', v_quant_type: 'PER_CHANNEL' },
+  kv_cache_bit_width: 8,
+} as const;
+
 class LlamaGraph {
   private readonly g = new GraphBuilder();
   private readonly tensors: GraphTensors;
@@ -60,6 +72,8 @@ class LlamaGraph {
       padsLoneRow?: boolean;
       /** Default: float32. */
       precision?: Precision;
+      /** Keys and values in int8; default: in the precision. */
+      kvScales?: KvScales | null;
       rotations: RotationSet | null;
       weights: readonly WeightEntry[];
       weightsFile: string;
@@ -179,18 +193,22 @@ class LlamaGraph {
     const { config, context } = this.params;
     const { window, rope } = config.attention[layer]!;
     const cache = ['B', config.kvHeads, 'M', config.headDim] as const;
-    const pastK = g.input(`past.${layer}.k`, this.precision, cache);
-    const pastV = g.input(`past.${layer}.v`, this.precision, cache);
-    g.output(`present.${layer}.k`, this.precision, cache);
-    g.output(`present.${layer}.v`, this.precision, cache);
+    const scales = this.params.kvScales?.[layer];
+    const type = scales === undefined ? this.precision : 'i8';
+    const pastK = g.input(`past.${layer}.k`, type, cache);
+    const pastV = g.input(`past.${layer}.v`, type, cache);
+    g.output(`present.${layer}.k`, type, cache);
+    g.output(`present.${layer}.v`, type, cache);
     const tables = rope === null ? null : rotaryNames(rope);
+    const { inputs, attributes } = this.int8Attention(layer, scales);
     return g.node(
       'GroupQueryAttention',
       [
         ...[q, k, v, pastK, pastV, 'last_position', 'total_length'],
         ...(tables === null
-          ? []
+          ? inputs.slice(0, 2).map(() => '')
           : [tables.cos, tables.sin].map((table) => this.tensors.numbers(table, this.precision))),
+        ...inputs,
       ],
       [`l${layer}.attention`, `present.${layer}.k`, `present.${layer}.v`],
       {
@@ -199,9 +217,26 @@ class LlamaGraph {
         do_rotary: tables === null ? 0 : 1,
         ...(config.attentionScale === null ? {} : { scale: { float: config.attentionScale } }),
         ...(window === null || window >= context ? {} : { local_window_size: window }),
+        ...attributes,
       },
       MICROSOFT,
     );
+  }
+
+  /** What attention takes besides, behind the rotary tables. */
+  private int8Attention(
+    layer: number,
+    scales: KvScales[number] | undefined,
+  ): { inputs: string[]; attributes: Record<string, string | number> } {
+    if (scales === undefined) return { inputs: [], attributes: {} };
+    const { kvHeads, headDim } = this.params.config;
+    const scale = (kind: 'k' | 'v'): string =>
+      this.tensors.constant(`l${layer}.${kind}.step`, 'f32', [kvHeads, 1, headDim], scales[kind]);
+    return {
+      // Positions, a bias and sinks are left out.
+      inputs: ['', '', '', scale('k'), scale('v')],
+      attributes: INT8_ATTENTION,
+    };
   }
 
   private layer(layer: number, h: string, x: string): { h: string; x: string } {

@@ -264,25 +264,31 @@ export class GraphSessions {
   private constructor(
     private readonly device: Device,
     private readonly built: BuiltGraphs,
+    private readonly decodingGraphs: Record<GraphKind, string> | null,
     private readonly weights: Weights,
     /** Smallest first. */
     private readonly kinds: readonly GraphKind[],
   ) {}
 
-  /** @param params.kinds that may be opened, including the largest. */
+  /**
+   * @param params.kinds that may be opened, including the largest.
+   * @param params.decoding graphs of decode steps, if these are others than those that read prompts.
+   */
   static async open(params: {
     device: Device;
     built: BuiltGraphs;
+    decoding?: Record<GraphKind, string> | null;
     kinds: readonly GraphKind[];
     onProgress: Progress;
   }): Promise<GraphSessions> {
-    const { device, built, onProgress } = params;
+    const { device, built, decoding = null, onProgress } = params;
     const kinds = GRAPH_KINDS.filter((kind) => params.kinds.includes(kind));
     const weights = await device.weights(built.weightsPath, built.weights);
-    const sessions = new GraphSessions(device, built, weights, kinds);
+    const sessions = new GraphSessions(device, built, decoding, weights, kinds);
     const cores: readonly SessionCores[] = (device.lanes ?? 1) > 1 ? ['all', 'one'] : ['all'];
     const now = (device.sharesWeights ? kinds : kinds.slice(0, 1)).flatMap((kind) => [
-      ...cores.map((each) => () => sessions.get(kind, each)),
+      ...(decoding === null ? [] : [() => sessions.get(kind)]),
+      ...cores.map((each) => () => sessions.decoding(kind, each)),
       ...sessions.parts.map((_, part) => () => sessions.part(kind, part)),
     ]);
     for (const [index, open] of now.entries()) {
@@ -303,9 +309,15 @@ export class GraphSessions {
     return this.kinds.find((each) => GRAPH_KINDS.indexOf(each) >= least) ?? kind;
   }
 
-  /** A failed one is retried at the next call. @throws OrtError */
+  /** For prompts. A failed one is retried at the next call. @throws OrtError */
   get(kind: GraphKind, cores: SessionCores = 'all'): Promise<Session> {
     return this.session(`${kind} ${cores}`, this.built.graphs[kind], cores);
+  }
+
+  /** For decode steps. @throws OrtError */
+  decoding(kind: GraphKind, cores: SessionCores): Promise<Session> {
+    if (this.decodingGraphs === null) return this.get(kind, cores);
+    return this.session(`${kind} decoding ${cores}`, this.decodingGraphs[kind], cores);
   }
 
   /** @throws OrtError */
@@ -446,7 +458,7 @@ async function logitsOf(
 }
 
 /** Mean KL(wanted || logits) of rows, nats. NaN if a logit is NaN. */
-function meanDivergence(wanted: Float32Array, logits: Float32Array, vocab: number): number {
+export function meanDivergence(wanted: Float32Array, logits: Float32Array, vocab: number): number {
   let sum = 0;
   for (let from = 0; from < wanted.length; from += vocab) {
     const p = wanted.subarray(from, from + vocab);

@@ -9,9 +9,11 @@ import {
   type Precision,
   PRECISIONS,
 } from '../model/base-model.ts';
-import { buildGraphs, type Progress } from '../model/build-graphs.ts';
+import { buildDecodingGraphs, buildGraphs, type Progress } from '../model/build-graphs.ts';
+import { calibrationTokens } from '../model/calibration-text.ts';
+import { createChatTemplate } from '../model/chat-template.ts';
 import { loadBase } from '../model/load-base.ts';
-import type { TokenizerSource } from '../model/load-tokenizer.ts';
+import { loadTokenizer, type TokenizerSource } from '../model/load-tokenizer.ts';
 import {
   planMemory,
   sayGpuMemory,
@@ -24,11 +26,12 @@ import {
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import { type Device, OrtError, type Provider } from './device.ts';
 import { GraphSessions, openFp16 } from './bindings.ts';
-import { tokenBytes, SlotCache } from './kv-cache.ts';
+import { kvCalibration } from './kv-calibration.ts';
+import { type KvFormat, tokenBytes, SlotCache } from './kv-cache.ts';
 import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { readGains } from './adapter-batch.ts';
-import { chooseExactInt8, chooseInt4Padding, mostTokens } from './self-test.ts';
+import { chooseExactInt8, chooseInt4Padding, int8AttentionFault, mostTokens } from './self-test.ts';
 import type { LaneChoice } from './step-choice.ts';
 
 /**
@@ -64,6 +67,8 @@ export interface CreateRunnerParams {
   provider?: WantedProvider | undefined;
   /** Precision of activations; default `auto`: float16 for int8 and int4 if a GPU supports it. */
   precision?: WantedPrecision | undefined;
+  /** Format of keys and values on a processor; default: int8 beside weights in int8 or int4, where it passes its tests. */
+  kv?: KvFormat | undefined;
   cacheDir: string;
   /** Called before anything is prepared, with the base's number of tokens; may throw. */
   onTokenizer?: (source: TokenizerSource, vocabSize: number) => void;
@@ -109,7 +114,12 @@ export async function createRunner(
         kernels.format === 'int8' && device.preciseInt8 ? `${message}, ${SLOW_INT8}` : message,
       );
       const precision = await choosePrecision(device, params);
-      return { runner: await openRunner(base, device, params, precision, kernels), tokenizerSource };
+      const kv = await chooseKv(device, base, params, kernels.format);
+      const loaded = { base, tokenizerSource };
+      return {
+        runner: await openRunner(loaded, device, params, { precision, kv, kernels }),
+        tokenizerSource,
+      };
     } catch (error) {
       await device.close();
       throw error;
@@ -132,6 +142,30 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
       : "this GPU or its driver does not support float16 (WebGPU's shader-f16)";
   throw new OrtError('--precision f16', -1, `${missing}. Remove --precision, or set it to f32`);
 }
+
+/** The format of keys and values to try first. @throws OrtError when int8 is requested but cannot be served. */
+async function chooseKv(
+  device: Device,
+  { config }: BaseModel,
+  { kv: wanted }: CreateRunnerParams,
+  weights: WeightFormat,
+): Promise<KvFormat> {
+  // Weights in float32 are the reference for others.
+  if (wanted === 'f32' || (wanted === undefined && weights === 'f32')) return 'f32';
+  const fault =
+    device.provider === 'cpu'
+      ? await int8AttentionFault(device, config)
+      : `provider ${device.provider} keeps keys and values in float32 or float16; int8 needs --provider cpu`;
+  if (fault === null) return 'int8';
+  if (wanted === undefined) return 'f32';
+  throw new OrtError('--kv int8', -1, `${fault}. Remove --kv, or set it to f32`);
+}
+
+/**
+ * Largest mean KL that int8 keys and values may add on the control texts, nats a token. With int8 weights, whatever changes
+ * a bit adds some 0.003, because it flips roundings.
+ */
+const MOST_KV_DIVERGENCE = 0.02;
 
 /** Reported if the fast kernel is not exact; bench/LOG.md has its cost. */
 const SLOW_INT8 =
@@ -169,12 +203,13 @@ async function chooseKernels(device: Device, params: CreateRunnerParams): Promis
 }
 
 async function openRunner(
-  base: BaseModel,
+  loaded: { base: BaseModel; tokenizerSource: TokenizerSource },
   device: Device,
   params: CreateRunnerParams,
-  precision: Precision,
-  kernels: Kernels,
+  chosen: { precision: Precision; kv: KvFormat; kernels: Kernels },
 ): Promise<OrtRunner> {
+  const { base } = loaded;
+  const { precision, kv, kernels } = chosen;
   const { cacheDir, onProgress, adapterBytes = 0 } = params;
   const { flavour } = device;
   const { format, padsLoneRow, bits } = kernels;
@@ -182,17 +217,17 @@ async function openRunner(
   const roomy = addressableBytes === null && own === null;
   const available = params.memoryBytes ?? memoryHere();
   const most = base.config.context;
-  const blockBytes = PREFILL_CHUNK * tokenBytes(base.config);
+  const aToken = tokenBytes(base.config, kv);
+  const blockBytes = PREFILL_CHUNK * aToken;
   const blocks = roomy ? Math.floor((params.prefixBytes ?? 0) / blockBytes) : 0;
   const prefixBytes = blocks * blockBytes;
   const bare = planMemory(base.config, { format, flavour, context: 0, rows: 0 });
   const asked = Math.min(params.context ?? most, most);
   const fitting = fittingRows({
     ...{ available, taken: bare.serving + adapterBytes + prefixBytes, slots: params.slots },
-    ...{ tokenBytes: tokenBytes(base.config), context: asked },
+    ...{ tokenBytes: aToken, context: asked, readingBytes: kv === 'int8' ? tokenBytes(base.config) : 0 },
     // Each layer's keys of all rows and kept chunks are one buffer.
-    mostRows:
-      Math.floor(constants.MAX_LENGTH / ((tokenBytes(base.config) * asked) / (2 * base.config.layers))) - 1,
+    mostRows: Math.floor(constants.MAX_LENGTH / ((aToken * asked) / (2 * base.config.layers))) - 1,
   });
   const slots = roomy ? fitting.slots : (params.slots ?? FIXED_ROWS);
   const swapSlots = Math.ceil(slots * (roomy ? SWAP_SLOTS : SCARCE_SWAP_SLOTS));
@@ -207,9 +242,9 @@ async function openRunner(
   });
   if (notice !== null) params.onNotice(notice);
   const copies = sharesWeights ? 1 : kinds.length;
-  const plan = planMemory(base.config, { format, flavour, precision, context, rows, sessions: copies });
+  const plan = planMemory(base.config, { format, flavour, precision, kv, context, rows, sessions: copies });
   const kvTokens = roomy ? Math.min(fitting.tokens, rows * context) : rows * context;
-  const given = { format, slots, swapSlots, context, kvTokens, adapterBytes, prefixBytes, available };
+  const given = { format, slots, swapSlots, context, kvTokens, kv, adapterBytes, prefixBytes, available };
   const memory =
     own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, precision, sessions: copies });
   params.onMemory?.(memory);
@@ -218,6 +253,26 @@ async function openRunner(
     ...{ base, format, flavour, padsLoneRow, context, rotate, cacheDir, onProgress },
   });
   const { config } = base;
+  const decoding =
+    kv === 'int8'
+      ? await buildDecodingGraphs(
+          built,
+          { base, format, padsLoneRow, context },
+          kvCalibration({
+            device,
+            config,
+            built,
+            texts: () => textsFor(loaded.tokenizerSource, context, onProgress),
+          }),
+        )
+      : null;
+  if (decoding !== null && decoding.divergence > MOST_KV_DIVERGENCE && params.kv === undefined) {
+    params.onNotice(
+      "serving float32 keys and values, because this base's int8 ones differ too much from them (mean KL " +
+        `${decoding.divergence.toPrecision(2)}); --kv int8 serves them all the same.`,
+    );
+    return openRunner(loaded, device, params, { ...chosen, kv: 'f32' });
+  }
   const chunk =
     own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);
   if (chunk < PREFILL_CHUNK)
@@ -228,14 +283,14 @@ async function openRunner(
   const sessions =
     precision === 'f16' && own !== null
       ? await openFp16({ device, own, config, built, kinds, chunk, onProgress })
-      : await GraphSessions.open({ device, built, kinds, onProgress });
+      : await GraphSessions.open({ device, built, decoding: decoding?.graphs ?? null, kinds, onProgress });
   if (typeof sessions === 'string') {
     params.onNotice(`serving float32, because on this GPU ${sessions}.`);
-    return openRunner(base, device, params, 'f32', kernels);
+    return openRunner(loaded, device, params, { ...chosen, precision: 'f32' });
   }
   return OrtRunner.open({
-    base: describeBase(base, { format, context, provider, precision, bits }),
-    ...{ config, precision, device, sessions },
+    base: describeBase(base, { format, context, provider, precision, kv, bits }),
+    ...{ config, precision, device, sessions, kvScales: decoding?.scales ?? null },
     gains: readGains(base),
     finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
     rotations: built.rotations,
@@ -247,6 +302,17 @@ async function openRunner(
     ...(own === null ? {} : { openCache: (rows) => SlotCache.allocate({ ...rows, own, precision }) }),
     ...(params.laneChoice === undefined ? {} : { laneChoice: params.laneChoice }),
   });
+}
+
+/** @throws TokenizerError when the base has no tokenizer that works. */
+function textsFor(
+  tokenizerSource: TokenizerSource,
+  context: number,
+  onProgress: Progress,
+): ReturnType<typeof calibrationTokens> {
+  onProgress('Measuring keys and values', 0, 1);
+  const tokenizer = loadTokenizer(tokenizerSource);
+  return calibrationTokens(tokenizer, createChatTemplate(tokenizer), context);
 }
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
@@ -261,10 +327,12 @@ export function describeBase(
     provider: Provider;
     /** float32 unless given. */
     precision?: Precision;
+    /** float32, or the precision, unless given. */
+    kv?: KvFormat;
     bits: boolean;
   },
 ): BaseInfo {
-  const { format, context, provider, precision, bits } = served;
+  const { format, context, provider, precision, kv, bits } = served;
   const modules = [];
   for (let layer = 0; layer < base.config.layers; layer++)
     for (const linear of storedLinears(base.config, layer))
@@ -277,6 +345,7 @@ export function describeBase(
     max_rank_sum: MAX_RANK_SUM,
     provider,
     ...(precision === 'f16' ? { precision } : {}),
+    ...(kv === 'int8' ? { kv } : {}),
     promise: bits ? 'bits' : 'tolerance',
     architecture: base.config.family,
     attention: { heads: base.config.heads, kv_heads: base.config.kvHeads },

@@ -107,8 +107,8 @@ export interface Device {
    * @throws OrtError when there is not enough.
    */
   memory(bytes: number, sparse?: boolean): Promise<DeviceMemory>;
-  /** @throws OrtError when there is not enough. */
-  host(bytes: number): Promise<HostMemory>;
+  /** @param sparse as for `memory`. @throws OrtError when there is not enough. */
+  host(bytes: number, sparse?: boolean): Promise<HostMemory>;
   /** @param arrays constant content. Read in place if possible, otherwise copied. */
   share(arrays: readonly Elements[]): Promise<SharedArrays>;
   /** A view of the memory from byte `at` on. */

@@ -2,7 +2,9 @@
  * Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]`, in place for the whole life of a row; and
  * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
+import type { Clipped } from '../engine/ports.ts';
 import type { LlamaConfig, Precision } from '../model/base-model.ts';
+import type { KvScales } from '../model/llama-graph.ts';
 import type {
   Device,
   DeviceMemory,
@@ -13,12 +15,19 @@ import type {
   Session,
 } from './device.ts';
 import { GraphBuilder } from '../model/onnx-proto.ts';
+import { KvQuantizer, type Piece } from './kv-quantizer.ts';
 
-const F32 = Float32Array.BYTES_PER_ELEMENT;
+/** How a processor keeps keys and values of rows. */
+export const KV_FORMATS = ['int8', 'f32'] as const;
+export type KvFormat = (typeof KV_FORMATS)[number];
 
-/** Keys and values of one token in float32, bytes. */
-export const tokenBytes = ({ layers, kvHeads, headDim }: LlamaConfig): number =>
-  2 * layers * kvHeads * headDim * F32;
+const VALUE_BYTES: Record<KvFormat, number> = { int8: 1, f32: 4 };
+
+/** Keys and values of one token, bytes. */
+export const tokenBytes = (
+  { layers, kvHeads, headDim }: Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim'>,
+  format: KvFormat = 'f32',
+): number => 2 * layers * kvHeads * headDim * VALUE_BYTES[format];
 
 export interface RowsShape {
   device: Device;
@@ -30,8 +39,8 @@ export interface RowsShape {
 
 /** Keys and values of rows as tensors: key and value of each layer alternate. The cache closes them. */
 export interface RowsCache {
-  /** Of the row in `slot`, for a step that appends to its `past` tokens. */
-  rowOf(slot: number, past: number): Promise<DeviceTensor[]>;
+  /** Of the row in `slot`, for a chunk of `length` tokens that is read behind its `past` ones. */
+  rowOf(slot: number, past: number, length: number): Promise<DeviceTensor[]>;
   /** Of `count` slots from `from` on, for a step that appends to each; in device memory from slot 0 on only. */
   rowsFrom(from: number, count: number): Promise<DeviceTensor[]>;
   /** At least the first `length` tokens of a row move to another slot before the next step. */
@@ -42,6 +51,8 @@ export interface RowsCache {
   keep(slot: number, at: number, block: number): void;
   /** … and back, into any slot. */
   reuse(slot: number, at: number, block: number): void;
+  /** As `ModelRunner` has it. Absent: values of any magnitude are kept. */
+  clipped?(slot: number): Clipped;
   /** The slot's row, with at most `length` tokens, is gone. */
   release(slot: number, length: number): void;
   /** Close it after the bindings of its tensors. */
@@ -60,8 +71,9 @@ export class KvCache implements RowsCache {
     private readonly capacity: number,
     private readonly chunk: number,
     private readonly kept: number,
+    private readonly format: KvFormat,
     /** By layer, keys at 2 * layer and values at 2 * layer + 1. Never filled: pages become resident when written. */
-    private readonly memories: readonly DeviceMemory[],
+    private readonly memories: readonly HostMemory[],
   ) {}
 
   /**
@@ -70,17 +82,30 @@ export class KvCache implements RowsCache {
    * 1,000 takes 25 ms of SmolLM2-135M, a twentieth of reading them: too much for every row.
    */
   static async allocate(
-    params: RowsShape & { blocks: number; chunk: number; kept: number },
+    params: RowsShape & { blocks: number; chunk: number; kept: number; format?: KvFormat },
   ): Promise<KvCache> {
-    const { device, config, slots, capacity, blocks, chunk, kept } = params;
-    const bytes = (slots * capacity + blocks * chunk) * config.kvHeads * config.headDim * F32;
+    const { device, config, slots, capacity, blocks, chunk, kept, format = 'f32' } = params;
+    const tokens = slots * capacity + blocks * chunk;
+    const bytes = tokens * config.kvHeads * config.headDim * VALUE_BYTES[format];
     const memories = [];
-    for (let index = 0; index < config.layers * 2; index++) memories.push(await device.memory(bytes, true));
-    return new KvCache(device, config, slots, capacity, chunk, kept, memories);
+    for (let index = 0; index < config.layers * 2; index++) memories.push(await device.host(bytes, true));
+    return new KvCache(device, config, slots, capacity, chunk, kept, format, memories);
+  }
+
+  /** Of a token of a head. */
+  private get valuesBytes(): number {
+    return this.config.headDim * VALUE_BYTES[this.format];
   }
 
   private get headBytes(): number {
-    return this.capacity * this.config.headDim * F32;
+    return this.capacity * this.valuesBytes;
+  }
+
+  /** Where token `at` of a slot's head lies in keys or values `index`, in its buffer. */
+  place(index: number, slot: number, head: number, at: number): { buffer: ArrayBufferLike; byte: number } {
+    const { buffer, offset } = this.memories[index]!;
+    const byte = slot * this.slotBytes + head * this.headBytes + at * this.valuesBytes;
+    return { buffer, byte: offset + byte };
   }
 
   private get slotBytes(): number {
@@ -100,16 +125,17 @@ export class KvCache implements RowsCache {
     const known = this.made.get(key);
     if (known !== undefined) return known;
     const { kvHeads, headDim } = this.config;
+    const type = this.format === 'int8' ? 'i8' : 'f32';
     const tensors = this.memories.map((memory) =>
-      this.device.tensor('f32', memory, slot * this.slotBytes, [rows, kvHeads, this.capacity, headDim]),
+      this.device.tensor(type, memory, slot * this.slotBytes, [rows, kvHeads, this.capacity, headDim]),
     );
     this.made.set(key, tensors);
     return tensors;
   }
 
   move(from: number, to: number, length: number): void {
-    const { kvHeads, headDim } = this.config;
-    const bytes = length * headDim * F32;
+    const { kvHeads } = this.config;
+    const bytes = length * this.valuesBytes;
     for (const memory of this.memories)
       for (let head = 0; head < kvHeads; head++) {
         const at = head * this.headBytes;
@@ -120,8 +146,8 @@ export class KvCache implements RowsCache {
   /** The next row overwrites a slot; memory of a long one, which may not come soon, is freed. */
   release(slot: number, length: number): void {
     if (length <= this.kept) return;
-    const { kvHeads, headDim } = this.config;
-    const [kept, written] = [this.kept * headDim * F32, length * headDim * F32];
+    const { kvHeads } = this.config;
+    const [kept, written] = [this.kept * this.valuesBytes, length * this.valuesBytes];
     for (const memory of this.memories)
       for (let head = 0; head < kvHeads; head++) {
         const at = slot * this.slotBytes + head * this.headBytes;
@@ -143,12 +169,12 @@ export class KvCache implements RowsCache {
     block: number,
     copy: (memory: DeviceMemory, inSlot: number, inBlock: number, bytes: number) => void,
   ): void {
-    const { kvHeads, headDim } = this.config;
-    const bytes = this.chunk * headDim * F32;
+    const { kvHeads } = this.config;
+    const bytes = this.chunk * this.valuesBytes;
     const blockAt = this.slots * this.slotBytes + block * kvHeads * bytes;
     for (const memory of this.memories)
       for (let head = 0; head < kvHeads; head++) {
-        const inSlot = slot * this.slotBytes + head * this.headBytes + at * headDim * F32;
+        const inSlot = slot * this.slotBytes + head * this.headBytes + at * this.valuesBytes;
         copy(memory, inSlot, blockAt + head * bytes, bytes);
       }
   }
@@ -158,6 +184,142 @@ export class KvCache implements RowsCache {
     for (const memory of this.memories) memory.close();
   }
 }
+
+/** Tokens in float32 whose memory stays resident when their row is read. */
+const KEPT_FLOATS = 1_024;
+
+/**
+ * Keys and values in int8. Steps that decode append to them; prompts are read in float32, into one row beside the slots,
+ * because ONNX Runtime's int8 attention takes five times as long over several positions. A chunk is attended to as it is
+ * while it is read, and rounded afterwards, so that later chunks see the same whether it was read or reused.
+ */
+export class Int8Cache implements RowsCache {
+  /** The row in float32: `rounded` of its tokens are as the slot has them, those up to `read` are exact. */
+  private staged: { slot: number; rounded: number; read: number } | null = null;
+
+  private constructor(
+    private readonly config: LlamaConfig,
+    private readonly slots: KvCache,
+    private readonly row: KvCache,
+    private readonly scales: KvScales,
+    private readonly quantizer: KvQuantizer,
+  ) {}
+
+  /** @param params as `KvCache.allocate` takes them. */
+  static async allocate(
+    params: Parameters<typeof KvCache.allocate>[0] & { scales: KvScales },
+  ): Promise<Int8Cache> {
+    const { config, scales } = params;
+    const slots = await KvCache.allocate({ ...params, format: 'int8' });
+    const row = await KvCache.allocate({ ...params, format: 'f32', slots: 1, blocks: 0, kept: KEPT_FLOATS });
+    return new Int8Cache(config, slots, row, scales, new KvQuantizer(config, scales));
+  }
+
+  rowOf(slot: number, past: number, length: number): Promise<DeviceTensor[]> {
+    if (this.staged?.slot !== slot) {
+      this.leave();
+      for (const piece of this.pieces(slot, 0, past)) this.quantizer.dequantize(piece);
+    } else this.round(past);
+    this.staged = { slot, rounded: past, read: past + length };
+    return this.row.rowOf(0);
+  }
+
+  rowsFrom(from: number, count: number): Promise<DeviceTensor[]> {
+    const { staged } = this;
+    // The step appends to the slot.
+    if (staged !== null && staged.slot >= from && staged.slot < from + count) this.leave();
+    return this.slots.rowsFrom(from, count);
+  }
+
+  move(from: number, to: number, length: number): void {
+    if (this.staged?.slot === to) this.forget();
+    this.slots.move(from, to, length);
+    if (this.staged?.slot === from) this.staged.slot = to;
+  }
+
+  keep(slot: number, at: number, block: number): void {
+    if (this.staged?.slot === slot) this.round(this.staged.read);
+    this.slots.keep(slot, at, block);
+  }
+
+  reuse(slot: number, at: number, block: number): void {
+    if (this.staged?.slot === slot) this.leave();
+    this.slots.reuse(slot, at, block);
+  }
+
+  release(slot: number, length: number): void {
+    if (this.staged?.slot === slot) this.forget();
+    this.slots.release(slot, length);
+  }
+
+  /**
+   * Of the row in `slot`, whose last chunk was just read: how many of its keys and values int8 cannot hold.
+   * @returns zeros when other rows ran since.
+   */
+  clipped(slot: number): Clipped {
+    const { staged } = this;
+    if (staged?.slot !== slot) return { clipped: 0, values: 0 };
+    let [clipped, values] = [0, 0];
+    const { headDim } = this.config;
+    for (const { index, head, floats } of this.pieces(slot, staged.rounded, staged.read)) {
+      const { k, v } = this.scales[index >> 1]!;
+      const steps = (index & 1 ? v : k).subarray(head * headDim, (head + 1) * headDim);
+      values += floats.length;
+      floats.forEach((value, at) => {
+        if (Math.abs(value) > MOST_STEPS * steps[at % headDim]!) clipped += 1;
+      });
+    }
+    return { clipped, values };
+  }
+
+  close(): void {
+    this.slots.close();
+    this.row.close();
+  }
+
+  /** Exact tokens before token `to` are rounded, here and in the slot. */
+  private round(to: number): void {
+    const { staged } = this;
+    if (staged === null) return;
+    const until = Math.min(staged.read, to);
+    for (const piece of this.pieces(staged.slot, staged.rounded, until)) this.quantizer.quantize(piece, true);
+    staged.rounded = Math.max(staged.rounded, until);
+  }
+
+  /** All tokens get into the slot; the row in float32 is free. */
+  private leave(): void {
+    const { staged } = this;
+    if (staged === null) return;
+    for (const piece of this.pieces(staged.slot, staged.rounded, staged.read))
+      this.quantizer.quantize(piece, false);
+    this.forget();
+  }
+
+  private forget(): void {
+    if (this.staged !== null) this.row.release(0, this.staged.read);
+    this.staged = null;
+  }
+
+  /** Tokens `from` … `to`-1 of the row in float32 and of its slot. */
+  private *pieces(slot: number, from: number, to: number): Generator<Piece> {
+    const { layers, kvHeads, headDim } = this.config;
+    const count = (to - from) * headDim;
+    if (count <= 0) return;
+    for (let index = 0; index < 2 * layers; index++)
+      for (let head = 0; head < kvHeads; head++) {
+        const exact = this.row.place(index, 0, head, from);
+        const rounded = this.slots.place(index, slot, head, from);
+        yield {
+          ...{ index, head },
+          floats: new Float32Array(exact.buffer, exact.byte, count),
+          bytes: new Int8Array(rounded.buffer, rounded.byte, count),
+        };
+      }
+  }
+}
+
+/** Beyond it a value is rounded to less. */
+const MOST_STEPS = 127.5;
 
 /** `put`: a row of its own into a slot. `take`: out of one. `move`: from one slot to another. */
 const SLOT_GRAPHS = ['put', 'take', 'move'] as const;

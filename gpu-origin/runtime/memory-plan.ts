@@ -13,6 +13,7 @@ import {
   NUMBER_BYTES,
   type Precision,
 } from '../model/base-model.ts';
+import { type KvFormat, tokenBytes } from './kv-cache.ts';
 import { PREFILL_CHUNK } from './ort-runner.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat, BLOCK } from '../model/prepare-weights.ts';
 
@@ -130,13 +131,16 @@ export function fittingRows(given: {
   available: number;
   taken: number;
   tokenBytes: number;
+  /** Bytes of a token of the row that is read, if it has memory of its own. */
+  readingBytes?: number;
   context: number;
   slots?: number | undefined;
   mostRows: number;
 }): FittingRows {
-  const { available, taken, tokenBytes, context, mostRows } = given;
+  const { available, taken, tokenBytes, readingBytes = 0, context, mostRows } = given;
   const aRow = Math.min(context, TOKENS_A_ROW);
-  const room = Math.max(0, Math.floor(((available - taken) * ROWS_SHARE) / tokenBytes));
+  const rowsBytes = (available - taken - aRow * readingBytes) * ROWS_SHARE;
+  const room = Math.max(0, Math.floor(rowsBytes / tokenBytes));
   const { least, most } = FITTING_ROWS;
   return {
     slots: given.slots ?? Math.max(least, Math.min(most, Math.floor(room / aRow), Math.floor(mostRows / 2))),
@@ -164,6 +168,13 @@ const perWeightOnGpu = (format: WeightFormat, number: number): number =>
 const PROCESS_BYTES = 500e6;
 const TOKENIZER_BYTES = 2_000;
 
+const kvTokenBytes = (config: LlamaConfig, kv: KvFormat, precision: Precision): number =>
+  precision === 'f16' ? tokenBytes(config) / 2 : tokenBytes(config, kv);
+
+/** A row in float32 beside those in int8, where prompts are read. */
+const readingBytes = (config: LlamaConfig, kv: KvFormat, context: number): number =>
+  kv === 'int8' ? context * tokenBytes(config) : 0;
+
 interface MemoryPlan {
   /** The graphs' tensors, as `weights.bin` has them. */
   weights: number;
@@ -190,13 +201,15 @@ export function planMemory(
     format: WeightFormat;
     flavour?: GraphFlavour;
     precision?: Precision;
+    /** Of keys and values on a processor; float32 unless given. */
+    kv?: KvFormat;
     rows: number;
     context: number;
     sessions?: number;
   },
 ): MemoryPlan {
-  const { format, flavour = 'cpu', precision = 'f32', rows, context, sessions = 1 } = given;
-  const { hidden, vocab, layers, kvHeads, headDim } = config;
+  const { format, flavour = 'cpu', precision = 'f32', kv = 'f32', rows, context, sessions = 1 } = given;
+  const { hidden, vocab, layers } = config;
   const shapes = LINEAR_KINDS.map((kind) => linearShape(config, kind));
   const products = [
     ...shapes.map((shape) => ({ ...shape, count: layers, format, precision })),
@@ -224,7 +237,7 @@ export function planMemory(
     session,
     serving: (flavour === 'cpu' ? sessions * session : 0) + process,
     building: 2 * largest + process,
-    keysAndValues: 2 * rows * layers * kvHeads * headDim * context * NUMBER_BYTES[precision],
+    keysAndValues: rows * context * kvTokenBytes(config, kv, precision) + readingBytes(config, kv, context),
   };
 }
 
@@ -263,13 +276,15 @@ export function sayMemory(
     context: number;
     /** Over all rows, including preempted ones. */
     kvTokens: number;
+    /** Of keys and values; float32 unless given. */
+    kv?: KvFormat;
     adapterBytes: number;
     /** For chunks of prompts that are kept. */
     prefixBytes: number;
     available: number;
   },
 ): string {
-  const { format, slots, swapSlots, context, kvTokens, adapterBytes, prefixBytes, available } = given;
+  const { format, slots, swapSlots, context, kvTokens, kv, adapterBytes, prefixBytes, available } = given;
   needMemory(plan, format, available);
   const whole = (slots + swapSlots) * context;
   const keysAndValues = plan.keysAndValues * Math.min(1, kvTokens / whole);
@@ -277,7 +292,7 @@ export function sayMemory(
   const most = plan.serving + keysAndValues + adapterBytes + prefixBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
-    `up to ${gigabytes(keysAndValues)} for keys and values (${slots} rows of ${together === '' ? '' : 'up to '}${context.toLocaleString('en')} tokens, and ${swapSlots === slots ? 'as many' : swapSlots} preempted${together})`,
+    `up to ${gigabytes(keysAndValues)} for keys and values${kv === 'int8' ? ' in int8' : ''} (${slots} rows of ${together === '' ? '' : 'up to '}${context.toLocaleString('en')} tokens, and ${swapSlots === slots ? 'as many' : swapSlots} preempted${together})`,
     `up to ${gigabytes(adapterBytes)} for adapters`,
     ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that are reused`] : []),
   ].join(', ');

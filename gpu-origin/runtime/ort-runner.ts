@@ -4,6 +4,7 @@ import type {
   BatchRows,
   ChainMember,
   ChunkParts,
+  Clipped,
   ModelRunner,
   ResidentAdapter,
   RowDelta,
@@ -16,6 +17,7 @@ import {
   type Precision,
   streamNames,
 } from '../model/base-model.ts';
+import type { KvScales } from '../model/llama-graph.ts';
 import { undoRotation } from '../model/rotation.ts';
 import {
   noDelta,
@@ -48,7 +50,7 @@ import type {
   Binding,
   SessionCores,
 } from './device.ts';
-import { KvCache, type RowsCache, type RowsShape, tokenBytes } from './kv-cache.ts';
+import { Int8Cache, KvCache, type RowsCache, type RowsShape, tokenBytes } from './kv-cache.ts';
 import { FasterLately, type LaneChoice, stepBytes, rowsAlone } from './step-choice.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
@@ -75,7 +77,9 @@ export interface OrtRunnerParams extends WeightTransform {
   kvTokens?: number;
   /** Chunks that are kept beside the rows; none unless given, nor in a device's own memory. */
   blocks?: number;
-  /** Where keys and values lie; in what the device's `memory` gives unless given. */
+  /** Of keys and values in int8, as the sessions that decode take them; null (default): in the precision. */
+  kvScales?: KvScales | null;
+  /** Where keys and values lie; in memory of the device unless given. */
   openCache?: (rows: RowsShape) => Promise<RowsCache>;
   /** Where the device has lanes; what was faster lately unless given. */
   laneChoice?: LaneChoice;
@@ -133,7 +137,12 @@ export class OrtRunner implements ModelRunner {
     const cache = { device, config, slots: slots + swapSlots, capacity: base.context };
     const whole = cache.slots * cache.capacity;
     const kept = Math.floor(((params.kvTokens ?? whole) * IDLE_SHARE) / cache.slots);
-    const { openCache = () => KvCache.allocate({ ...cache, blocks, chunk: PREFILL_CHUNK, kept }) } = params;
+    const shape = { ...cache, blocks, chunk: PREFILL_CHUNK, kept };
+    const { kvScales: scales = null } = params;
+    const {
+      openCache = () =>
+        scales === null ? KvCache.allocate(shape) : Int8Cache.allocate({ ...shape, scales }),
+    } = params;
     const kv = await openCache(cache);
     return new OrtRunner(params, kv, await noDelta(device, config, slots));
   }
@@ -143,7 +152,7 @@ export class OrtRunner implements ModelRunner {
   }
 
   get blockBytes(): number {
-    return PREFILL_CHUNK * tokenBytes(this.config);
+    return PREFILL_CHUNK * tokenBytes(this.config, this.params.base.kv ?? 'f32');
   }
 
   get base(): BaseInfo {
@@ -206,6 +215,10 @@ export class OrtRunner implements ModelRunner {
     this.kv.release(slot, this.written[slot]!);
     this.written[slot] = 0;
     this.chunks.release(slot);
+  }
+
+  clipped(slot: number): Clipped {
+    return this.kv.clipped?.(slot) ?? { clipped: 0, values: 0 };
   }
 
   get parts(): number {
@@ -348,7 +361,7 @@ class ChunkReader {
 
   private async begin({ slot, tokens, past, positions }: Chunk): Promise<Begun> {
     const { device, config, kv } = this.params;
-    const cache = await kv.rowOf(slot, past);
+    const cache = await kv.rowOf(slot, past, tokens.length);
     // An output of no positions is not asked for: the last one then costs one row of the head.
     const wanted = positions.length > 0 ? positions : [tokens.length - 1];
     const shape = { rows: 1, length: tokens.length, positions: wanted, vocab: config.vocab };
@@ -582,7 +595,7 @@ class DecodeSteps {
     if (group.bound !== null && group.bound.key === key && group.bound.lone === lone)
       return group.bound.binding;
     unbind(group);
-    const session = await sessions.get(graph, cores);
+    const session = await sessions.decoding(graph, cores);
     const placed = lone === null ? null : await this.params.placed.place(lone);
     const binding = session.bind();
     bindStep(binding, group.step);

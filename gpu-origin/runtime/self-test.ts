@@ -1,9 +1,17 @@
 /** Checks at the start whether kernels are correct and exact on this processor or GPU. */
 import { DataType, type Precision } from '../model/base-model.ts';
-import { Int4Products } from '../model/llama-graph.ts';
+import { INT8_ATTENTION, Int4Products } from '../model/llama-graph.ts';
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { BLOCK, quantizeBlocks } from '../model/prepare-weights.ts';
-import { type Device, OrtError, type OwnMemory, type Session, type SessionCores } from './device.ts';
+import {
+  type Device,
+  type DeviceTensor,
+  type HostMemory,
+  OrtError,
+  type OwnMemory,
+  type Session,
+  type SessionCores,
+} from './device.ts';
 
 /** Long enough to reveal saturating 16-bit pairs (255 * 127 * 2 > 32,767). */
 const DEPTH = 512;
@@ -240,28 +248,152 @@ async function worstError(
   return worst;
 }
 
-/** float32 inputs and outputs, whatever the precision between. */
-function attentionGraph({ heads, kvHeads, headDim }: Heads, precision: Precision): Uint8Array {
+/** One step of a key or value in the test. */
+const STEP = 1 / 127;
+/** Rows of a batch differ in length, as in decode steps. */
+const LENGTHS = [5, 130, 48];
+
+/**
+ * Whether attention over int8 keys and values is correct for decode steps, and gives a row the same bits alone, in a batch,
+ * on all cores and on one.
+ * @returns null if so, otherwise why not.
+ */
+export async function int8AttentionFault(device: Device, heads: Heads): Promise<string | null> {
+  try {
+    const batches: Float32Array[] = [];
+    for (const cores of coresOf(device)) {
+      const session = await device.session(attentionGraph(heads, 'f32', STEP), null, cores);
+      try {
+        batches.push(await decodeInt8(device, session, heads, LENGTHS));
+        const alone: number[] = [];
+        for (const length of LENGTHS) alone.push(...(await decodeInt8(device, session, heads, [length])));
+        batches.push(Float32Array.from(alone));
+      } finally {
+        session.close();
+      }
+    }
+    const [first, ...others] = batches as [Float32Array, ...Float32Array[]];
+    if (others.some((other) => other.some((value, at) => value !== first[at])))
+      return 'on this processor, attention over int8 keys and values rounds differently in a batch than alone';
+    const width = heads.heads * heads.headDim;
+    const wrong = LENGTHS.some((length, row) => {
+      const all = roundedPast(heads, length);
+      const wanted = attention(all, heads, length).subarray((length - 1) * width);
+      return wanted.some((value, at) => !(Math.abs(value - first[row * width + at]!) < TOLERANCE.f32));
+    });
+    return wrong ? 'attention over int8 keys and values is wrong on this processor' : null;
+  } catch (error) {
+    if (!(error instanceof OrtError)) throw error;
+    return `this ONNX Runtime has no attention over int8 keys and values (${error.reason.split('\n')[0]})`;
+  }
+}
+
+/** A row's q, k and v, `[length, …]`; k and v are whole steps. Rows of other lengths have others. */
+function roundedPast(
+  { heads, kvHeads, headDim }: Heads,
+  length: number,
+): Record<'q' | 'k' | 'v', Float32Array<ArrayBuffer>> {
+  const rounded = (seed: number): Float32Array<ArrayBuffer> =>
+    noise(length * kvHeads * headDim, seed + length).map((value) =>
+      Math.fround(Math.round(value / STEP) * STEP),
+    );
+  return { q: noise(length * heads * headDim, length), k: rounded(1), v: rounded(2) };
+}
+
+/** The last token of rows of these lengths, whose other tokens are in int8. @returns `[rows, heads * headDim]` */
+async function decodeInt8(
+  device: Device,
+  session: Session,
+  heads: Heads,
+  lengths: readonly number[],
+): Promise<Float32Array> {
+  const { kvHeads, headDim } = heads;
+  const rows = lengths.length;
+  const capacity = Math.max(...lengths);
+  const widths = { q: heads.heads * headDim, k: kvHeads * headDim, v: kvHeads * headDim };
+  const pasts = lengths.map((length) => roundedPast(heads, length));
+  const open: { close(): void }[] = [];
+  const host = async (bytes: number): Promise<HostMemory> => {
+    const memory = await device.host(bytes);
+    open.push(memory);
+    return memory;
+  };
+  const tensor = (...args: Parameters<Device['tensor']>): DeviceTensor => {
+    const made = device.tensor(...args);
+    open.push(made);
+    return made;
+  };
+  const binding = session.bind();
+  for (const name of ['q', 'k', 'v'] as const) {
+    const memory = await host(rows * widths[name] * Float32Array.BYTES_PER_ELEMENT);
+    pasts.forEach((past, row) => {
+      const last = past[name].subarray((lengths[row]! - 1) * widths[name]);
+      memory.write(row * widths[name] * Float32Array.BYTES_PER_ELEMENT, last);
+    });
+    binding.input(name, tensor('f32', memory, 0, [rows, 1, widths[name]]));
+    if (name === 'q') continue;
+    const bytes = new Int8Array(rows * kvHeads * capacity * headDim);
+    pasts.forEach((past, row) => {
+      for (let token = 0; token < lengths[row]! - 1; token++)
+        for (let head = 0; head < kvHeads; head++)
+          for (let i = 0; i < headDim; i++) {
+            const value = past[name][token * widths[name] + head * headDim + i]!;
+            bytes[((row * kvHeads + head) * capacity + token) * headDim + i] = Math.round(value / STEP);
+          }
+    });
+    const cache = await host(bytes.length);
+    cache.write(0, bytes);
+    const kept = tensor('i8', cache, 0, [rows, kvHeads, capacity, headDim]);
+    binding.input(`past.${name}`, kept);
+    binding.output(`present.${name}`, kept);
+  }
+  const numbers = await host((rows + 1) * Int32Array.BYTES_PER_ELEMENT);
+  numbers.write(0, Int32Array.from([...lengths.map((length) => length - 1), capacity]));
+  binding.input('last_position', tensor('i32', numbers, 0, [rows]));
+  binding.input('total_length', tensor('i32', numbers, rows * Int32Array.BYTES_PER_ELEMENT, [1]));
+  const output = await host(rows * widths.q * Float32Array.BYTES_PER_ELEMENT);
+  binding.output('y', tensor('f32', output, 0, [rows, 1, widths.q]));
+  try {
+    await binding.run();
+    return new Float32Array(output.buffer, output.offset, rows * widths.q).slice();
+  } finally {
+    binding.close();
+    for (const one of open.reverse()) one.close();
+  }
+}
+
+/** float32 inputs and outputs, whatever the precision between. @param step of int8 keys and values, if they are. */
+function attentionGraph({ heads, kvHeads, headDim }: Heads, precision: Precision, step?: number): Uint8Array {
   const g = new GraphBuilder();
   const cast = (from: string, to: string, type: Precision): string =>
     g.node('Cast', [from], to, { to: DataType[type] });
   const inputs = ['q', 'k', 'v'].map((name) => {
-    g.input(name, 'f32', [1, 'T', (name === 'q' ? heads : kvHeads) * headDim]);
+    g.input(name, 'f32', ['B', 'T', (name === 'q' ? heads : kvHeads) * headDim]);
     return precision === 'f32' ? name : cast(name, `${name}.half`, precision);
   });
-  for (const name of ['k', 'v']) g.input(`past.${name}`, precision, [1, kvHeads, 'M', headDim]);
-  g.input('last_position', 'i32', [1]);
+  const kept = step === undefined ? precision : 'i8';
+  for (const name of ['k', 'v']) g.input(`past.${name}`, kept, ['B', kvHeads, 'M', headDim]);
+  g.input('last_position', 'i32', ['B']);
   g.input('total_length', 'i32', [1]);
+  const channels = kvHeads * headDim;
+  const steps = (): string =>
+    g.constant('step', 'f32', [kvHeads, 1, headDim], new Float32Array(channels).fill(step!));
   g.node(
     'GroupQueryAttention',
-    [...inputs, 'past.k', 'past.v', 'last_position', 'total_length'],
+    [
+      ...[...inputs, 'past.k', 'past.v', 'last_position', 'total_length'],
+      ...(step === undefined ? [] : ['', '', '', '', '', steps(), steps()]),
+    ],
     [precision === 'f32' ? 'y' : 'y.half', 'present.k', 'present.v'],
-    { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 0 },
+    {
+      ...{ num_heads: heads, kv_num_heads: kvHeads, do_rotary: 0 },
+      ...(step === undefined ? {} : INT8_ATTENTION),
+    },
     MICROSOFT,
   );
   if (precision !== 'f32') cast('y.half', 'y', 'f32');
-  g.output('y', 'f32', [1, 'T', heads * headDim]);
-  for (const name of ['k', 'v']) g.output(`present.${name}`, precision, [1, kvHeads, 'M', headDim]);
+  g.output('y', 'f32', ['B', 'T', heads * headDim]);
+  for (const name of ['k', 'v']) g.output(`present.${name}`, kept, ['B', kvHeads, 'M', headDim]);
   return g.build('attention');
 }
 

@@ -1,7 +1,7 @@
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import { MAX_TOP_LOGPROBS } from '../../protocol/limits.ts';
-import type { ProbeToken, VerifyAnswer, EvaluationRow, RowScore } from '../../protocol/origin-wire.ts';
+import type { KvFit, ProbeToken, VerifyAnswer, EvaluationRow, RowScore } from '../../protocol/origin-wire.ts';
 import {
   NOT_FINITE,
   type TokenScore,
@@ -89,7 +89,53 @@ export async function verifyAdapter(params: VerifyParams): Promise<Result<Verifi
     last = await tryOnce(params, attempt);
     if (!last.ok || last.value.reason !== 'no_change') break;
   }
-  return last!;
+  if (last?.ok !== true || !last.value.ok || params.services.base.kv !== 'int8') return last!;
+  const kv = await fitOfKeysAndValues(params);
+  if (!kv.ok) return kv;
+  const fits = kv.value.clipped === 0 || kv.value.kl <= MAX_KV_KL;
+  return ok({ ...last.value, kv: kv.value, ...(fits ? {} : { ok: false, ...kvFault(kv.value) }) });
+}
+
+/** Above it, an adapter whose keys and values are clipped is refused, nats a token. */
+const MAX_KV_KL = 0.01;
+
+const kvFault = ({ kl, clipped, values }: KvFit): { reason: string; code: string } => ({
+  reason:
+    `With the adapter, ${clipped} of ${values} keys and values are too large for int8, which changes its answers ` +
+    `(mean KL ${kl.toPrecision(2)}). Serve this base with --kv f32`,
+  code: 'kv_out_of_range',
+});
+
+/** Answered to measure keys and values. */
+const KV_TOKENS = 24;
+
+/**
+ * Lets the chain answer, which appends to int8 keys and values, and then reads the same text, whose own keys and values are
+ * exact while it is read: it fits into a chunk.
+ */
+async function fitOfKeysAndValues(params: VerifyParams): Promise<Result<KvFit, ApiError>> {
+  const { services, requestId: id, tenant, chain, signal } = params;
+  const encoded = await encodeProbe(params, PROBES[2]);
+  if (!encoded.ok) return encoded;
+  const common = { id, tenant, chain, budgetMs: null, signal };
+  const maxTokens = Math.max(1, Math.min(KV_TOKENS, services.base.context - encoded.value.length));
+  const answer = await runScored(services, {
+    ...{ ...common, prompt: encoded.value, promptLogprobs: null, countsClipped: true },
+    sampling: { ...GREEDY, maxTokens, ignoreEos: true, logprobs: COMPARED },
+  });
+  if (!answer.ok) return answer;
+  const { tokens, clipped } = answer.value;
+  const text = [...encoded.value, ...tokens.map((token) => token.id)];
+  const read = await runScored(services, {
+    ...{ ...common, prompt: text, promptLogprobs: COMPARED },
+    sampling: { ...GREEDY, maxTokens: 0 },
+  });
+  if (!read.ok) return read;
+  const exact = read.value.prompt.slice(encoded.value.length);
+  // The first token comes from reading.
+  const kls = tokens.slice(1).map(({ top }, at) => topDivergence(exact[at + 1]!.top, top));
+  const kl = kls.length === 0 ? 0 : kls.reduce((sum, one) => sum + one, 0) / kls.length;
+  return ok({ kl, clipped: clipped?.clipped ?? 0, values: clipped?.values ?? 0 });
 }
 
 async function tryOnce(params: VerifyParams, attempt: Attempt): Promise<Result<Verification, ApiError>> {
@@ -164,24 +210,12 @@ async function run(
   chain: readonly ChainEntry[],
 ): Promise<Result<Run, ApiError>> {
   const { services, requestId, tenant, signal } = params;
-  const { tokenizer, chatTemplate, base } = services;
-  const content = attempt.prompt;
-  const encoded = await encodeCooperatively(
-    services,
-    { tenant, signal },
-    {
-      bytes: Buffer.byteLength(content),
-      param: 'expected.prompt',
-      steps:
-        chatTemplate?.encodeChunked([{ role: 'user', content }], base.context) ??
-        tokenizer.encodeChunked(content, { allowSpecial: false, limit: base.context }),
-    },
-  );
+  const encoded = await encodeProbe(params, attempt.prompt);
   if (!encoded.ok) return encoded;
   const scored = await runScored(services, {
     id: requestId,
     tenant,
-    prompt: chatTemplate === null ? [...tokenizer.prefixIds, ...encoded.value] : encoded.value,
+    prompt: encoded.value,
     chain,
     sampling: { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: COMPARED },
     promptLogprobs: attempt.whole ? 0 : null,
@@ -193,6 +227,27 @@ async function run(
     top: scored.value.tokens[0]?.top ?? [],
     prompt: scored.value.prompt.flatMap(({ logprob }) => logprob ?? []),
   });
+}
+
+/** The prompt's tokens, as a user's turn if the base has a template. */
+async function encodeProbe(
+  { services, tenant, signal }: VerifyParams,
+  content: string,
+): Promise<Result<readonly number[], ApiError>> {
+  const { tokenizer, chatTemplate, base } = services;
+  const encoded = await encodeCooperatively(
+    services,
+    { tenant, signal },
+    {
+      bytes: Buffer.byteLength(content),
+      param: 'expected.prompt',
+      steps:
+        chatTemplate?.encodeChunked([{ role: 'user', content }], base.context) ??
+        tokenizer.encodeChunked(content, { allowSpecial: false, limit: base.context }),
+    },
+  );
+  if (!encoded.ok || chatTemplate !== null) return encoded;
+  return ok([...tokenizer.prefixIds, ...encoded.value]);
 }
 
 /** If one side gives a bucket no probability at all. */
@@ -232,6 +287,8 @@ interface ScoredRun {
   /** Empty unless `promptLogprobs` was requested. */
   prompt: readonly ScoredToken[];
   tokens: readonly ScoredToken[];
+  /** null unless they were to be counted. */
+  clipped: { clipped: number; values: number } | null;
 }
 
 /** Runs a request to its end for its scores. */
@@ -242,12 +299,14 @@ async function runScored(
   const added = await engine.add(request);
   if (!added.ok) return added;
   let prompt: readonly ScoredToken[] = [];
+  let clipped: ScoredRun['clipped'] = null;
   const tokens: ScoredToken[] = [];
   for await (const event of added.value.events) {
     if (event.kind === 'error') return err(event.error);
     if (event.kind === 'aborted') break;
-    if (event.kind === 'end') return ok({ prompt, tokens });
+    if (event.kind === 'end') return ok({ prompt, tokens, clipped });
     if (event.kind === 'prompt') prompt = event.tokens;
+    else if (event.kind === 'clipped') clipped = event;
     else if (event.kind === 'tokens') tokens.push(...event.tokens);
   }
   return err({

@@ -8,6 +8,7 @@ import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
 import type { Provider } from '../../gpu-origin/runtime/device.ts';
+import type { KvFormat } from '../../gpu-origin/runtime/kv-cache.ts';
 import type { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
 import { ON_SWIFTSHADER, prefillAll } from '../fixtures/tiny-runner.ts';
 
@@ -67,6 +68,7 @@ export async function makeRealRunner(
   slots: number,
   provider: Provider = 'cpu',
   context = 2_048,
+  kv?: KvFormat,
 ): Promise<RealRunner> {
   const cache = cacheFolder(process.env);
   const basePath = await ensurePinnedBase({ cache, output: createOutput({ json: false }) });
@@ -76,6 +78,7 @@ export async function makeRealRunner(
     provider,
     slots,
     context,
+    kv,
     cacheDir: cache,
     onProgress: () => {},
     onNotice: (message) => {

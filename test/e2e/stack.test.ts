@@ -25,7 +25,8 @@ let dev: GraftProcess;
 let local: LocalFile & { dashboard: string | null };
 let openai: OpenAI;
 
-const devArgs = ['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'];
+// As in tiny-stack.ts, --kv f32 for adapters with values far beyond the base's.
+const devArgs = ['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json', '--kv', 'f32'];
 const graft = (...args: string[]) => runGraft(args, { cwd: folder, env });
 const answers = (port: number): Promise<boolean> =>
   new Promise((resolve) => {

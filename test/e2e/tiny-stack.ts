@@ -20,6 +20,9 @@ export interface TinyStack {
   remove(): Promise<void>;
 }
 
+/** Tests' adapters move a tiny base's values far beyond its own: int8 would clip them, and their trial refuse them. */
+const WIDE_VALUES = ['--kv', 'f32'];
+
 /** @param originArgs further flags for the origin. @param devArgs of `graft dev`. */
 export async function startTinyStack(originArgs = '', devArgs: readonly string[] = []): Promise<TinyStack> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
@@ -27,7 +30,8 @@ export async function startTinyStack(originArgs = '', devArgs: readonly string[]
   const env = { GRAFT_CACHE: path.join(folder, 'cache') };
   const start = async () => {
     const ports = ['--port', '0', '--origin-port', '0'];
-    const rest = [...devArgs, ...(originArgs === '' ? [] : [`--origin-arg=${originArgs}`])];
+    const own = originArgs.includes('--engine vllm') ? devArgs : [...WIDE_VALUES, ...devArgs];
+    const rest = [...own, ...(originArgs === '' ? [] : [`--origin-arg=${originArgs}`])];
     const dev = startGraft(['dev', ...ports, '--no-examples', '--json', '--base', 'tiny-base', ...rest], {
       cwd: folder,
       env,

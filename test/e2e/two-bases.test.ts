@@ -35,7 +35,8 @@ beforeAll(async () => {
   dev = startGraft(
     [
       ...['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'],
-      ...['--base', SMALL, '--also-base', LARGE, `--also-origin-arg=${engine}`],
+      // As in tiny-stack.ts, for adapters with values far beyond the base's.
+      ...['--kv', 'f32', '--base', SMALL, '--also-base', LARGE, `--also-origin-arg=${engine}`],
     ],
     { cwd: folder, env: { GRAFT_CACHE: path.join(folder, 'cache') } },
   );

@@ -272,9 +272,9 @@ async function proveAdapter(
   if (!answer.ok) return answer;
   const problem = problemOf(answer.value);
   if (problem !== null) return err(problem);
-  const { base_digest, weights, prompt, adapter } = answer.value;
+  const { base_digest, weights, prompt, adapter, kv } = answer.value;
   const tokens = adapter.map(({ id, logprob }) => ({ id, logprob }));
-  return ok({ base_digest, weights, prompt, tokens, at: deps.now() });
+  return ok({ base_digest, weights, prompt, tokens, ...(kv === undefined ? {} : { kv }), at: deps.now() });
 }
 
 /** The proof of the same chain on the same base and weights, whatever its name; null = it needs a trial. */
@@ -284,7 +284,11 @@ export async function earlierProof(
 ): Promise<AdapterProof | null> {
   const earlier = await registry.versionsOfChain({ chainId, limit: MAX_PROOFS_READ });
   const known = earlier.find(
-    ({ proof }) => proof?.base_digest === base.digest && proof.weights === base.weights,
+    ({ proof }) =>
+      proof?.base_digest === base.digest &&
+      proof.weights === base.weights &&
+      // Tried with float32 keys and values, it may not fit int8 ones.
+      (base.kv === undefined || proof.kv !== undefined),
   );
   return known?.proof ?? null;
 }

@@ -226,8 +226,8 @@ export class NativeDevice implements Device {
     return NativeMemory.allocate(bytes, sparse);
   }
 
-  async host(bytes: number): Promise<HostMemory> {
-    return NativeMemory.allocate(bytes);
+  async host(bytes: number, sparse = false): Promise<HostMemory> {
+    return NativeMemory.allocate(bytes, sparse);
   }
 
   async share(arrays: readonly Elements[]): Promise<SharedArrays> {

@@ -47,6 +47,14 @@ it('estimates what SmolLM2 takes', () => {
   );
 });
 
+it('keeps 64 rows of 2,000 tokens in at most 0.3 of the memory with int8 keys and values', () => {
+  const of = (kv: 'int8' | 'f32') =>
+    planMemory(SMOLLM2, { format: 'int8', kv, rows: 64, context: 2_000 }).keysAndValues;
+  // A quarter, and one row in float32 that is read.
+  expect(of('int8')).toBe(of('f32') / 4 + of('f32') / 64);
+  expect(of('int8')).toBeLessThan(0.3 * of('f32'));
+});
+
 it('estimates 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy, the head in int8', () => {
   const of = (format: 'int8' | 'int4') => planMemory(SMOLLM2, { format, rows: 1, context: 8_192 });
   // 106,168,320 weights in the layers, each layer with 5,184 outputs that int8 has a scale for.

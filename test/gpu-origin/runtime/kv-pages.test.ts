@@ -1,7 +1,7 @@
 /** Keys' and values' memory is resident where it is written, and released when a long row ends. */
 import { describe, expect, it } from 'vitest';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
-import type { DeviceMemory } from '../../../gpu-origin/runtime/device.ts';
+import type { HostMemory } from '../../../gpu-origin/runtime/device.ts';
 import { KvCache } from '../../../gpu-origin/runtime/kv-cache.ts';
 import {
   NativeDevice,
@@ -22,9 +22,9 @@ const HEAD_BYTES = SHAPE.capacity * TOKEN_BYTES;
 async function opened() {
   const device = new NativeDevice(ortLibrary(), 1);
   const memories: NativeMemory[] = [];
-  const { memory } = device;
-  device.memory = async (bytes, sparse): Promise<DeviceMemory> => {
-    const made = await memory.call(device, bytes, sparse);
+  const { host } = device;
+  device.host = async (bytes, sparse): Promise<HostMemory> => {
+    const made = await host.call(device, bytes, sparse);
     memories.push(made as NativeMemory);
     return made;
   };

@@ -39,6 +39,7 @@ describe.each(CASES)('a row in a batch ($weights), $name, $ways', ({ weights, sh
     let steps = 0;
     const laneChoice = { takesLanes: () => WAYS[ways](steps++), took: () => {} };
     tiny = await makeTinyRunner({ slots: 8, shape, weights, threads, laneChoice, prefixBytes: 2 ** 20 });
+    expect(tiny.runner.base.kv).toBe('int8');
     const [three, eight, forty, everything] = await Promise.all([
       tiny.adapter('three', { seed: 1, rank: 3, alpha: 3, targets: ['q_proj', 'v_proj'] }),
       tiny.adapter('eight', { seed: 2, rank: 8, alpha: 16, targets: ['q_proj', 'v_proj'] }),
@@ -294,8 +295,8 @@ it('releases every object of the library', async () => {
   await tiny.runner.decode({ tokens: [1, 2], lengths: [141, 0] });
   tiny.runner.assign(1, null);
   await tiny.runner.prefill({ slot: 1, tokens: [1, 2], past: 0, positions: [], parts: { from: 0, to: 1 } });
-  // Three graphs, each over all cores and over one, and in two parts.
-  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 12);
+  // Three graphs, each in two parts and whole to read prompts, and over all cores and over one to decode.
+  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 15);
   await tiny.close();
   for (const [kind, count] of ortLibrary().alive)
     expect([kind, count]).toEqual([kind, before.get(kind) ?? 0]);

@@ -1,0 +1,82 @@
+/** The trial of adapters on an origin whose keys and values are in int8: what clips, and whether it matters. */
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Engine } from '../../../gpu-origin/engine/engine.ts';
+import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
+import { engineTokens, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
+import { systemClock } from '../../../gpu-origin/runtime/device.ts';
+import type { KvFormat } from '../../../gpu-origin/runtime/kv-cache.ts';
+import { verifyAdapter } from '../../../gpu-origin/trials/verify-adapter.ts';
+import type { TinyAdapter } from '../../fixtures/tiny-base.ts';
+import { makeTinyRunner, type TinyRunner } from '../../fixtures/tiny-runner.ts';
+import { MemorySource } from '../engine/harness.ts';
+
+const adapterOf = (targets: readonly string[], size: number): TinyAdapter => ({
+  ...{ seed: 5, rank: 4, alpha: 4, targets, size },
+});
+
+async function opened(kv: KvFormat) {
+  const tiny = await makeTinyRunner({ weights: 'f32', kv, slots: 2 });
+  const tokenizer: Tokenizer = loadTokenizer({ kind: 'folder', path: join(tiny.folder, 'tiny-base') });
+  const source = new MemorySource();
+  const engine = new Engine({
+    ...{ runner: tiny.runner, source, clock: systemClock, tokens: engineTokens(tokenizer) },
+    ...{ eosTokenIds: tokenizer.eosIds, random: () => 0.5, maxQueue: 8, adapterBudgetBytes: 2 ** 26 },
+  });
+  const services = {
+    ...{ engine, base: tiny.runner.base, tokenizer },
+    chatTemplate: createChatTemplate(tokenizer),
+    prompts: new PromptQueue(systemClock),
+  };
+  return {
+    engine,
+    tiny,
+    async verify(name: string, adapter: TinyAdapter) {
+      const { bytes, digest } = await tiny.file(name, adapter);
+      source.files.set(digest, bytes);
+      const verified = await verifyAdapter({
+        ...{ services, requestId: 'trial', tenant: 'alice', expected: null },
+        chain: [{ digest, scale: 1 }],
+        signal: new AbortController().signal,
+      });
+      if (!verified.ok) throw new Error(verified.error.message);
+      return verified.value;
+    },
+  };
+}
+
+let int8: Awaited<ReturnType<typeof opened>>;
+beforeAll(async () => {
+  int8 = await opened('int8');
+});
+const close = async ({ engine, tiny }: { engine: Engine; tiny: TinyRunner }): Promise<void> => {
+  await engine.close();
+  await tiny.close();
+};
+afterAll(() => close(int8));
+
+it('accepts an adapter whose keys and values fit, and says how well', async () => {
+  const seen = await int8.verify('small', adapterOf(['k_proj', 'v_proj'], 0.05));
+  expect(seen).toMatchObject({ ok: true, reason: null, kv: { clipped: 0 } });
+  expect(seen.kv!.kl).toBeLessThan(0.01);
+  expect(seen.kv!.values).toBeGreaterThan(1_000);
+});
+
+it('refuses one whose values are clipped so that its answers change', async () => {
+  const seen = await int8.verify('large', adapterOf(['v_proj'], 3));
+  expect(seen).toMatchObject({ ok: false, code: 'kv_out_of_range' });
+  expect(seen.reason).toMatch(/^With the adapter, \d+ of \d+ keys and values are too large for int8/);
+  expect(seen.reason).toMatch(/Serve this base with --kv f32$/);
+  expect(seen.kv!.clipped).toBeGreaterThan(0);
+  expect(seen.kv!.kl).toBeGreaterThan(0.01);
+});
+
+it('accepts the same adapter with float32 keys and values', async () => {
+  const f32 = await opened('f32');
+  const seen = await f32.verify('large', adapterOf(['v_proj'], 3));
+  expect(seen).toMatchObject({ ok: true, reason: null });
+  expect(seen.kv).toBeUndefined();
+  await close(f32);
+});
