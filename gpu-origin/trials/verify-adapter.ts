@@ -1,7 +1,9 @@
+import { AdapterFormatError, parseCanonical } from '../../adapters/index.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import { MAX_TOP_LOGPROBS } from '../../protocol/limits.ts';
 import type { ProbeToken, VerifyAnswer, EvaluationRow, RowScore } from '../../protocol/origin-wire.ts';
+import type { AdapterSource } from '../engine/ports.ts';
 import {
   NOT_FINITE,
   type TokenScore,
@@ -49,7 +51,7 @@ export interface Verification extends Omit<VerifyAnswer, 'digest' | 'adapter'> {
 }
 
 interface VerifyParams {
-  services: TrialServices;
+  services: TrialServices & { files: Pick<AdapterSource, 'read'> };
   requestId: string;
   /** Tenant that the work is accounted to. */
   tenant: string;
@@ -64,11 +66,35 @@ interface Attempt {
   prompt: string;
   /** Also compare the prompt's own tokens: nearly as sensitive as any number of prompts, for twice the work. */
   whole: boolean;
+  /** Tokens that activate the chain's adapters, root first. */
+  invocations: readonly (readonly number[])[];
 }
+
+/** Of the chain's activated adapters. A missing or bad file is for the engine to report. */
+async function invocationsOf({ services, chain }: VerifyParams): Promise<readonly (readonly number[])[]> {
+  const found: (readonly number[])[] = [];
+  for (const { digest } of chain) {
+    const file = await services.files.read(digest);
+    try {
+      const invocation = file === null ? undefined : parseCanonical(file).config.invocation;
+      if (invocation !== undefined) found.push(invocation);
+    } catch (error) {
+      if (!(error instanceof AdapterFormatError)) throw error;
+    }
+  }
+  return found;
+}
+
+/** The prompt with the tokens that activate a chain behind it, unless it ends with them. */
+const activated = (prompt: readonly number[], invocations: Attempt['invocations']): readonly number[] =>
+  invocations.reduce((ids, tokens) => {
+    const ends = tokens.every((id, at) => ids[ids.length - tokens.length + at] === id);
+    return ends ? ids : [...ids, ...tokens];
+  }, prompt);
 
 /**
  * Tries the chain's last adapter on fixed prompts: does it load, is its output finite, does it change anything, and is
- * the output what it was before.
+ * the output what it was before. An activated adapter's invocation tokens follow the prompt.
  *
  * "Without it" means the same chain with its last scale 0, so that both runs have the same shapes and kernels: a delta
  * that adds nothing then gives the same bits, and one bit of difference is the adapter's. An adapter may be so small
@@ -79,10 +105,11 @@ interface Attempt {
  */
 export async function verifyAdapter(params: VerifyParams): Promise<Result<Verification, ApiError>> {
   const { expected } = params;
+  const invocations = await invocationsOf(params);
   const [first, ...others] = expected === null ? PROBES : [expected.prompt ?? PROBES[0]];
   const attempts: Attempt[] = [
-    { prompt: first, whole: false },
-    ...[first, ...others].map((prompt) => ({ prompt, whole: true })),
+    { prompt: first, whole: false, invocations },
+    ...[first, ...others].map((prompt) => ({ prompt, whole: true, invocations })),
   ];
   let last: Result<Verification, ApiError> | null = null;
   for (const attempt of attempts) {
@@ -181,7 +208,10 @@ async function run(
   const scored = await runScored(services, {
     id: requestId,
     tenant,
-    prompt: chatTemplate === null ? [...tokenizer.prefixIds, ...encoded.value] : encoded.value,
+    prompt: activated(
+      chatTemplate === null ? [...tokenizer.prefixIds, ...encoded.value] : encoded.value,
+      attempt.invocations,
+    ),
     chain,
     sampling: { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: COMPARED },
     promptLogprobs: attempt.whole ? 0 : null,
@@ -343,6 +373,7 @@ async function scoreRow(
     id: params.requestId,
     tenant: params.tenant,
     prompt: [...prompt.value.ids, ...wanted],
+    answerFrom: prompt.value.ids.length,
     chain: params.chain,
     sampling: { ...GREEDY, maxTokens: 0 },
     promptLogprobs: MAX_TOP_LOGPROBS,
