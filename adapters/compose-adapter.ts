@@ -10,7 +10,7 @@ export interface Member {
   /** Its name in messages: a path or a name. */
   readonly label: string;
   /** Lineage from a canonical file; null for a file without lineage (PEFT, MLX, kohya, GGUF). */
-  readonly config: { readonly base: string; readonly parent: string | null } | null;
+  readonly config: Pick<CanonicalConfig, 'base' | 'parent'> | null;
   /** sha256 of a canonical file; null for others. */
   readonly digest: string | null;
   /** Its scale in the sum, on top of its own alpha / rank. */
@@ -171,6 +171,11 @@ function composeModule(
   return { name, rank, in: inputs, out: outputs, a, b };
 }
 
+/** Why an adapter that acts on every token cannot lie on an activated one: it would act before what it was trained on. */
+export const actsTooEarly = (adapter: string, parent: string): string =>
+  `Adapter ${adapter} acts on every token, but its parent ${parent} only from its alora_invocation_tokens on. ` +
+  'Train it with alora_invocation_tokens too.';
+
 /**
  * Whether every member of a chain was trained on top of exactly the members before it.
  * @param chain root first.
@@ -187,6 +192,13 @@ export async function checkLineage(
       return new AdapterFormatError({
         code: 'base_mismatch',
         message: `Adapter ${digest} is for the base ${config.base}, but the root of its chain is for ${base}.`,
+        subject: digest,
+      });
+    const acts = below.findLast((member) => member.config.invocation !== undefined);
+    if (acts !== undefined && config.invocation === undefined)
+      return new AdapterFormatError({
+        code: 'parent_mismatch',
+        message: actsTooEarly(digest, acts.digest),
         subject: digest,
       });
     if (config.parent !== expected)

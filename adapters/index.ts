@@ -1,11 +1,17 @@
 /** The adapter toolkit's public API. Pure: bytes in, bytes out; runs in Node, workerd and browsers. */
 export { checkMembers, type CheckedMembers, type Member } from './compose-adapter.ts';
-export { checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
+export { actsTooEarly, checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
 export { deltaNorm } from './linear-algebra.ts';
 export { diffAdapters, type AdapterDiff, type ModuleDiff } from './diff-adapters.ts';
 export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCode } from './errors.ts';
 export { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
 export type { CanonicalConfig } from './format/canonical.ts';
+export {
+  commonInvocation,
+  sameInvocation,
+  type AdapterContent,
+  type Invocation,
+} from './format/invocation.ts';
 export { toDtype, toHalves } from './format/lora-module.ts';
 export { elementsOf, maxMagnitude, readFloat32, toFloat32, type Dtype, type Tensor } from './format/dtype.ts';
 export { readGgufAdapter } from './format/gguf-adapter.ts';

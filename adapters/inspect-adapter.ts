@@ -1,5 +1,6 @@
 import { deltaNorm } from './linear-algebra.ts';
 import { parseCanonical } from './format/canonical.ts';
+import type { Invocation } from './format/invocation.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
 import type { AdapterFormat, ReadAdapter } from './read-adapter.ts';
 
@@ -30,6 +31,8 @@ export interface AdapterDescription {
   /** As the files say it. */
   readonly base: string | null;
   readonly parent: string | null;
+  /** Tokens from whose last occurrence in a prompt on it acts; absent = on every token. */
+  readonly invocation?: Invocation;
   /** Size of the weights file, bytes. */
   readonly bytes: number;
   /** Numbers in all A and B. */
@@ -48,6 +51,8 @@ export interface AdapterDescription {
 export interface AdapterSummary {
   readonly base: string;
   readonly parent: string | null;
+  /** As in {@link AdapterDescription}. */
+  readonly invocation?: Invocation;
   /** Size of the file, bytes. */
   readonly bytes: number;
   /** Largest rank. */
@@ -62,11 +67,12 @@ export interface AdapterSummary {
 
 /** @param params.bytes size of the weights file. */
 export function describeAdapter(params: { read: ReadAdapter; bytes: number }): AdapterDescription {
-  const { format, baseModel, parent, modules, warnings } = params.read;
+  const { format, baseModel, parent, modules, invocation, warnings } = params.read;
   return {
     format,
     base: baseModel,
     parent,
+    ...(invocation === undefined ? {} : { invocation }),
     bytes: params.bytes,
     ...totals(modules),
     modules: modules.map((module) => ({
@@ -89,6 +95,7 @@ export function inspectAdapter(bytes: Uint8Array): AdapterSummary {
   return {
     base: config.base,
     parent: config.parent,
+    ...(config.invocation === undefined ? {} : { invocation: config.invocation }),
     bytes: bytes.byteLength,
     modules: modules.length,
     ...totals(modules),

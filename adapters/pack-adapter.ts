@@ -68,7 +68,8 @@ export async function packAdapter(params: {
   const [problem] = checkValues(read.modules);
   if (problem) throw problem;
   const dtype = params.dtype ?? 'keep';
-  const bytes = encodeCanonical({ base: baseId, parent: parentChainId, modules: read.modules, dtype });
+  const { modules, invocation } = read;
+  const bytes = encodeCanonical({ base: baseId, parent: parentChainId, modules, invocation, dtype });
   // Read back: what this function returns is what every later reader accepts.
   const canonical = parseCanonical(bytes);
   const [rounded] = dtype === 'keep' ? [] : checkValues(canonical.modules);
@@ -168,6 +169,7 @@ export const fileFacts = ({ config, modules, bytes }: PackedAdapter, record: Blo
   header_bytes: headerBytes(bytes),
   base: config.base,
   parent: config.parent,
+  ...(config.invocation === undefined ? {} : { invocation: [...config.invocation] }),
   modules: modules.map((module) => ({
     name: module.name,
     rank: module.rank,

@@ -2,6 +2,7 @@ import { type AdapterErrorCode, AdapterFormatError, printable } from './errors.t
 import { CONFIG_KEY, parseCanonical } from './format/canonical.ts';
 import { readGgufAdapter, type AttentionShape } from './format/gguf-adapter.ts';
 import { readKohyaAdapter, refusedKohyaName } from './format/kohya-adapter.ts';
+import type { AdapterContent } from './format/invocation.ts';
 import type { LoraModule } from './format/lora-module.ts';
 import { readMlxAdapter } from './format/mlx-adapter.ts';
 import { readPeftAdapter } from './format/peft-adapter.ts';
@@ -22,7 +23,7 @@ export interface AdapterFiles {
   readonly configPath?: string;
 }
 
-export interface ReadAdapter {
+export interface ReadAdapter extends AdapterContent {
   readonly format: AdapterFormat;
   /** As the files say it: a hub id, a local path, or null. */
   readonly baseModel: string | null;
@@ -162,7 +163,8 @@ export function readAdapter(
   // A canonical file has its own configuration; one beside it belongs to something else.
   if (file.metadata.has(CONFIG_KEY)) {
     const { config, modules } = parseCanonical(weights, { path: weightsPath });
-    return { format: 'canonical', baseModel: config.base, parent: config.parent, modules, warnings: [] };
+    const { base: baseModel, parent, invocation } = config;
+    return { format: 'canonical', baseModel, parent, modules, invocation, warnings: [] };
   }
   return readPlainSafetensors(file, configJson, { weightsPath, configPath });
 }

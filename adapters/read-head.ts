@@ -4,6 +4,7 @@
  */
 import { AdapterFormatError, printable } from './errors.ts';
 import { parseCanonicalHead, type CanonicalHead } from './format/canonical.ts';
+import { type Invocation, outsideVocabulary } from './format/invocation.ts';
 import { readHeaderLength } from './format/safetensors.ts';
 import type { BaseInfo } from '../protocol/origin-wire.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
@@ -96,9 +97,15 @@ const unknownModule = (name: string, base: string): string =>
       `"${printable(name.split('.').at(-1) ?? name)}" in target_modules.`
     : `the base ${base} has no such linear layer. Train against this base.`;
 
-/** Checks base id, modules and shapes against the origin's base. */
+/** Checks base id, invocation, modules and shapes against the origin's base. */
 export function checkBase(
-  { config, modules }: { config: { readonly base: string }; modules: readonly ShapedModule[] },
+  {
+    config,
+    modules,
+  }: {
+    config: { readonly base: string; readonly invocation?: Invocation };
+    modules: readonly ShapedModule[];
+  },
   base: BaseInfo,
 ): AdapterFormatError[] {
   const problems: AdapterFormatError[] = [];
@@ -112,6 +119,8 @@ export function checkBase(
         subject: config.base,
       }),
     );
+  const outside = outsideVocabulary(config.invocation, base.vocabulary ?? Infinity);
+  if (outside !== null) problems.push(outside);
   const known = new Map(base.modules.map((module) => [module.name, module]));
   for (const module of modules) {
     const { name, rank } = module;

@@ -96,6 +96,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
         'MAX_NAME_SEGMENT',
         'MAX_CHAIN',
         'MAX_RANK',
+        'MAX_INVOCATION_TOKENS',
         'MAX_PART_BYTES',
         'MAX_PARTS',
         'MAX_PINNED_NAMES',

@@ -86,6 +86,8 @@ def pack(folder, parent_chain):
     }
     base = config["base_model_name_or_path"].rstrip("/").split("/")[-1].lower()
     about = {"format": 1, "base": base, "modules": modules, "parent": parent_chain}
+    if config.get("alora_invocation_tokens"):
+        about["invocation"] = config["alora_invocation_tokens"]
     entries, data = {"__metadata__": {"graft.config": json.dumps(about, separators=(",", ":"))}}, b""
     for name in sorted(found):
         begin, end = found[name]["data_offsets"]

@@ -4,7 +4,18 @@
  */
 import { z } from 'zod';
 import { Digest, sha256Hex, AdapterName } from './identity.ts';
-import { MAX_CHAIN, MAX_PART_BYTES, MAX_PARTS } from './limits.ts';
+import { MAX_CHAIN, MAX_INVOCATION_TOKENS, MAX_PART_BYTES, MAX_PARTS, MAX_VOCABULARY } from './limits.ts';
+
+/** Token ids of an activated adapter: it acts from their last occurrence in a prompt on. */
+export const InvocationTokens = z
+  .array(
+    z
+      .int()
+      .min(0)
+      .max(MAX_VOCABULARY - 1),
+  )
+  .min(1)
+  .max(MAX_INVOCATION_TOKENS);
 
 /** A chain member as the registry stores it: what to apply, and whose permission it needs. */
 export const ManifestChainEntry = z.strictObject({
@@ -14,6 +25,8 @@ export const ManifestChainEntry = z.strictObject({
   owner: z.string().min(1),
   /** Largest rank of its modules; absent in older entries. */
   rank: z.int().positive().optional(),
+  /** It acts from its invocation tokens on only; absent = on every token. */
+  activated: z.literal(true).optional(),
 });
 export type ManifestChainEntry = z.infer<typeof ManifestChainEntry>;
 

@@ -58,6 +58,8 @@ export const MAX_PART_BYTES = 24 * MiB;
 export const MAX_PARTS = 42;
 /** Rank of one module of an adapter. Published PEFT adapters end at 256. */
 export const MAX_RANK = 512;
+/** Tokens that an activated adapter (`alora_invocation_tokens`) waits for. Real ones are a line of a chat template. */
+export const MAX_INVOCATION_TOKENS = 256;
 
 /** Characters between two slashes of a name. */
 export const MAX_NAME_SEGMENT = 64;

@@ -57,6 +57,8 @@ export const BaseInfo = z
     promise: z.enum(['bits', 'tolerance']).optional(),
     /** Context length, tokens. */
     context: z.int().positive(),
+    /** Tokens that the base knows; absent = unknown. */
+    vocabulary: z.int().positive().optional(),
     /** Largest sum of ranks over a row's chain. */
     max_rank_sum: z.int().positive(),
     /** llama.cpp's architecture name, such as `llama` or `qwen2`; GGUF adapters need it, and `attention`. */

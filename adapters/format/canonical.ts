@@ -4,9 +4,11 @@
  * sha256 is its identity. Its beginning contains everything but the tensors' values, and can be read alone.
  */
 import { z } from 'zod';
+import { InvocationTokens } from '../../protocol/adapter-manifest.ts';
 import { Digest, baseIdOf } from '../../protocol/identity.ts';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import type { Tensor } from './dtype.ts';
+import type { AdapterContent, Invocation } from './invocation.ts';
 import { makeLoraModule, type LoraModule, bytesAs, convertInto, type LoraDtype } from './lora-module.ts';
 import {
   MAX_ADAPTER_TENSORS,
@@ -33,6 +35,8 @@ export interface CanonicalConfig {
   readonly parent: string | null;
   /** By module path, sorted. */
   readonly modules: ReadonlyMap<string, { readonly rank: number; readonly alpha: number }>;
+  /** Tokens from whose last occurrence in a prompt on it acts; absent = on every token. */
+  readonly invocation?: Invocation;
 }
 
 const ConfigSchema = z.strictObject({
@@ -44,6 +48,7 @@ const ConfigSchema = z.strictObject({
     .refine((id) => baseIdOf(id) === id, 'must be a base id: a-z, 0-9, ".", "_", "-"'),
   modules: z.map(z.string(), z.instanceof(Map)),
   parent: Digest.nullable(),
+  invocation: InvocationTokens.optional(),
 });
 const ModuleSchema = z.strictObject({ rank: z.int().positive(), alpha: z.number() });
 
@@ -54,11 +59,14 @@ function encodeConfig(
   base: string,
   parent: string | null,
   modules: readonly Pick<LoraModule, 'name' | 'rank' | 'alpha'>[],
+  invocation: Invocation,
 ): string {
   const entries = modules.map(
     ({ name, rank, alpha }) => `${JSON.stringify(name)}:{"rank":${rank},"alpha":${JSON.stringify(alpha)}}`,
   );
-  const tail = `"modules":{${entries.join(',')}},"parent":${JSON.stringify(parent)}`;
+  const own = `"modules":{${entries.join(',')}},"parent":${JSON.stringify(parent)}`;
+  // Most adapters have none, and keep the digest that they have without the field.
+  const tail = invocation === undefined ? own : `${own},"invocation":${JSON.stringify(invocation)}`;
   return `{"format":${FORMAT},"base":${JSON.stringify(base)},${tail}}`;
 }
 
@@ -92,7 +100,8 @@ function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: str
       );
     modules.set(name, module.data);
   }
-  return { base: parsed.data.base, parent: parsed.data.parent, modules };
+  const { base, parent, invocation } = parsed.data;
+  return { base, parent, modules, ...(invocation === undefined ? {} : { invocation }) };
 }
 
 interface NamedTensor {
@@ -186,7 +195,9 @@ export function parseCanonicalHead(params: { prefix: Uint8Array; fileBytes: numb
       { dtype, shape, byteLength: end - begin, make: () => undefined },
     ]),
   );
-  const metadata = new Map([[CONFIG_KEY, encodeConfig(config.base, config.parent, modules)]]);
+  const metadata = new Map([
+    [CONFIG_KEY, encodeConfig(config.base, config.parent, modules, config.invocation)],
+  ]);
   checkPrefix(encodeSafetensorsPrefix({ metadata, tensors }), prefix, refuse);
   return { config, modules };
 }
@@ -197,12 +208,8 @@ export interface CanonicalAdapter {
   readonly modules: readonly LoraModule[];
 }
 
-function layout(
-  base: string,
-  parent: string | null,
-  modules: readonly LoraModule[],
-  dtype: LoraDtype | 'keep' = 'keep',
-) {
+function layout(params: EncodedParams) {
+  const { base, parent, modules, invocation, dtype = 'keep' } = params;
   const tensors = new Map<string, Tensor | TensorToMake>();
   for (const module of modules)
     for (const [suffix, tensor] of [
@@ -220,23 +227,24 @@ function layout(
               make: (target) => convertInto(tensor, dtype, target, module),
             },
       );
-  return { metadata: new Map([[CONFIG_KEY, encodeConfig(base, parent, modules)]]), tensors };
+  return { metadata: new Map([[CONFIG_KEY, encodeConfig(base, parent, modules, invocation)]]), tensors };
+}
+
+interface EncodedParams extends AdapterContent {
+  base: string;
+  parent: string | null;
+  dtype?: LoraDtype | 'keep';
 }
 
 /**
  * @param params.base base id. @param params.parent chain id or null.
- * @param params.modules in any order, no name twice.
+ * @param params.modules in any order, no name twice. @param params.invocation absent = it acts on every token.
  * @param params.dtype to round all tensors to on their way into the file; the default keeps their types.
  * @throws AdapterFormatError `non_finite` when a value is NaN or infinite, or becomes so in that type.
  */
-export function encodeCanonical(params: {
-  base: string;
-  parent: string | null;
-  modules: readonly LoraModule[];
-  dtype?: LoraDtype | 'keep';
-}): Uint8Array<ArrayBuffer> {
+export function encodeCanonical(params: EncodedParams): Uint8Array<ArrayBuffer> {
   const modules = [...params.modules].sort((a, b) => compare(a.name, b.name));
-  return writeSafetensors(layout(params.base, params.parent, modules, params.dtype));
+  return writeSafetensors(layout({ ...params, modules }));
 }
 
 /**
@@ -250,6 +258,6 @@ export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {
   const { config, modules } = readModules(file, refuse, (module) =>
     makeLoraModule({ ...module, path: options.path }),
   );
-  checkPrefix(encodeSafetensorsPrefix(layout(config.base, config.parent, modules)), bytes, refuse);
+  checkPrefix(encodeSafetensorsPrefix(layout({ ...config, modules })), bytes, refuse);
   return { config, modules };
 }

@@ -16,6 +16,7 @@ import {
   type GgufField,
   type GgufTensorData,
 } from './gguf.ts';
+import { type AdapterContent, type Invocation, readInvocation } from './invocation.ts';
 import { makeLoraModule, type LoraModule, toDtype, foldIntoB } from './lora-module.ts';
 import { MAX_ADAPTER_TENSORS, MAX_HEADER_BYTES } from './safetensors.ts';
 
@@ -106,6 +107,8 @@ function pairUp(header: GgufHeader, architecture: string, refuse: Refuse): Map<s
   return pairs;
 }
 
+const INVOCATION = 'adapter.alora.invocation_tokens';
+
 /** Required metadata: models and control vectors are GGUF too. */
 function checkKind(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): void {
   for (const [key, expected] of [
@@ -123,14 +126,12 @@ function checkKind(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): vo
         key,
       );
   }
-  const invocation = metadata.get('adapter.alora.invocation_tokens');
-  if (invocation !== undefined && !(Array.isArray(invocation) && invocation.length === 0))
-    refuse(
-      'alora',
-      'adapter.alora.invocation_tokens is set: aLoRA is active only from certain tokens on. Train the ' +
-        'adapter without it.',
-      'adapter.alora.invocation_tokens',
-    );
+}
+
+function invocationOf(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): Invocation {
+  const value = metadata.get(INVOCATION);
+  if (value === undefined || (Array.isArray(value) && value.length === 0)) return undefined;
+  return readInvocation(value, INVOCATION, refuse);
 }
 
 /**
@@ -172,7 +173,7 @@ function readBaseModel(metadata: ReadonlyMap<string, GgufValue>): string | null 
 export function readGgufAdapter(
   bytes: Uint8Array,
   options: { path?: string | undefined; attention: AttentionShape | null },
-): { baseModel: string | null; modules: LoraModule[]; warnings: string[] } {
+): { baseModel: string | null; modules: LoraModule[]; invocation: Invocation; warnings: string[] } {
   const { path, attention } = options;
   const refuse: Refuse = (code, message, subject) => {
     throw new AdapterFormatError({ code, message, path, subject });
@@ -214,6 +215,7 @@ export function readGgufAdapter(
   return {
     baseModel: readBaseModel(metadata),
     modules: modules.sort((x, y) => (x.name < y.name ? -1 : 1)),
+    invocation: invocationOf(metadata, refuse),
     warnings,
   };
 }
@@ -302,17 +304,19 @@ function bRows(module: LoraModule, architecture: string, attention: AttentionSha
  * @param params.architecture llama.cpp's name of the base's architecture, `llama` by default.
  * @param params.baseModel hub id or name, for the reader of the file; null = unknown.
  * @param params.dtype F32 unless given; F16 rounds to nearest even.
+ * @param params.invocation of an activated adapter; absent = it acts on every token.
  * @returns the same bytes for the same modules in whatever order.
  * @throws AdapterFormatError `module_unknown` for a module that has no name in GGUF, `architecture_unknown`,
  * `base_needed`, `shape_mismatch`, `empty_adapter`, or `non_finite` when a value does not fit the type.
  */
-export function writeGgufAdapter(params: {
-  modules: readonly LoraModule[];
-  attention: AttentionShape | null;
-  baseModel: string | null;
-  dtype?: 'F32' | 'F16';
-  architecture?: string;
-}): Uint8Array<ArrayBuffer> {
+export function writeGgufAdapter(
+  params: AdapterContent & {
+    attention: AttentionShape | null;
+    baseModel: string | null;
+    dtype?: 'F32' | 'F16';
+    architecture?: string;
+  },
+): Uint8Array<ArrayBuffer> {
   const { attention, baseModel, dtype = 'F32', architecture = 'llama' } = params;
   if (!ROWS_PERMUTED.has(architecture))
     refuse(
@@ -352,7 +356,9 @@ export function writeGgufAdapter(params: {
       { name: `${name}.lora_b`, shape: ordered.b.shape, type, data: ordered.b.data },
     ];
   });
-  return writeGguf({ metadata: describe(architecture, stored, baseModel, TYPES[dtype].file), tensors });
+  const metadata = describe(architecture, stored, baseModel, TYPES[dtype].file);
+  if (params.invocation !== undefined) metadata.set(INVOCATION, { type: 'u32s', value: params.invocation });
+  return writeGguf({ metadata, tensors });
 }
 
 function describe(

@@ -375,11 +375,12 @@ export function parseGgufHeader(params: {
 /** A format that is written, and read by llama.cpp. */
 const VERSION = 3;
 /** gguf_metadata_value_type */
-const VALUE_TYPES = { u32: 4, f32: 6, string: 8 } as const;
+const VALUE_TYPES = { u32: 4, f32: 6, string: 8, u32s: ARRAY } as const;
 
 export type GgufField =
   | { readonly type: 'string'; readonly value: string }
-  | { readonly type: 'u32' | 'f32'; readonly value: number };
+  | { readonly type: 'u32' | 'f32'; readonly value: number }
+  | { readonly type: 'u32s'; readonly value: readonly number[] };
 
 export interface GgufTensorData {
   readonly name: string;
@@ -411,6 +412,11 @@ class FieldWriter {
     this.u64(bytes.byteLength);
     this.push(bytes);
   }
+  u32s(values: readonly number[]): void {
+    this.u32(VALUE_TYPES.u32);
+    this.u64(values.length);
+    for (const value of values) this.u32(value);
+  }
   pad(alignment: number): void {
     this.push(new Uint8Array((alignment - (this.length % alignment)) % alignment));
   }
@@ -439,6 +445,7 @@ export function writeGguf(params: {
     out.string(key);
     out.u32(VALUE_TYPES[field.type]);
     if (field.type === 'string') out.string(field.value);
+    else if (field.type === 'u32s') out.u32s(field.value);
     else out[field.type](field.value);
   }
   let offset = 0;

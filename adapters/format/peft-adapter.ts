@@ -8,6 +8,7 @@ import {
   outFeatures,
 } from './lora-module.ts';
 import { type Tensor, toFloat32 } from './dtype.ts';
+import type { AdapterContent, Invocation } from './invocation.ts';
 import { parsePeftConfig } from './peft-config.ts';
 import { type SafetensorsFile, writeSafetensors } from './safetensors.ts';
 import type { JsonObject } from './strict-json.ts';
@@ -24,7 +25,7 @@ export function readPeftAdapter(params: {
   config: JsonObject | null;
   weightsPath: string;
   configPath: string;
-}): { baseModel: string | null; modules: LoraModule[]; warnings: string[] } {
+}): { baseModel: string | null; modules: LoraModule[]; invocation: Invocation; warnings: string[] } {
   const config = params.config && parsePeftConfig(params.config, { path: params.configPath });
   const path = params.weightsPath;
   const pairs = readPeftPairs(params.file, { path });
@@ -43,7 +44,7 @@ export function readPeftAdapter(params: {
     const alpha = config.alphaOf(trainedAs) * (config.useRslora ? Math.sqrt(rank) : 1);
     return makeLoraModule({ name, rank, alpha, a: narrow(a), b: narrow(b), path });
   });
-  return { baseModel: config.baseModel, modules, warnings: [] };
+  return { baseModel: config.baseModel, modules, invocation: config.invocation, warnings: [] };
 }
 
 const PREFIX = 'base_model.model.';
@@ -205,14 +206,15 @@ function padded(
  * which adds nothing. The scale goes into B, in float32: each entry of scale * B is rounded once, off by at most 2^-24
  * (6e-8) of itself, exact for powers of two; A is exact. Deterministic.
  * @param params.baseModel as PEFT writes it: a hub id or a path; null = unknown.
+ * @param params.invocation of an activated adapter; absent = it acts on every token.
  * @returns the contents of `adapter_config.json` and `adapter_model.safetensors`.
  * @throws AdapterFormatError `empty_adapter`, or `non_finite` when scale * B leaves float32.
  */
-export function writePeftAdapter(params: { modules: readonly LoraModule[]; baseModel: string | null }): {
+export function writePeftAdapter(params: AdapterContent & { baseModel: string | null }): {
   configJson: string;
   safetensors: Uint8Array<ArrayBuffer>;
 } {
-  const { modules, baseModel } = params;
+  const { modules, baseModel, invocation } = params;
   if (modules.length === 0)
     throw new AdapterFormatError({ code: 'empty_adapter', message: 'The adapter has no modules.' });
   const rank = Math.max(...modules.map((module) => module.rank));
@@ -224,6 +226,7 @@ export function writePeftAdapter(params: { modules: readonly LoraModule[]; baseM
     tensors.set(`${PREFIX}${module.name}.lora_A.weight`, a).set(`${PREFIX}${module.name}.lora_B.weight`, b);
   }
   const config = {
+    ...(invocation === undefined ? {} : { alora_invocation_tokens: invocation }),
     alpha_pattern: {},
     base_model_name_or_path: baseModel,
     bias: 'none',

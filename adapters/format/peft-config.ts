@@ -3,6 +3,7 @@
  */
 import { z } from 'zod';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
+import { type Invocation, readInvocation } from './invocation.ts';
 import { compileModulePattern, MATCH_BUDGET, type ModuleMatcher } from './peft-pattern.ts';
 import type { JsonObject, JsonValue } from './strict-json.ts';
 
@@ -13,13 +14,13 @@ export interface PeftConfig {
   /** Rank and alpha of a module by the path that it was trained under, below `base_model.model.`. */
   readonly rankOf: (module: string) => number;
   readonly alphaOf: (module: string) => number;
+  readonly invocation: Invocation;
 }
 
 const RETRAIN = 'Train the adapter without it.';
 /** Settings that make an adapter more than a sum of scale * B A, by key. */
 const NOT_PLAIN: readonly (readonly [key: string, code: AdapterErrorCode, why: string])[] = [
   ['use_dora', 'dora', `DoRA rescales the base's weights, which are shared. ${RETRAIN}`],
-  ['alora_invocation_tokens', 'alora', `aLoRA is active only from certain tokens on. ${RETRAIN}`],
   ['use_qalora', 'qalora', `QALoRA pools the inputs of A by groups. ${RETRAIN}`],
   ['use_bdlora', 'bdlora', `BD-LoRA's matrices are block-diagonal. ${RETRAIN}`],
   ['kasa_config', 'kasa', `KaSA has a third factor and truncates the base. ${RETRAIN}`],
@@ -94,7 +95,12 @@ const Plain = z.object({
   alpha_pattern: z.map(z.string(), z.number()).nullish(),
   base_model_name_or_path: z.string().nullish(),
 });
-const READ: readonly string[] = [...Object.keys(Plain.shape), 'peft_type', 'bias', 'init_lora_weights'];
+/** Activated LoRA (peft `tuners/lora/config.py`, `LoraConfig`). */
+const INVOCATION = 'alora_invocation_tokens';
+const READ: readonly string[] = [
+  ...Object.keys(Plain.shape),
+  ...['peft_type', 'bias', 'init_lora_weights', INVOCATION],
+];
 
 /** null, false, "" and empty lists or objects: PEFT's ways to turn a feature off. */
 function isOff(value: JsonValue | undefined): boolean {
@@ -180,6 +186,7 @@ export function parsePeftConfig(config: JsonObject, options: { path?: string } =
       key,
     );
   }
+  const invocation = config.get(INVOCATION);
   const { r, lora_alpha, use_rslora, rank_pattern, alpha_pattern, base_model_name_or_path } = parsed.data;
 
   let budget = MATCH_BUDGET;
@@ -198,5 +205,6 @@ export function parsePeftConfig(config: JsonObject, options: { path?: string } =
     useRslora: use_rslora ?? false,
     rankOf: (module) => rank(module, r),
     alphaOf: (module) => alpha(module, lora_alpha),
+    invocation: isOff(invocation) ? undefined : readInvocation(invocation, INVOCATION, refuse),
   };
 }

@@ -86,8 +86,8 @@ export async function trainHere(params: TrainHereParams): Promise<TrainingOutcom
 
 /** PEFT's files of a trained adapter. */
 export function peftFiles(canonical: Uint8Array<ArrayBuffer>, baseModel: string): TrainedFiles {
-  const { modules } = parseCanonical(canonical);
-  return { canonical, ...writePeftAdapter({ modules, baseModel }) };
+  const { config, modules } = parseCanonical(canonical);
+  return { canonical, ...writePeftAdapter({ modules, invocation: config.invocation, baseModel }) };
 }
 
 function problemOf(error: unknown): Problem | null {

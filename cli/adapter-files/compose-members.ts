@@ -1,5 +1,7 @@
 import {
+  type AdapterContent,
   AdapterFormatError,
+  commonInvocation,
   checkMembers,
   deltaNorm,
   type LoraModule,
@@ -27,8 +29,7 @@ export interface ComposedBase {
   readonly warnings: readonly string[];
 }
 
-export interface Sum {
-  readonly modules: readonly LoraModule[];
+export interface Sum extends AdapterContent {
   /** Largest rank of the exact sum. */
   readonly sumRank: number;
   /** null if nothing was truncated. */
@@ -88,14 +89,15 @@ export function composeMembers(members: readonly ComposeMember[], rank: number |
   const where = members.map(({ loaded }) => loaded.input.where).join(' + ');
   const progress = output.progress('singular values', 'percent');
   try {
+    const invocation = commonInvocation(members.map(({ loaded }) => loaded.read));
     const sum = sumAdapters(
       members.map(({ loaded, scale }) => ({ modules: loaded.read.modules, scale })),
       { anyRank: rank !== null },
     );
     const sumRank = sum.reduce((largest, module) => Math.max(largest, module.rank), 0);
-    if (rank === null) return { modules: sum, sumRank, truncated: null };
+    if (rank === null) return { modules: sum, invocation, sumRank, truncated: null };
     const { modules, ...truncated } = truncateSlowly(sum, rank, progress);
-    return { modules, sumRank, truncated };
+    return { modules, invocation, sumRank, truncated };
   } catch (error) {
     throw asRefusal(error, where);
   } finally {

@@ -8,9 +8,9 @@ import path from 'node:path';
 import type { ArgsDef } from 'citty';
 import { CliError, EXIT } from '../cli-error.ts';
 import {
+  type AdapterContent,
   checkValues,
   encodeCanonical,
-  type LoraModule,
   writeGgufAdapter,
   writePeftAdapter,
 } from '../../adapters/index.ts';
@@ -111,25 +111,18 @@ export interface Encoded {
 }
 
 /** @throws CliError when the values cannot be packed. */
-async function encodeAsCanonical(params: {
-  modules: readonly LoraModule[];
-  baseId: string;
-  parent: string | null;
-  where: string;
-}): Promise<Encoded> {
-  const { modules, baseId, parent, where } = params;
+async function encodeAsCanonical(
+  params: AdapterContent & { baseId: string; parent: string | null; where: string },
+): Promise<Encoded> {
+  const { modules, invocation, baseId, parent, where } = params;
   const [problem] = checkValues(modules);
   if (problem !== undefined) throw asRefusal(problem, where);
-  const content = encodeCanonical({ base: baseId, parent, modules });
+  const content = encodeCanonical({ base: baseId, parent, modules, invocation });
   return { content, digest: await sha256Hex(content) };
 }
 
 /** The two files of a PEFT folder. @param baseModel for `base_model_name_or_path`. */
-export function encodeAsPeft(params: {
-  modules: readonly LoraModule[];
-  baseModel: string | null;
-  where: string;
-}): Encoded {
+export function encodeAsPeft(params: AdapterContent & { baseModel: string | null; where: string }): Encoded {
   try {
     const { configJson, safetensors } = writePeftAdapter(params);
     const content = new Map<string, Uint8Array | string>([
@@ -146,20 +139,22 @@ export function encodeAsPeft(params: {
  * For llama.cpp. The base determines the order of the rows of q and k, and the file's architecture.
  * @throws CliError `base_needed` (usage) when the order matters and the base is unknown.
  */
-export async function encodeAsGguf(params: {
-  modules: readonly LoraModule[];
-  baseModel: string | null;
-  baseId: string | null;
-  dtype: 'F32' | 'F16';
-  where: string;
-  search: BaseSearch;
-}): Promise<Encoded> {
-  const { modules, baseModel, baseId, dtype, where, search } = params;
+export async function encodeAsGguf(
+  params: AdapterContent & {
+    baseModel: string | null;
+    baseId: string | null;
+    dtype: 'F32' | 'F16';
+    where: string;
+    search: BaseSearch;
+  },
+): Promise<Encoded> {
+  const { modules, invocation, baseModel, baseId, dtype, where, search } = params;
   const base = await lookForBase(search, baseId);
   const architecture = base?.architecture ?? null;
   try {
     const content = writeGgufAdapter({
       modules,
+      invocation,
       attention: base?.attention ?? null,
       baseModel,
       dtype,
@@ -178,14 +173,22 @@ export async function encodeAsGguf(params: {
 /** Writes a sum of adapters in one of the formats. @param where for errors. @throws CliError */
 export async function encodeComposed(
   to: 'canonical' | 'peft' | 'gguf',
-  { modules }: Sum,
+  { modules, invocation }: Sum,
   { base, parent }: ComposedBase,
   where: string,
   search: BaseSearch,
 ): Promise<Encoded & { base: string | null }> {
-  if (to === 'peft') return { ...encodeAsPeft({ modules, baseModel: base, where }), base };
+  if (to === 'peft') return { ...encodeAsPeft({ modules, invocation, baseModel: base, where }), base };
   if (to === 'gguf') {
-    const params = { modules, baseModel: base, baseId: base, dtype: 'F32', where, search } as const;
+    const params = {
+      modules,
+      invocation,
+      baseModel: base,
+      baseId: base,
+      dtype: 'F32',
+      where,
+      search,
+    } as const;
     return { ...(await encodeAsGguf(params)), base };
   }
   const baseId = await chooseBaseId({
@@ -195,5 +198,5 @@ export async function encodeComposed(
     env: process.env,
     folder: process.cwd(),
   });
-  return { ...(await encodeAsCanonical({ modules, baseId, parent, where })), base: baseId };
+  return { ...(await encodeAsCanonical({ modules, invocation, baseId, parent, where })), base: baseId };
 }

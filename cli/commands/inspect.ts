@@ -7,6 +7,7 @@ import {
   type AdapterDescription,
   diffAdapters,
   type AdapterDiff,
+  type Invocation,
 } from '../../adapters/index.ts';
 import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import {
@@ -86,6 +87,7 @@ export const showCommand = command({
               'parent',
               description.parent ?? (read.format === 'canonical' ? 'the base itself' : 'not recorded'),
             ],
+            ['activated', invocationText(read.invocation)],
             ['modules', `${modules.length}, rank ${range(modules.map(({ rank }) => rank))}`],
             [
               'parameters',
@@ -117,6 +119,10 @@ export const showCommand = command({
       });
   },
 });
+
+/** null = it acts on every token. */
+const invocationText = (invocation: Invocation): string | null =>
+  invocation === undefined ? null : `from the last ${invocation.join(' ')} (token ids) in a prompt on`;
 
 const unordered = ({ read }: LoadedAdapter) => ({
   packed: null,

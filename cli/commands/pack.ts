@@ -223,12 +223,14 @@ async function encode(
   search: BaseSearch & { baseId: string | undefined },
 ): Promise<Encoded> {
   const { input, read } = loaded;
-  const { modules } = read;
+  const { modules, invocation } = read;
   const where = input.where;
   const baseModel = read.baseModel ?? search.baseId ?? null;
-  if (to === 'peft') return encodeAsPeft({ modules, baseModel, where });
+  if (to === 'peft') return encodeAsPeft({ modules, invocation, baseModel, where });
   if (to === 'gguf')
-    return encodeAsGguf({ modules, baseModel, baseId: adapterBaseId(baseModel), dtype, where, search });
+    return encodeAsGguf({
+      ...{ modules, invocation, baseModel, baseId: adapterBaseId(baseModel), dtype, where, search },
+    });
   const { packed } = await packLoaded({
     loaded,
     baseId: search.baseId,

@@ -178,7 +178,9 @@ function readRefusing(input: AdapterInput, base: BaseInfo | null): ReadAdapter {
 function checkAgainst(read: ReadAdapter, base: BaseInfo): AdapterFormatError[] {
   try {
     const named = adapterBaseId(read.baseModel) ?? base.id;
-    const bytes = encodeCanonical({ base: named, parent: read.parent, modules: read.modules });
+    const bytes = encodeCanonical({
+      ...{ base: named, parent: read.parent, modules: read.modules, invocation: read.invocation },
+    });
     return validateAdapter({ adapter: parseCanonical(bytes), base });
   } catch (error) {
     if (error instanceof AdapterFormatError) return [error];

@@ -82,7 +82,7 @@ export function versionTable(
       VERSION_STATE_WORDS[versionState(one, live, wasLive.has(one.version))],
       one.base.id,
       one.parent ?? 'the base',
-      String(one.rank),
+      `${one.rank}${one.chain.at(-1)?.activated === true ? ' activated' : ''}`,
       fileSize(one.bytes),
       ...(scored ? [score(one)] : []),
       when(one.created_at),

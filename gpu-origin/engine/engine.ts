@@ -1,5 +1,5 @@
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { chainId, type ChainEntry } from '../../protocol/identity.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import type { ResidentList } from '../../protocol/origin-wire.ts';
 import type { TokenBytes } from '../generation/answer-text.ts';
 import { AdapterCache } from './adapters/adapter-cache.ts';
@@ -139,18 +139,13 @@ export class Engine implements ServingEngine {
     return ok(sequences.map(handleOf));
   }
 
-  async #admit(
-    request: EngineRequest,
-    rows: number,
-  ): Promise<Result<{ maxTokens: number; chainId: string }, ApiError>> {
+  async #admit(request: EngineRequest, rows: number): Promise<Result<{ maxTokens: number }, ApiError>> {
     const limits = checkRequest(request, this.#runner);
     if (!limits.ok) return limits;
     const refusal =
       this.#full(request.tenant, rows) ??
       (await this.#adapters.check(request.chain.map(({ digest }) => digest)));
-    if (refusal !== null) return err(refusal);
-    const id = request.chain.length === 0 ? '' : await chainId(request.chain);
-    return ok({ ...limits.value, chainId: id });
+    return refusal === null ? limits : err(refusal);
   }
 
   get hiddenSize(): number {

@@ -150,30 +150,48 @@ export class KvSlots<Row extends KvRow> {
   }
 }
 
+/** A prompt, and what acts on its tokens: by first token, a key; '' = the base. */
+interface StagedPrompt {
+  readonly prompt: { readonly length: number };
+  readonly stages: readonly { readonly from: number; readonly key: string }[];
+}
+
+/**
+ * Where the chunk that begins at token `from` ends: at a multiple of `chunk`, where other adapters begin to act, or with
+ * the prompt. So it depends on the request alone.
+ */
+export function chunkEnd({ prompt, stages }: StagedPrompt, from: number, chunk: number): number {
+  const next = stages.find((stage) => stage.from > from)?.from ?? prompt.length;
+  return Math.min(from - (from % chunk) + chunk, next, prompt.length);
+}
+
 /** What is known of a row. */
-interface PrefixOwner {
+interface PrefixOwner extends StagedPrompt {
   readonly tenant: string;
-  /** '' = the base. */
-  readonly chainId: string;
   readonly prompt: readonly number[];
 }
 
-interface Entry {
+/** A kept chunk: the tokens `from` … `to`-1 of prompts. */
+export interface KeptChunk {
+  readonly from: number;
+  readonly to: number;
+  readonly block: number;
+}
+
+interface Entry extends KeptChunk {
   readonly key: string;
   readonly id: number;
   readonly parent: Entry | null;
   readonly tenant: string;
-  readonly block: number;
-  /** Chunks up to its end. */
-  readonly depth: number;
   children: number;
   usedAt: number;
 }
 
 /**
- * Which prefilled chunks are kept, and where: a tree of whole chunks per tenant and chain, because keys and
- * values of a token depend on the tokens before it and on the row's delta, and because a fast answer must not
- * reveal another tenant's prompts. Pure: returns which block holds what; the runner copies.
+ * Which prefilled chunks are kept, and where: a tree of chunks per tenant and what acts on them, because keys and
+ * values of a token depend on the tokens before it and on the deltas there, and because a fast answer must not
+ * reveal another tenant's prompts. What is read before an activated adapter acts is its parents', or the base's, and
+ * shared with all that begin so. Pure: returns which block holds what; the runner copies.
  */
 export class PrefixCache {
   readonly #chunk: number;
@@ -201,16 +219,16 @@ export class PrefixCache {
    * Tokens at the beginning of the prompt that need not be read; at least one remains, whose logits are needed.
    */
   tokensOf(row: PrefixOwner): number {
-    return this.#path(row).length * this.#chunk;
+    return this.#path(row).at(-1)?.to ?? 0;
   }
 
-  /** Counts as a use. @returns the blocks with the prompt's first chunks, in order. */
-  use(row: PrefixOwner): readonly number[] {
+  /** Counts as a use. @returns the prompt's first chunks, in order. */
+  use(row: PrefixOwner): readonly KeptChunk[] {
     const path = this.#path(row);
     const last = path.at(-1);
     this.#touch(last ?? null);
     if (last !== undefined) this.#reached.set(row, last);
-    return path.map(({ block }) => block);
+    return path;
   }
 
   /**
@@ -220,12 +238,14 @@ export class PrefixCache {
    * @returns where to store it; null = it is stored already, or is not stored.
    */
   add(row: PrefixOwner, to: number): number | null {
-    const depth = to / this.#chunk;
     const parent = this.#reached.get(row) ?? null;
-    if ((parent?.depth ?? 0) !== depth - 1) return null;
+    const from = parent?.to ?? 0;
+    // The prompt's last chunk ends there only by chance.
+    if (to % this.#chunk !== 0 && !row.stages.some((stage) => stage.from === to)) return null;
+    if (chunkEnd(row, from, this.#chunk) !== to) return null;
     // Its parent has been evicted in the meantime.
     if (parent !== null && this.#entries.get(parent.key) !== parent) return null;
-    const key = this.#key(row, parent, depth - 1);
+    const key = this.#key(row, parent, to);
     const known = this.#entries.get(key);
     if (known !== undefined) {
       this.#touch(known);
@@ -236,7 +256,7 @@ export class PrefixCache {
     if (block === null) return null;
     const { tenant } = row;
     this.#ids += 1;
-    const entry = { key, id: this.#ids, parent, tenant, block, depth, children: 0, usedAt: 0 };
+    const entry = { key, id: this.#ids, parent, tenant, block, from, to, children: 0, usedAt: 0 };
     this.#entries.set(key, entry);
     this.#count(tenant, 1);
     if (parent !== null) parent.children += 1;
@@ -247,21 +267,22 @@ export class PrefixCache {
 
   #path(row: PrefixOwner): Entry[] {
     const path: Entry[] = [];
-    const most = Math.floor((row.prompt.length - 1) / this.#chunk);
     if (this.#entries.size === 0) return path;
-    for (let depth = 0; depth < most; depth += 1) {
-      const entry = this.#entries.get(this.#key(row, path.at(-1) ?? null, depth));
-      if (entry === undefined) break;
+    for (;;) {
+      const last = path.at(-1) ?? null;
+      const to = chunkEnd(row, last?.to ?? 0, this.#chunk);
+      const entry = to < row.prompt.length ? this.#entries.get(this.#key(row, last, to)) : undefined;
+      if (entry === undefined) return path;
       path.push(entry);
     }
-    return path;
   }
 
-  /** Tokens are compared one by one: hashes could be made to collide. */
-  #key(row: PrefixOwner, parent: Entry | null, chunk: number): string {
-    const before = parent === null ? JSON.stringify([row.tenant, row.chainId]) : String(parent.id);
-    const from = chunk * this.#chunk;
-    return `${before} ${row.prompt.slice(from, from + this.#chunk).join(' ')}`;
+  /** Tokens are compared one by one: hashes could be made to collide. @param to the chunk's end. */
+  #key(row: PrefixOwner, parent: Entry | null, to: number): string {
+    const from = parent?.to ?? 0;
+    const acting = row.stages.findLast((stage) => stage.from <= from)?.key;
+    const before = JSON.stringify([parent === null ? row.tenant : parent.id, acting]);
+    return `${before} ${row.prompt.slice(from, to).join(' ')}`;
   }
 
   #touch(last: Entry | null): void {

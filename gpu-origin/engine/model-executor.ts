@@ -156,9 +156,10 @@ export class ModelExecutor {
       sequence.become('prefill');
       sequence.startedAt = this.#clock.now();
       sequence.request.onBegin?.();
-      this.#slots.enter(sequence, sequence.delta);
+      this.#slots.enter(sequence, sequence.stages[0]?.delta ?? null);
       if (from > 0) this.#reuse(sequence, from);
     }
+    if (parts.from === 0) this.#act(sequence, from);
     const chunk = {
       slot: this.#slots.prefilling!.slot,
       tokens: sequence.prompt.slice(from, to),
@@ -172,18 +173,25 @@ export class ModelExecutor {
   /** The row gets its prompt's first `tokens` from kept chunks. */
   #reuse(sequence: Sequence, tokens: number): void {
     const { slot } = this.#slots.prefilling!;
-    const { chunk } = this.#runner;
-    const blocks = this.#prefixes.use(sequence);
-    for (let at = 0; at < tokens; at += chunk) this.#runner.reuse({ slot, at, block: blocks[at / chunk]! });
+    for (const { from, to, block } of this.#prefixes.use(sequence)) {
+      this.#act(sequence, from);
+      this.#runner.reuse({ slot, at: from, block, tokens: to - from });
+    }
     sequence.length = tokens;
     sequence.cached = tokens;
   }
 
-  /** Stores a whole chunk that was read, for prompts with the same beginning. */
+  /** The row gets another delta, if one begins to act at this token. */
+  #act({ stages }: Sequence, at: number): void {
+    const stage = at === 0 ? undefined : stages.find(({ from }) => from === at);
+    if (stage !== undefined) this.#runner.changeDelta(this.#slots.prefilling!.slot, stage.delta);
+  }
+
+  /** Stores a chunk that was read, for prompts with the same beginning. */
   #keep({ sequence, from, to }: PrefillStep): void {
-    if (to - from < this.#runner.chunk) return;
     const block = this.#prefixes.add(sequence, to);
-    if (block !== null) this.#runner.keep({ slot: this.#slots.prefilling!.slot, at: from, block });
+    const { slot } = this.#slots.prefilling!;
+    if (block !== null) this.#runner.keep({ slot, at: from, block, tokens: to - from });
   }
 
   /** @param output logits of the requested positions; for a pooled prompt, its hidden states. */
@@ -353,8 +361,8 @@ export class SequenceLifecycle {
       }
       if (blocked !== null && blocked.bypassed >= LOOK_AHEAD * slots) continue;
       if (taken >= LOOK_AHEAD * slots || (places.get(sequence.tenant) ?? 0) >= slots) continue;
-      const { chainId, chain } = sequence;
-      const lease = adapters.acquire({ chainId, chain, mayLoad: blocked === null });
+      const { chain, activating } = sequence;
+      const lease = adapters.acquire({ chain, prompt: activating, mayLoad: blocked === null });
       if (lease === null) {
         blocked ??= sequence;
         continue;

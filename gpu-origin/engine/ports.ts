@@ -12,6 +12,10 @@ export interface ResidentAdapter {
   readonly bytes: number;
   /** Largest rank of its modules. */
   readonly rank: number;
+  /** Tokens from whose last occurrence in a prompt on it acts; null = on every token. */
+  readonly invocation: readonly number[] | null;
+  /** It was trained on the adapters before it in its chain; otherwise on the base. */
+  readonly stacked: boolean;
 }
 
 /**
@@ -55,7 +59,7 @@ export interface ChunkParts {
  * them are `swapSlots` more, where rows may be kept by `move`; no step runs over these.
  *
  * Guarantee (int8 or int4 weights, same machine, same thread count): a row's logits depend on its own tokens and delta alone,
- * if its prompt is prefilled in chunks that begin at multiples of `chunk`.
+ * if its prompt is prefilled in chunks that end at multiples of `chunk`, where its delta changes, and at its own end.
  */
 export interface ModelRunner {
   readonly base: BaseInfo;
@@ -72,7 +76,7 @@ export interface ModelRunner {
   readonly blocks: number;
   /** Memory of one, bytes. */
   readonly blockBytes: number;
-  /** Prefill chunk, tokens: chunks begin at multiples of it and are at most this long. */
+  /** Prefill chunk, tokens: none goes on over a multiple of it. */
   readonly chunk: number;
   /** Number of parts in which a chunk can be read, with decode steps between them; 1 = only whole. */
   readonly parts: number;
@@ -101,15 +105,17 @@ export interface ModelRunner {
   trimBatch(batch: BatchRows): void;
   /** Puts a new row into `slot` with an empty KV. `null` = the base model. */
   assign(slot: number, delta: RowDelta | null): void;
+  /** The row's delta from its next token on; what it holds stays as it is. Not within a chunk. */
+  changeDelta(slot: number, delta: RowDelta | null): void;
   /** Moves a row of `length` tokens (KV and delta) from one slot to another; `from` is free afterwards. */
   move(from: number, to: number, length: number): void;
-  /** Copies the whole chunk that begins at token `at` of the row in `slot` into a block. */
-  keep(params: { slot: number; at: number; block: number }): void;
+  /** Copies a chunk of `tokens` tokens that begins at token `at` of the row in `slot` into a block. */
+  keep(params: { slot: number; at: number; block: number; tokens: number }): void;
   /**
-   * Copies a block behind the `at` tokens of the row in `slot`, which must have the same delta and tokens as
+   * Copies a block behind the `at` tokens of the row in `slot`, which must have the same deltas and tokens as
    * the block's row had up to there: equivalent to prefilling the chunk, to the bit.
    */
-  reuse(params: { slot: number; at: number; block: number }): void;
+  reuse(params: { slot: number; at: number; block: number; tokens: number }): void;
   /** Forgets the row; its delta is no longer referenced. */
   release(slot: number): void;
   /**
@@ -118,7 +124,7 @@ export interface ModelRunner {
    */
   clipped?(slot: number): Clipped;
   /**
-   * Appends `tokens` to the row in `slot`, which holds `past` tokens (a multiple of `chunk`).
+   * Appends `tokens` to the row in `slot`, which holds `past` tokens.
    * @param positions indexes into `tokens` whose logits are wanted; may be empty.
    * @param parts of the chunk; all of it unless given. They come one after the other, with the same other parameters, and
    * until the last nothing else becomes of the row but its `release`. The bits are the same.

@@ -15,6 +15,8 @@ export interface EngineRequest {
   readonly tenant: string;
   /** Token ids, at least one. */
   readonly prompt: readonly number[];
+  /** Tokens of the prompt from here on are an answer, whose tokens activate no adapter; absent = none are. */
+  readonly answerFrom?: number;
   /** Root first; empty = the base model. */
   readonly chain: readonly ChainEntry[];
   readonly sampling: SamplingParams;

@@ -2,6 +2,7 @@
  * What runs next, and how tenants share the machine: the order of the queue, and how many rows of the batch
  * each may have. Pure.
  */
+import { chunkEnd } from './kv-cache-manager.ts';
 import type { ChunkParts } from './ports.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -144,7 +145,7 @@ export class Scheduler {
 
   /**
    * The next step, or a swap of rows before it; null when there is nothing to run. A sequence chosen for its
-   * first chunk has left the queue. Chunks begin at multiples of `chunk` whatever the load: their borders
+   * first chunk has left the queue. Where chunks end does not depend on the load: their borders
    * decide a row's bits.
    */
   next(slots: SlotView, canSchedule: CanSchedule): Step | Swap | null {
@@ -170,7 +171,7 @@ export class Scheduler {
   #prefill(sequence: Sequence, beside: boolean): PrefillStep {
     const { chunk, parts, doublingTokens } = this.#options;
     const from = sequence.state === 'ready' ? this.#cached(sequence) : sequence.length;
-    const to = Math.min(from + chunk, sequence.prompt.length);
+    const to = chunkEnd(sequence, from, chunk);
     const begin = sequence.partsRead;
     // Counted as it is read, not when it starts: otherwise the tenant would seem served more than it was.
     if (begin === 0) this.#queue.charge(sequence.tenant, (to - from) * PROMPT_TOKEN_WEIGHT);

@@ -2,7 +2,7 @@ import { type TokenBytes, Detokenizer, StopScanner, tokenEnds } from '../generat
 import type { ApiError } from '../../protocol/api-error.ts';
 import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
-import type { AdapterLease } from './adapters/adapter-memory.ts';
+import type { AdapterLease, RowStage } from './adapters/adapter-memory.ts';
 import type { EngineHandle, EngineRequest, ScoredToken, EngineEvent, Pooling } from './requests.ts';
 import type { Clock, RowDelta, RowGrammar } from './ports.ts';
 import { Sampler, type SamplingParams } from '../generation/sampler.ts';
@@ -33,10 +33,12 @@ const NEXT: Record<SequenceState, readonly SequenceState[]> = {
  */
 const LIKELY_ANSWER = 1_024;
 
+/** Nothing but the base, from the first token on. */
+const BASE_ALONE: readonly RowStage[] = [{ from: 0, key: '', delta: null }];
+
 /** A request's life. Batches are views of sequences. */
 export class Sequence {
   readonly request: EngineRequest;
-  readonly chainId: string;
   readonly maxTokens: number;
   readonly addedAt: number;
   /** On the engine's clock; Infinity = none. */
@@ -68,7 +70,6 @@ export class Sequence {
 
   constructor(params: {
     request: EngineRequest;
-    chainId: string;
     maxTokens: number;
     addedAt: number;
     answer: Answer;
@@ -77,7 +78,6 @@ export class Sequence {
   }) {
     const { request } = params;
     this.request = request;
-    this.chainId = params.chainId;
     this.maxTokens = params.maxTokens;
     this.addedAt = params.addedAt;
     this.deadline = request.budgetMs === null ? Infinity : params.addedAt + request.budgetMs;
@@ -112,10 +112,21 @@ export class Sequence {
     return this.#abortWanted;
   }
 
-  /** The chain's delta, once its adapters are loaded; null for the base model. */
-  get delta(): RowDelta | null {
+  /** Tokens of the prompt that may activate adapters. */
+  get activating(): readonly number[] {
+    const { prompt, answerFrom = prompt.length } = this.request;
+    return prompt.slice(0, answerFrom);
+  }
+
+  /** What acts on its tokens, once its adapters are loaded. */
+  get stages(): readonly RowStage[] {
     const outcome = this.lease?.outcome;
-    return outcome?.ok === true ? outcome.value : null;
+    return outcome?.ok === true ? outcome.value : BASE_ALONE;
+  }
+
+  /** Of its answer, once its adapters are loaded; null where only the base acts. */
+  get delta(): RowDelta | null {
+    return this.stages.at(-1)?.delta ?? null;
   }
 
   /** No token is generated, scored or pooled: there is nothing to run. */
@@ -228,7 +239,6 @@ export function newSequence(params: {
   /** This answer's own. */
   seed: number | null;
   maxTokens: number;
-  chainId: string;
   tokens: TokenBytes;
   eos: ReadonlySet<number>;
   random: () => number;
@@ -236,12 +246,11 @@ export function newSequence(params: {
   /** Called when it is to be aborted, once. */
   wake: () => void;
 }): Sequence {
-  const { request, maxTokens, chainId, eos, tokens, random, wake } = params;
+  const { request, maxTokens, eos, tokens, random, wake } = params;
   const { prompt } = request;
   const sampling = { ...request.sampling, seed: params.seed };
   return new Sequence({
     request,
-    chainId,
     maxTokens,
     addedAt: params.clock.now(),
     answer: new Answer({

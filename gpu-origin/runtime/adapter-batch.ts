@@ -18,6 +18,7 @@ import {
 } from '../model/base-model.ts';
 import { type Device, type DeviceMemory, nextTurn } from './device.ts';
 import {
+  type CanonicalConfig,
   type LoraModule,
   parseCanonical,
   readFloat32,
@@ -70,10 +71,15 @@ interface RotatedModule extends ModuleDelta {
 class OrtResidentAdapter implements ResidentAdapter {
   readonly rank: number;
   readonly bytes: number;
+  readonly invocation: readonly number[] | null;
+  readonly stacked: boolean;
   constructor(
     readonly digest: string,
+    { invocation, parent }: Pick<CanonicalConfig, 'invocation' | 'parent'>,
     readonly modules: ReadonlyMap<string, RotatedModule>,
   ) {
+    this.invocation = invocation ?? null;
+    this.stacked = parent !== null;
     let rank = 0;
     let bytes = 0;
     for (const module of modules.values()) {
@@ -238,7 +244,7 @@ export async function loadResidentAdapter(
     // Steps continue between layers.
     await nextTurn();
   }
-  return new OrtResidentAdapter(params.digest, modules);
+  return new OrtResidentAdapter(params.digest, adapter.config, modules);
 }
 
 /**

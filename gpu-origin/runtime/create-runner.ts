@@ -342,6 +342,7 @@ export function describeBase(
     digest: base.digest,
     weights: format,
     context,
+    vocabulary: base.config.vocab,
     max_rank_sum: MAX_RANK_SUM,
     provider,
     ...(precision === 'f16' ? { precision } : {}),

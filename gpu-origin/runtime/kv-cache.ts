@@ -37,6 +37,14 @@ export interface RowsShape {
   capacity: number;
 }
 
+/** `tokens` tokens from token `at` of a slot on, and the block that they are kept in. */
+interface ChunkPlace {
+  slot: number;
+  at: number;
+  block: number;
+  tokens: number;
+}
+
 /** Keys and values of rows as tensors: key and value of each layer alternate. The cache closes them. */
 export interface RowsCache {
   /** Of the row in `slot`, for a chunk of `length` tokens that is read behind its `past` ones. */
@@ -45,12 +53,10 @@ export interface RowsCache {
   rowsFrom(from: number, count: number): Promise<DeviceTensor[]>;
   /** At least the first `length` tokens of a row move to another slot before the next step. */
   move(from: number, to: number, length: number): void;
-  /**
-   * Copies a chunk's tokens, which begin at token `at` of the slot, into a block; never called without blocks.
-   */
-  keep(slot: number, at: number, block: number): void;
+  /** Copies a chunk's tokens into a block; never called without blocks. */
+  keep(chunk: ChunkPlace): void;
   /** … and back, into any slot. */
-  reuse(slot: number, at: number, block: number): void;
+  reuse(chunk: ChunkPlace): void;
   /** As `ModelRunner` has it. Absent: values of any magnitude are kept. */
   clipped?(slot: number): Clipped;
   /** The slot's row, with at most `length` tokens, is gone. */
@@ -155,18 +161,16 @@ export class KvCache implements RowsCache {
       }
   }
 
-  keep(slot: number, at: number, block: number): void {
-    this.copyChunk(slot, at, block, (memory, inSlot, inBlock, bytes) => memory.copy(inSlot, inBlock, bytes));
+  keep(chunk: ChunkPlace): void {
+    this.copyChunk(chunk, (memory, inSlot, inBlock, bytes) => memory.copy(inSlot, inBlock, bytes));
   }
 
-  reuse(slot: number, at: number, block: number): void {
-    this.copyChunk(slot, at, block, (memory, inSlot, inBlock, bytes) => memory.copy(inBlock, inSlot, bytes));
+  reuse(chunk: ChunkPlace): void {
+    this.copyChunk(chunk, (memory, inSlot, inBlock, bytes) => memory.copy(inBlock, inSlot, bytes));
   }
 
   private copyChunk(
-    slot: number,
-    at: number,
-    block: number,
+    { slot, at, block, tokens }: ChunkPlace,
     copy: (memory: DeviceMemory, inSlot: number, inBlock: number, bytes: number) => void,
   ): void {
     const { kvHeads } = this.config;
@@ -175,7 +179,7 @@ export class KvCache implements RowsCache {
     for (const memory of this.memories)
       for (let head = 0; head < kvHeads; head++) {
         const inSlot = slot * this.slotBytes + head * this.headBytes + at * this.valuesBytes;
-        copy(memory, inSlot, blockAt + head * bytes, bytes);
+        copy(memory, inSlot, blockAt + head * bytes, tokens * this.valuesBytes);
       }
   }
 
@@ -237,14 +241,14 @@ export class Int8Cache implements RowsCache {
     if (this.staged?.slot === from) this.staged.slot = to;
   }
 
-  keep(slot: number, at: number, block: number): void {
-    if (this.staged?.slot === slot) this.round(this.staged.read);
-    this.slots.keep(slot, at, block);
+  keep(chunk: ChunkPlace): void {
+    if (this.staged?.slot === chunk.slot) this.round(this.staged.read);
+    this.slots.keep(chunk);
   }
 
-  reuse(slot: number, at: number, block: number): void {
-    if (this.staged?.slot === slot) this.leave();
-    this.slots.reuse(slot, at, block);
+  reuse(chunk: ChunkPlace): void {
+    if (this.staged?.slot === chunk.slot) this.leave();
+    this.slots.reuse(chunk);
   }
 
   release(slot: number, length: number): void {

@@ -189,6 +189,10 @@ export class OrtRunner implements ModelRunner {
     this.rows[slot] = delta === null ? null : own(delta);
   }
 
+  changeDelta(slot: number, delta: RowDelta | null): void {
+    this.assign(slot, delta);
+  }
+
   move(from: number, to: number, length: number): void {
     this.kv.move(from, to, length);
     this.rows[to] = this.rows[from] ?? null;
@@ -196,13 +200,13 @@ export class OrtRunner implements ModelRunner {
     this.release(from);
   }
 
-  keep({ slot, at, block }: { slot: number; at: number; block: number }): void {
-    this.kv.keep(slot, at, block);
+  keep(params: Parameters<ModelRunner['keep']>[0]): void {
+    this.kv.keep(params);
   }
 
-  reuse({ slot, at, block }: { slot: number; at: number; block: number }): void {
-    this.kv.reuse(slot, at, block);
-    this.wrote(slot, at + PREFILL_CHUNK);
+  reuse(params: Parameters<ModelRunner['reuse']>[0]): void {
+    this.kv.reuse(params);
+    this.wrote(params.slot, params.at + params.tokens);
   }
 
   private wrote(slot: number, length: number): void {

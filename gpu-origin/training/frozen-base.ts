@@ -1,5 +1,5 @@
 /** The base that is trained on, as the origin has it on disk: weights as tensors, tables, the embedding, the basis. */
-import { elementsOf } from '../../adapters/index.ts';
+import { AdapterFormatError, elementsOf } from '../../adapters/index.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import {
   LINEAR_KINDS,
@@ -226,8 +226,15 @@ export async function loadChain(
 ): Promise<OrtRowDelta | null> {
   if (chain.length === 0) return null;
   const members = [];
-  for (const { file, digest, scale } of chain)
-    members.push({ adapter: await loadResidentAdapter({ ...base, file, digest }), scale });
+  for (const { file, digest, scale } of chain) {
+    const adapter = await loadResidentAdapter({ ...base, file, digest });
+    if (adapter.invocation !== null)
+      throw new AdapterFormatError({
+        code: 'alora',
+        message: `Adapter ${digest.slice(0, 12)} is activated (alora_invocation_tokens). Train on another chain.`,
+      });
+    members.push({ adapter, scale });
+  }
   return composeDelta(base.config, members);
 }
 

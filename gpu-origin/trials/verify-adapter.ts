@@ -1,7 +1,9 @@
+import { AdapterFormatError, parseCanonical } from '../../adapters/index.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import { MAX_TOP_LOGPROBS } from '../../protocol/limits.ts';
 import type { KvFit, ProbeToken, VerifyAnswer, EvaluationRow, RowScore } from '../../protocol/origin-wire.ts';
+import type { AdapterSource } from '../engine/ports.ts';
 import {
   NOT_FINITE,
   type TokenScore,
@@ -49,7 +51,7 @@ export interface Verification extends Omit<VerifyAnswer, 'digest' | 'adapter'> {
 }
 
 interface VerifyParams {
-  services: TrialServices;
+  services: TrialServices & { files: Pick<AdapterSource, 'read'> };
   requestId: string;
   /** Tenant that the work is accounted to. */
   tenant: string;
@@ -64,11 +66,35 @@ interface Attempt {
   prompt: string;
   /** Also compare the prompt's own tokens: nearly as sensitive as any number of prompts, for twice the work. */
   whole: boolean;
+  /** Tokens that activate the chain's adapters, root first. */
+  invocations: readonly (readonly number[])[];
 }
+
+/** Of the chain's activated adapters. A missing or bad file is for the engine to report. */
+async function invocationsOf({ services, chain }: VerifyParams): Promise<readonly (readonly number[])[]> {
+  const found: (readonly number[])[] = [];
+  for (const { digest } of chain) {
+    const file = await services.files.read(digest);
+    try {
+      const invocation = file === null ? undefined : parseCanonical(file).config.invocation;
+      if (invocation !== undefined) found.push(invocation);
+    } catch (error) {
+      if (!(error instanceof AdapterFormatError)) throw error;
+    }
+  }
+  return found;
+}
+
+/** The prompt with the tokens that activate a chain behind it, unless it ends with them. */
+const activated = (prompt: readonly number[], invocations: Attempt['invocations']): readonly number[] =>
+  invocations.reduce((ids, tokens) => {
+    const ends = tokens.every((id, at) => ids[ids.length - tokens.length + at] === id);
+    return ends ? ids : [...ids, ...tokens];
+  }, prompt);
 
 /**
  * Tries the chain's last adapter on fixed prompts: does it load, is its output finite, does it change anything, and is
- * the output what it was before.
+ * the output what it was before. An activated adapter's invocation tokens follow the prompt.
  *
  * "Without it" means the same chain with its last scale 0, so that both runs have the same shapes and kernels: a delta
  * that adds nothing then gives the same bits, and one bit of difference is the adapter's. An adapter may be so small
@@ -79,10 +105,11 @@ interface Attempt {
  */
 export async function verifyAdapter(params: VerifyParams): Promise<Result<Verification, ApiError>> {
   const { expected } = params;
+  const invocations = await invocationsOf(params);
   const [first, ...others] = expected === null ? PROBES : [expected.prompt ?? PROBES[0]];
   const attempts: Attempt[] = [
-    { prompt: first, whole: false },
-    ...[first, ...others].map((prompt) => ({ prompt, whole: true })),
+    { prompt: first, whole: false, invocations },
+    ...[first, ...others].map((prompt) => ({ prompt, whole: true, invocations })),
   ];
   let last: Result<Verification, ApiError> | null = null;
   for (const attempt of attempts) {
@@ -90,7 +117,7 @@ export async function verifyAdapter(params: VerifyParams): Promise<Result<Verifi
     if (!last.ok || last.value.reason !== 'no_change') break;
   }
   if (last?.ok !== true || !last.value.ok || params.services.base.kv !== 'int8') return last!;
-  const kv = await fitOfKeysAndValues(params);
+  const kv = await fitOfKeysAndValues(params, invocations);
   if (!kv.ok) return kv;
   const fits = kv.value.clipped === 0 || kv.value.kl <= MAX_KV_KL;
   return ok({ ...last.value, kv: kv.value, ...(fits ? {} : { ok: false, ...kvFault(kv.value) }) });
@@ -113,25 +140,29 @@ const KV_TOKENS = 24;
  * Lets the chain answer, which appends to int8 keys and values, and then reads the same text, whose own keys and values are
  * exact while it is read: it fits into a chunk.
  */
-async function fitOfKeysAndValues(params: VerifyParams): Promise<Result<KvFit, ApiError>> {
+async function fitOfKeysAndValues(
+  params: VerifyParams,
+  invocations: Attempt['invocations'],
+): Promise<Result<KvFit, ApiError>> {
   const { services, requestId: id, tenant, chain, signal } = params;
   const encoded = await encodeProbe(params, PROBES[2]);
   if (!encoded.ok) return encoded;
+  const prompt = activated(encoded.value, invocations);
   const common = { id, tenant, chain, budgetMs: null, signal };
-  const maxTokens = Math.max(1, Math.min(KV_TOKENS, services.base.context - encoded.value.length));
+  const maxTokens = Math.max(1, Math.min(KV_TOKENS, services.base.context - prompt.length));
   const answer = await runScored(services, {
-    ...{ ...common, prompt: encoded.value, promptLogprobs: null, countsClipped: true },
+    ...{ ...common, prompt, promptLogprobs: null, countsClipped: true },
     sampling: { ...GREEDY, maxTokens, ignoreEos: true, logprobs: COMPARED },
   });
   if (!answer.ok) return answer;
   const { tokens, clipped } = answer.value;
-  const text = [...encoded.value, ...tokens.map((token) => token.id)];
+  const text = [...prompt, ...tokens.map((token) => token.id)];
   const read = await runScored(services, {
     ...{ ...common, prompt: text, promptLogprobs: COMPARED },
     sampling: { ...GREEDY, maxTokens: 0 },
   });
   if (!read.ok) return read;
-  const exact = read.value.prompt.slice(encoded.value.length);
+  const exact = read.value.prompt.slice(prompt.length);
   // The first token comes from reading.
   const kls = tokens.slice(1).map(({ top }, at) => topDivergence(exact[at + 1]!.top, top));
   const kl = kls.length === 0 ? 0 : kls.reduce((sum, one) => sum + one, 0) / kls.length;
@@ -215,7 +246,7 @@ async function run(
   const scored = await runScored(services, {
     id: requestId,
     tenant,
-    prompt: encoded.value,
+    prompt: activated(encoded.value, attempt.invocations),
     chain,
     sampling: { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: COMPARED },
     promptLogprobs: attempt.whole ? 0 : null,
@@ -402,6 +433,7 @@ async function scoreRow(
     id: params.requestId,
     tenant: params.tenant,
     prompt: [...prompt.value.ids, ...wanted],
+    answerFrom: prompt.value.ids.length,
     chain: params.chain,
     sampling: { ...GREEDY, maxTokens: 0 },
     promptLogprobs: MAX_TOP_LOGPROBS,

@@ -15,7 +15,7 @@ import { Digest, AdapterName, Tenant } from '../identity.ts';
 import { SentTrainingCard, TrainingCardView } from '../training.ts';
 import { Why } from './names.ts';
 import { type AdminOperationTable, MAX_PLAN_BODY_BYTES, MAX_EVALUATION_BODY_BYTES } from './operation.ts';
-import { BlobRecord } from '../adapter-manifest.ts';
+import { BlobRecord, InvocationTokens } from '../adapter-manifest.ts';
 
 /** `POST /admin/versions`. */
 export const PublishRequest = z
@@ -58,6 +58,8 @@ export const VersionView = z
         owner: z.string(),
         /** Largest rank of its modules. */
         rank: z.int().positive().optional(),
+        /** It acts from its invocation tokens on only; absent = on every token. */
+        activated: z.literal(true).optional(),
       }),
     ),
     chain_id: Digest,
@@ -165,6 +167,8 @@ export const FileFacts = z.strictObject({
   base: z.string().min(1).max(256),
   /** Chain id that it was trained on; null = the base. */
   parent: Digest.nullable(),
+  /** Tokens from which on it acts; absent = on every token. */
+  invocation: InvocationTokens.optional(),
   modules: z
     .array(
       z.strictObject({

@@ -133,7 +133,7 @@ const CASES: Record<AdapterErrorCode, Case> = {
   pattern_unsupported: config({ rank_pattern: { '(?=q)': 2 } }),
   not_lora: config({ peft_type: 'VERA' }),
   dora: config({ use_dora: true }),
-  alora: config({ alora_invocation_tokens: [1] }),
+  alora: config({ alora_invocation_tokens: ['1'] }),
   qalora: config({ use_qalora: true }),
   bdlora: config({ use_bdlora: { nblocks: 2 } }),
   kasa: config({ kasa_config: { beta: 1 } }),

@@ -77,22 +77,30 @@ export class RecordingRunner implements ModelRunner {
     return this.#rows.flatMap((row, slot) => (row === null ? [] : [slot]));
   }
 
-  keep(params: { slot: number; at: number; block: number }): void {
+  keep(params: Parameters<ModelRunner['keep']>[0]): void {
     this.#require(!this.#stepping, 'a chunk is kept during a step');
     const { slot, at, block } = params;
-    const tokens = this.#rows[slot]?.tokens.slice(at, at + this.chunk) ?? [];
-    this.#require(tokens.length === this.chunk, 'a chunk is kept that is not whole');
+    const tokens = this.#rows[slot]?.tokens.slice(at, at + params.tokens) ?? [];
+    this.#require(tokens.length === params.tokens, 'a chunk is kept that is not whole');
     this.#kept.set(block, tokens);
     this.#inner.keep(params);
   }
 
-  reuse(params: { slot: number; at: number; block: number }): void {
+  reuse(params: Parameters<ModelRunner['reuse']>[0]): void {
     this.#require(!this.#stepping, 'a chunk is taken during a step');
     const { slot, at, block } = params;
     this.#require(this.#rows[slot]?.tokens.length === at, 'a chunk is taken that does not come next');
     this.#rows[slot]?.tokens.push(...(this.#kept.get(block) ?? []));
     this.reused += 1;
     this.#inner.reuse(params);
+  }
+
+  changeDelta(slot: number, delta: RowDelta | null): void {
+    this.#require(!this.#stepping, 'a row gets another delta during a step');
+    const row = this.#rows[slot];
+    this.#require(row != null, 'an empty slot gets another delta');
+    if (row != null) row.delta = delta;
+    this.#inner.changeDelta(slot, delta);
   }
 
   loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter> {

@@ -42,6 +42,8 @@ export function tinyAdapter(params: {
   shape?: { in: number; out: number };
   /** Id of its base; that of {@link TINY_BASE} unless given. */
   base?: string;
+  /** Tokens from which on it acts; on every token unless given. */
+  invocation?: readonly number[];
 }): TinyAdapter {
   const rank = params.rank ?? 2;
   const shape = params.shape ?? (params.wide ? { in: 32_768, out: 32_768 } : { in: 8, out: 6 });
@@ -53,7 +55,10 @@ export function tinyAdapter(params: {
     b: tensor(shape.out, rank, params.seed + 1),
   });
   const bytes = Buffer.from(
-    encodeCanonical({ base: params.base ?? TINY_BASE.id, parent: params.parent ?? null, modules: [module] }),
+    encodeCanonical({
+      ...{ base: params.base ?? TINY_BASE.id, parent: params.parent ?? null },
+      ...{ modules: [module], invocation: params.invocation },
+    }),
   );
   return { bytes, digest: createHash('sha256').update(bytes).digest('hex') };
 }

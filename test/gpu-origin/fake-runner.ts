@@ -88,7 +88,10 @@ export class FakeRunner implements ModelRunner {
     await this.#options.duringLoad?.(digest);
     if (file.length === 0)
       throw new AdapterFormatError({ code: 'truncated_file', message: 'The file is empty.' });
-    const adapter = new FakeAdapter(digest, this.#options.rank?.(digest) ?? 8);
+    const { rank, invocation, stacked } = this.#options;
+    const adapter = new FakeAdapter(
+      ...([digest, rank?.(digest) ?? 8, invocation?.(digest) ?? null, stacked?.(digest) ?? false] as const),
+    );
     this.#adapters.add(adapter);
     return adapter;
   }
@@ -135,9 +138,23 @@ export class FakeRunner implements ModelRunner {
     this.#expectSlot(slot, 'assign');
     if (slot >= this.slots) this.#misuse(`assign: slot ${slot} is a swap slot`);
     if (this.#rows[slot] !== null) this.#misuse(`assign: slot ${slot} is taken`);
-    const row = { tokens: [], delta: delta === null ? null : this.#ownDelta(delta, 'assign') };
+    const row = { tokens: [], before: '', changedAt: 0, delta: this.#deltaOf(delta, 'assign') };
     this.#checkDelta(row);
     this.#rows[slot] = row;
+  }
+
+  changeDelta(slot: number, delta: RowDelta | null): void {
+    this.#expectIdle('changeDelta');
+    const row = this.#row(slot, 'changeDelta');
+    if (this.#begun.has(slot)) this.#misuse(`changeDelta: a chunk of slot ${slot} is half read`);
+    row.before = `${keyOf(row)}|${row.tokens.length}:`;
+    row.changedAt = row.tokens.length;
+    row.delta = this.#deltaOf(delta, 'changeDelta');
+    this.#checkDelta(row);
+  }
+
+  #deltaOf(delta: RowDelta | null, where: string): FakeDelta | null {
+    return delta === null ? null : this.#ownDelta(delta, where);
   }
 
   move(from: number, to: number, length: number): void {
@@ -159,15 +176,15 @@ export class FakeRunner implements ModelRunner {
     this.#rows[slot] = null;
   }
 
-  keep({ slot, at, block }: { slot: number; at: number; block: number }): void {
+  keep({ slot, at, block, tokens }: Parameters<ModelRunner['keep']>[0]): void {
     this.#expectIdle('keep');
     if (block < 0 || block >= this.blocks) this.#misuse(`keep: there is no block ${block}`);
-    this.#kept.keep(this.#row(slot, 'keep'), at, block);
+    this.#kept.keep(this.#row(slot, 'keep'), at, block, tokens);
   }
 
-  reuse({ slot, at, block }: { slot: number; at: number; block: number }): void {
+  reuse({ slot, at, block, tokens }: Parameters<ModelRunner['reuse']>[0]): void {
     this.#expectIdle('reuse');
-    this.#kept.reuse(this.#row(slot, 'reuse'), at, block);
+    this.#kept.reuse(this.#row(slot, 'reuse'), at, block, tokens);
   }
 
   async prefill(params: Parameters<ModelRunner['prefill']>[0]): Promise<Float32Array> {
@@ -177,7 +194,7 @@ export class FakeRunner implements ModelRunner {
     const row = this.#read(params, 'prefill');
     if (row === null) return this.#step('prefill', [this.#row(params.slot, 'prefill')], 0, () => []);
     return this.#step('prefill', [row], this.vocabSize, () =>
-      positions.map((at) => ({ tokens: row.tokens.slice(0, past + at + 1), delta: row.delta })),
+      positions.map((at) => ({ ...row, tokens: row.tokens.slice(0, past + at + 1) })),
     );
   }
 
@@ -186,7 +203,7 @@ export class FakeRunner implements ModelRunner {
     const row = this.#read(params, 'hiddenStates');
     if (row === null) return this.#step('prefill', [this.#row(params.slot, 'hiddenStates')], 0, () => []);
     return this.#step('prefill', [row], this.hiddenSize, () =>
-      tokens.map((_, at) => ({ tokens: row.tokens.slice(0, past + at + 1), delta: row.delta })),
+      tokens.map((_, at) => ({ ...row, tokens: row.tokens.slice(0, past + at + 1) })),
     );
   }
 
@@ -198,8 +215,9 @@ export class FakeRunner implements ModelRunner {
     const row = this.#row(slot, where);
     if (past !== row.tokens.length)
       this.#misuse(`${where}: the row has ${row.tokens.length} tokens, not ${past}`);
-    if (past % this.chunk !== 0) this.#misuse(`${where}: ${past} is no multiple of ${this.chunk}`);
-    if (tokens.length === 0 || tokens.length > this.chunk)
+    if (past % this.chunk !== 0 && past !== row.changedAt)
+      this.#misuse(`${where}: ${past} is no multiple of ${this.chunk}`);
+    if (tokens.length === 0 || tokens.length > this.chunk - (past % this.chunk))
       this.#misuse(`${where}: a chunk of ${tokens.length} tokens`);
     if (!this.#begun.go(`${slot} ${past} ${tokens.join()}`, parts))
       this.#misuse(`${where}: parts ${parts.from} to ${parts.to} out of turn`);
@@ -311,6 +329,8 @@ class FakeAdapter implements ResidentAdapter {
   constructor(
     readonly digest: string,
     readonly rank: number,
+    readonly invocation: readonly number[] | null,
+    readonly stacked: boolean,
   ) {
     // As the real one's, with zeros up to the bucket.
     this.bytes = rankBucket(rank) * FAKE_RANK_BYTES;
@@ -337,10 +357,14 @@ class FakeDelta implements RowDelta {
 
 interface FakeRow {
   tokens: number[];
+  /** The deltas that acted before this one, and where each ended. */
+  before: string;
+  /** Tokens that it had when its delta changed. */
+  changedAt: number;
   delta: FakeDelta | null;
 }
 
-const keyOf = (row: FakeRow): string => row.delta?.key ?? '';
+const keyOf = (row: FakeRow): string => row.before + (row.delta?.key ?? '');
 
 /** What a fake runner keeps of its rows: chunks of tokens, with what came before them and by which delta. */
 class FakeBlocks {
@@ -353,16 +377,18 @@ class FakeBlocks {
     this.#misuse = misuse;
   }
 
-  keep(row: FakeRow, at: number, block: number): void {
-    if (at % this.#chunk !== 0 || at + this.#chunk > row.tokens.length)
-      this.#misuse(`keep: no whole chunk at ${at} of ${row.tokens.length} tokens`);
-    const tokens = row.tokens.slice(at, at + this.#chunk);
+  keep(row: FakeRow, at: number, block: number, count: number): void {
+    const starts = at % this.#chunk === 0 || at === row.changedAt;
+    if (!starts || count > this.#chunk - (at % this.#chunk) || at + count > row.tokens.length)
+      this.#misuse(`keep: no chunk of ${count} at ${at} of ${row.tokens.length} tokens`);
+    const tokens = row.tokens.slice(at, at + count);
     this.#kept.set(block, { before: this.#before(row, at), tokens });
   }
 
-  reuse(row: FakeRow, at: number, block: number): void {
+  reuse(row: FakeRow, at: number, block: number, count: number): void {
     const kept = this.#kept.get(block);
-    if (kept === undefined || at !== row.tokens.length || kept.before !== this.#before(row, at))
+    const fits = at === row.tokens.length && kept?.tokens.length === count;
+    if (kept === undefined || !fits || kept.before !== this.#before(row, at))
       return this.#misuse(`reuse: block ${block} is not what comes after ${row.tokens.length} tokens`);
     row.tokens.push(...kept.tokens);
   }
@@ -389,9 +415,13 @@ class FakeParts {
     return next && to > from && to <= this.#parts;
   }
 
+  has(slot: number): boolean {
+    return this.#begun?.chunk.startsWith(`${slot} `) === true;
+  }
+
   /** @returns whether it was this slot's. */
   leave(slot: number): boolean {
-    const its = this.#begun?.chunk.startsWith(`${slot} `) === true;
+    const its = this.has(slot);
     if (its) this.#begun = null;
     return its;
   }
@@ -443,6 +473,10 @@ export interface FakeRunnerOptions {
   maxRankSum?: number;
   /** Rank of an adapter; 8 unless given. Its memory is `FAKE_RANK_BYTES` a rank. */
   rank?: (digest: string) => number;
+  /** Tokens from which on an adapter acts; null, also unless given, = on every token. */
+  invocation?: (digest: string) => readonly number[] | null;
+  /** Whether it was trained on the adapters before it; no unless given. */
+  stacked?: (digest: string) => boolean;
   /** Awaited inside each load and each step: a test may hold it, or throw. */
   duringLoad?: (digest: string) => Promise<void>;
   duringStep?: (step: FakeStep) => Promise<void> | void;

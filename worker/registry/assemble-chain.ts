@@ -38,6 +38,8 @@ export interface AssembledChain {
   record: BlobRecord;
   /** Largest rank of the file's modules. */
   rank: number;
+  /** Of the file: it acts from its invocation tokens on only. */
+  activated: boolean;
   /** Ranks of the whole chain, summed. */
   rankSum: number;
   /** The chain's base. */
@@ -81,7 +83,7 @@ export function fitChain(params: {
   checked: CheckedAdapter;
 }): Result<Omit<AssembledChain, 'record'>, ApiError> {
   const { asked, parent } = params;
-  const { rank, parentChainId, base } = params.checked;
+  const { rank, activated, parentChainId, base } = params.checked;
   if (parent !== null && parent.base.id !== base.id)
     return err(
       adapterInvalid(
@@ -94,6 +96,16 @@ export function fitChain(params: {
     );
   if (parentChainId !== (parent?.chainId ?? null))
     return err(adapterInvalid('parent_mismatch', parentMismatch(parentChainId, asked, parent), 'parent'));
+  const above = parent?.chain.findLast((member) => member.activated === true);
+  if (above !== undefined && !activated)
+    return err(
+      adapterInvalid(
+        'parent_mismatch',
+        `The adapter acts on every token, but its parent '${above.name}' only from its ` +
+          'alora_invocation_tokens on. Train it with alora_invocation_tokens too.',
+        'parent',
+      ),
+    );
   const length = (parent?.chain.length ?? 0) + 1;
   if (length > MAX_CHAIN)
     return err(
@@ -107,7 +119,7 @@ export function fitChain(params: {
         `The chain's ranks add up to ${rankSum}; the origin accepts at most ${base.max_rank_sum}.`,
       ),
     );
-  return ok({ parent, rank, rankSum, base });
+  return ok({ parent, rank, activated, rankSum, base });
 }
 
 /** The file's record. Garbage collection spares the file from now on. */
@@ -170,6 +182,8 @@ interface CheckedAdapter {
   parentChainId: string | null;
   /** Largest rank of its modules. */
   rank: number;
+  /** It acts from its invocation tokens on only. */
+  activated: boolean;
   /** The file's base. */
   base: BaseInfo;
 }
@@ -269,7 +283,10 @@ async function judge(reader: Reader, bases: Bases): Promise<Result<CheckedAdapte
  * @returns what a chain is assembled from.
  */
 export async function judgeHead(
-  head: { config: Pick<CanonicalHead['config'], 'base' | 'parent'>; modules: readonly ShapedModule[] },
+  head: {
+    config: Pick<CanonicalHead['config'], 'base' | 'parent' | 'invocation'>;
+    modules: readonly ShapedModule[];
+  },
   bases: Bases,
 ): Promise<Result<CheckedAdapter, ApiError>> {
   const found = await baseOf(head.config.base, bases);
@@ -283,7 +300,8 @@ export async function judgeHead(
     return err(adapterInvalid(first.code, told.join(' ') + more, first.subject));
   }
   const rank = head.modules.reduce((largest, module) => Math.max(largest, module.rank), 0);
-  return ok({ parentChainId: head.config.parent, rank, base });
+  const activated = head.config.invocation !== undefined;
+  return ok({ parentChainId: head.config.parent, rank, activated, base });
 }
 
 /** The base with this id; otherwise the only one, so that the error can say why the file does not fit. */

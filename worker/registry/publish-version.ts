@@ -109,8 +109,9 @@ async function makeRow(
   const { name, digest, evaluation, training } = request;
   const assembled = await assembleChain(deps, { ...params, digest, parent: request.parent ?? null });
   if (!assembled.ok) return assembled;
-  const { parent, record, rank, rankSum, base } = assembled.value;
-  const chain: ManifestChainEntry[] = [...(parent?.chain ?? []), { digest, scale: 1, name, owner, rank }];
+  const { parent, record, rank, activated, rankSum, base } = assembled.value;
+  const own = { digest, scale: 1, name, owner, rank, ...(activated ? { activated } : {}) };
+  const chain: ManifestChainEntry[] = [...(parent?.chain ?? []), own];
   const at = deps.now();
   const row: NewVersion = {
     name,

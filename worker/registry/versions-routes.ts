@@ -255,11 +255,9 @@ async function planVersion(
   if (!checked.ok) return checked;
   const fits = fitChain({ asked, parent: parent.value, checked: checked.value });
   if (!fits.ok) return fits;
-  const { rank, base } = fits.value;
-  const chain: ManifestChainEntry[] = [
-    ...(parent.value?.chain ?? []),
-    { digest, scale: 1, name, owner, rank },
-  ];
+  const { rank, activated, base } = fits.value;
+  const own = { digest, scale: 1, name, owner, rank, ...(activated ? { activated } : {}) };
+  const chain: ManifestChainEntry[] = [...(parent.value?.chain ?? []), own];
   const id = await chainId(chain);
   const settled = await settle(deps, { request, row: { name, digest, chainId: id }, before });
   if (!settled.ok) return settled;
@@ -283,8 +281,8 @@ async function planVersion(
   });
 }
 
-const headOf = ({ base, parent, modules }: PlanRequest['file']) => ({
-  config: { base, parent },
+const headOf = ({ base, parent, invocation, modules }: PlanRequest['file']) => ({
+  config: { base, parent, invocation },
   modules: modules.map(({ name, rank, in: columns, out }) => ({
     ...{ name, rank },
     a: { shape: [rank, columns] },

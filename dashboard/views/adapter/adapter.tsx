@@ -280,6 +280,14 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
       </td>
       <td class="right" data-label="Rank">
         {version.rank}
+        {version.chain.at(-1)?.activated === true && (
+          <>
+            <br />
+            <span class="hint" title="It acts from its invocation tokens in the prompt on.">
+              activated
+            </span>
+          </>
+        )}
       </td>
       <td class="right" data-label="Size">
         {bytes(version.bytes)}

@@ -282,7 +282,9 @@ export async function openLoraFolders(params: {
     for (const { digest, scale } of chain) {
       const bytes = await source.read(digest);
       if (bytes === null) return err(missingAdapters([digest]));
-      members.push({ modules: parseCanonical(bytes).modules, scale });
+      const { config, modules } = parseCanonical(bytes);
+      if (config.invocation !== undefined) return err(activated(digest));
+      members.push({ modules, scale });
     }
     return ok(sumAdapters(members));
   }
@@ -326,6 +328,15 @@ export async function openLoraFolders(params: {
     },
   };
 }
+
+/** vllm-project/vllm#19710 was closed unmerged. */
+const activated = (digest: string): ApiError => ({
+  code: 'adapter_invalid',
+  message:
+    `Adapter ${digest.slice(0, 12)} is activated (alora_invocation_tokens), and vLLM has no activated LoRA: it ` +
+    "would act on every token. Serve it on an origin with graft's own engine, or train it without.",
+  reason: 'alora',
+});
 
 const rankTooLarge = (rank: number, most: number): ApiError => ({
   code: 'adapter_invalid',

@@ -10,6 +10,7 @@ import {
   pinnedTooMuch,
   residentOf,
   type AdapterLease,
+  type AskedChain,
   type Entry,
   AdapterLoads,
   AdapterMemory,
@@ -116,11 +117,11 @@ export class AdapterCache {
    * @param mayLoad false: only when every adapter is ready.
    * @returns null when other leases leave no room; ask again after one was released.
    */
-  acquire(params: { chainId: string; chain: readonly ChainEntry[]; mayLoad: boolean }): AdapterLease | null {
-    const digests = [...new Set(params.chain.map((entry) => entry.digest))];
-    if (!this.#mayAcquire(params, digests)) return null;
+  acquire({ mayLoad, ...asked }: AskedChain & { mayLoad: boolean }): AdapterLease | null {
+    const digests = [...new Set(asked.chain.map((entry) => entry.digest))];
+    if (!this.#mayAcquire(asked.chain, mayLoad, digests)) return null;
     const entries = digests.map((digest) => this.#hold(digest));
-    const lease = new Lease(params.chainId, params.chain, entries, (released) => this.#release(released));
+    const lease = new Lease(asked, entries, (released) => this.#release(released));
     this.#leases.add(lease);
     this.#pending.add(lease);
     this.#loads.start();
@@ -202,17 +203,14 @@ export class AdapterCache {
     return isUsable(this.#entries.get(digest), this.#clock.now());
   }
 
-  #mayAcquire(
-    { chainId, chain, mayLoad }: Parameters<AdapterCache['acquire']>[0],
-    digests: readonly string[],
-  ): boolean {
+  #mayAcquire(chain: readonly ChainEntry[], mayLoad: boolean, digests: readonly string[]): boolean {
     const absent = digests.filter((digest) => !this.#usable(digest)).length;
     if (absent > 0 && !mayLoad) return false;
     const loads = this.#loads.size;
     // A single chain may exceed the budget, so that it can run at all.
     if (this.#leases.size === 0 && loads === 0) return true;
     const entries = digests.flatMap((digest) => this.#entries.get(digest) ?? []);
-    return this.#memory.roomToHold({ chainId, chain, entries, absent, loads, leases: this.#leases });
+    return this.#memory.roomToHold({ chain, entries, absent, loads, leases: this.#leases });
   }
 
   /** Touches the digest's entry, and starts loading if needed. */

@@ -11,6 +11,7 @@ import type {
   ResidentAdapter,
   AdapterSource,
 } from '../ports.ts';
+import { actsTooEarly, chainKey, stagesOf } from './activation.ts';
 
 /** log2(count) + time / half-life: of two unused entries, the heavier stays the heavier forever. */
 interface Counted<Name> {
@@ -217,22 +218,39 @@ export interface Entry {
   waiters: ((result: Result<void, ApiError>) => void)[];
 }
 
+/** A part of a row's prompt, up to the next one; the last goes on in its answer. */
+export interface RowStage {
+  /** Its first token. */
+  readonly from: number;
+  /** Equal for equal deltas; '' = the base. */
+  readonly key: string;
+  /** null = the base. */
+  readonly delta: RowDelta | null;
+}
+
+export interface AskedChain {
+  /** Root first, not empty. */
+  readonly chain: readonly ChainEntry[];
+  /** Tokens that may activate its adapters. */
+  readonly prompt: readonly number[];
+}
+
 /** A request's hold on the adapters of its chain. */
 export interface AdapterLease {
-  /** null while something loads. Changes only in `applyPending`. */
-  readonly outcome: Result<RowDelta, ApiError> | null;
+  /** What acts on the prompt; null while something loads. Changes only in `applyPending`. */
+  readonly outcome: Result<readonly RowStage[], ApiError> | null;
   /** Idempotent. */
   release(): void;
 }
 
 export class Lease implements AdapterLease {
-  outcome: Result<RowDelta, ApiError> | null = null;
-  composed = false;
+  outcome: Result<readonly RowStage[], ApiError> | null = null;
+  /** Keys of the deltas that it uses. */
+  composed: string[] = [];
   readonly release: () => void;
 
   constructor(
-    readonly chainId: string,
-    readonly chain: readonly ChainEntry[],
+    readonly asked: AskedChain,
     readonly entries: readonly Entry[],
     onRelease: (lease: Lease) => void,
   ) {
@@ -250,6 +268,14 @@ export const isHeld = (entry: Entry): boolean => entry.references > 0 || entry.p
 /** Memory that it holds now, bytes. */
 export const bytesOf = (entry: Entry): number =>
   entry.status.kind === 'ready' ? entry.status.adapter.bytes : 0;
+
+const isActivated = ({ status }: Entry): boolean =>
+  status.kind === 'ready' && status.adapter.invocation !== null;
+/** What acts on answers; nothing where that is the base. */
+const lastDelta = (stages: readonly RowStage[]): RowDelta[] => {
+  const delta = stages.at(-1)?.delta ?? null;
+  return delta === null ? [] : [delta];
+};
 
 /** Memory of ready adapters that are pinned, bytes. */
 export function pinnedBytes(entries: Iterable<Entry>): number {
@@ -334,6 +360,14 @@ function formatErrorOf(error: unknown): ApiError | null {
   const reason = 'code' in error && typeof error.code === 'string' ? error.code : undefined;
   return { code: 'adapter_invalid', message: error.message, ...(reason === undefined ? {} : { reason }) };
 }
+
+const actsBeforeParent = (digest: string): ApiError => ({
+  code: 'adapter_invalid',
+  message:
+    `Adapter ${digest.slice(0, 12)} acts on every token, but its parent only from its alora_invocation_tokens ` +
+    'on. Train it with alora_invocation_tokens too.',
+  reason: 'parent_mismatch',
+});
 
 const rankSumExceeded = (sum: number, limit: number): ApiError => ({
   code: 'adapter_invalid',
@@ -435,7 +469,7 @@ interface Composed {
 }
 
 /**
- * Composed deltas by chain id, so that rows with the same chain share one. They reference their members'
+ * Composed deltas by `chainKey`, so that rows with the same chain share one. They reference their members'
  * memory.
  */
 export class ChainDeltas {
@@ -466,39 +500,49 @@ export class ChainDeltas {
   }
 
   /** Growth of `heldBytes` by one more use of the chain; null when it is not composed yet. */
-  bytesToUse(chainId: string): number | null {
-    const entry = this.#composed.get(chainId);
+  bytesToUse(chain: readonly ChainEntry[]): number | null {
+    const entry = this.#composed.get(chainKey(chain));
     if (entry === undefined) return null;
     return entry.references > 0 ? 0 : entry.delta.bytes;
   }
 
   /**
-   * Composes a chain's delta once all its adapters are ready; `leave` returns it. Call only between steps.
-   * @returns null while one loads; an error when one has failed, or the ranks are too many for the base.
+   * Composes a chain's deltas once all its adapters are ready; `leave` returns them. Call only between steps.
+   * @returns null while one loads; an error when one has failed, acts before its parents, or the ranks are too
+   * many for the base.
    */
-  outcomeOf(lease: Lease): Result<RowDelta, ApiError> | null {
+  outcomeOf(lease: Lease): Result<readonly RowStage[], ApiError> | null {
     const adapters = new Map<string, ResidentAdapter>();
     for (const { digest, status } of lease.entries) {
       if (status.kind === 'failed') return err(status.error);
       if (status.kind === 'ready') adapters.set(digest, status.adapter);
     }
     if (adapters.size < lease.entries.length) return null;
-    const members = lease.chain.map(({ digest, scale }) => ({ adapter: adapters.get(digest)!, scale }));
-    const rankSum = members.reduce((sum, member) => sum + member.adapter.rank, 0);
+    const { chain, prompt } = lease.asked;
+    const rankSum = chain.reduce((sum, { digest }) => sum + adapters.get(digest)!.rank, 0);
     const limit = this.#runner.base.max_rank_sum;
     if (rankSum > limit) return err(rankSumExceeded(rankSum, limit));
+    const early = actsTooEarly(chain, adapters);
+    if (early !== null) return err(actsBeforeParent(early));
     try {
-      const delta = this.#use(lease.chainId, members);
-      lease.composed = true;
-      return ok(delta);
+      return ok(
+        stagesOf(chain, adapters, prompt).map(({ from, chain: acting }) => {
+          const key = chainKey(acting);
+          const members = acting.map(({ digest, scale }) => ({ adapter: adapters.get(digest)!, scale }));
+          const delta = members.length === 0 ? null : this.#use(key, members);
+          if (delta !== null) lease.composed.push(key);
+          return { from, key, delta };
+        }),
+      );
     } catch (error) {
+      this.leave(lease);
       this.#observer.onFault?.({ where: 'compose', error, requestIds: [] });
-      return err(unavailableAdapter(members[0]!.adapter.digest));
+      return err(unavailableAdapter(chain[0]!.digest));
     }
   }
 
-  #use(chainId: string, members: readonly ChainMember[]): RowDelta {
-    let entry = this.#composed.get(chainId);
+  #use(key: string, members: readonly ChainMember[]): RowDelta {
+    let entry = this.#composed.get(key);
     if (entry === undefined) {
       const delta = this.#runner.compose(members);
       entry = { delta, digests: new Set(members.map((member) => member.adapter.digest)), references: 0 };
@@ -506,19 +550,20 @@ export class ChainDeltas {
     }
     if (entry.references === 0) this.#heldBytes += entry.delta.bytes;
     entry.references += 1;
-    this.#composed.delete(chainId);
-    this.#composed.set(chainId, entry);
+    this.#composed.delete(key);
+    this.#composed.set(key, entry);
     return entry.delta;
   }
 
-  leave({ chainId, composed }: Lease): void {
-    if (!composed) return;
-    const entry = this.#composed.get(chainId);
-    if (entry === undefined || entry.references === 0) throw new Error('the chain is not in use');
-    entry.references -= 1;
-    if (entry.references === 0) this.#heldBytes -= entry.delta.bytes;
+  leave(lease: Lease): void {
+    for (const key of lease.composed.splice(0)) {
+      const entry = this.#composed.get(key);
+      if (entry === undefined || entry.references === 0) throw new Error('the chain is not in use');
+      entry.references -= 1;
+      if (entry.references === 0) this.#heldBytes -= entry.delta.bytes;
+    }
     const idle = [...this.#composed].filter(([, other]) => other.references === 0);
-    if (idle.length > MAX_IDLE) this.#drop(idle[0]![0]);
+    for (const [key] of idle.slice(0, Math.max(0, idle.length - MAX_IDLE))) this.#drop(key);
   }
 
   /** Drops the least recently used unused delta. @returns false when there is none. */
@@ -629,14 +674,13 @@ export class AdapterMemory {
    * @param params.loads running and queued.
    */
   roomToHold(params: {
-    chainId: string;
     chain: readonly ChainEntry[];
     entries: readonly Entry[];
     absent: number;
     loads: number;
     leases: ReadonlySet<Lease>;
   }): boolean {
-    const { chainId, chain, entries, absent, loads, leases } = params;
+    const { chain, entries, absent, loads, leases } = params;
     let delta = absent * this.#largest;
     let more = delta;
     for (const entry of entries) {
@@ -644,10 +688,12 @@ export class AdapterMemory {
       if (!isHeld(entry)) more += bytesOf(entry);
     }
     const copied = chain.length > 1 || chain[0]?.scale !== 1;
-    more += this.#deltas.bytesToUse(chainId) ?? (copied ? delta : 0);
+    more += this.#deltas.bytesToUse(chain) ?? (copied ? delta : 0);
+    // Before an activated adapter acts, those without it do.
+    if (chain.length > 1) more += delta * entries.filter(isActivated).length;
     const rows = Math.min(this.#runner.slots, Math.max(leases.size, this.#batch.rows) + 1);
     const deltas: RowDelta[] = [];
-    for (const { outcome } of leases) if (outcome?.ok === true) deltas.push(outcome.value);
+    for (const { outcome } of leases) if (outcome?.ok === true) deltas.push(...lastDelta(outcome.value));
     const padded = rows > 1 ? Math.max(this.#runner.batchBytes({ rows, deltas }), rows * delta) : 0;
     return this.#held(loads) + more + padded <= this.budget;
   }

@@ -182,7 +182,7 @@ describe('refusals', () => {
     ['a model', file({ 'general.type': 'model' }), 'not_lora'],
     ['a file that does not say what it is', without('general.type'), 'not_lora'],
     ['another kind of adapter', file({ 'adapter.type': 'ia3' }), 'not_lora'],
-    ['aLoRA', file({ 'adapter.alora.invocation_tokens': [1, 2] }), 'alora'],
+    ['an invocation that is no list', file({ 'adapter.alora.invocation_tokens': 1 }), 'alora'],
     [
       'an architecture with other rows or names',
       file({ 'general.architecture': 'phi2' }),

@@ -20,7 +20,7 @@ describe('what is not a plain delta', () => {
     ['peft_type', 'XLORA', 'not_lora'],
     ['peft_type', null, 'not_lora'],
     ['use_dora', true, 'dora'],
-    ['alora_invocation_tokens', [1, 2], 'alora'],
+    ['alora_invocation_tokens', [1, -2], 'alora'],
     ['use_qalora', true, 'qalora'],
     ['use_bdlora', { target_modules_bd_a: ['q'] }, 'bdlora'],
     ['kasa_config', { beta: 1 }, 'kasa'],

@@ -46,7 +46,7 @@ const u32 = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).
 const u64 = (value: bigint): Uint8Array => new Uint8Array(BigUint64Array.of(value).buffer);
 const string = (bytes: Uint8Array): Uint8Array => join(u64(BigInt(bytes.length)), bytes);
 
-/** @param bytes a valid file whose metadata has no arrays. */
+/** @param bytes a valid file whose metadata has no arrays of strings or arrays. */
 function parse(bytes: Uint8Array): Gguf {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = 8;
@@ -55,8 +55,13 @@ function parse(bytes: Uint8Array): Gguf {
   const long = (): bigint => view.getBigUint64((at += 8) - 8, true);
   const text = (): Uint8Array => take(Number(long()));
   const [tensorCount, fieldCount] = [Number(long()), Number(long())];
+  const array = (): Uint8Array => {
+    const [type, count] = [int(), long()];
+    return join(u32(type), u64(count), take(Number(count) * VALUE_BYTES[type]!));
+  };
   const fields = Array.from({ length: fieldCount }, (): Field => {
     const [key, type] = [text(), int()];
+    if (type === ARRAY) return { key, type, value: array() };
     return { key, type, value: type === STRING ? string(text()) : take(VALUE_BYTES[type]!) };
   });
   const tensors = Array.from({ length: tensorCount }, (): Entry => {

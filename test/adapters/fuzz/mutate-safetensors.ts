@@ -24,7 +24,17 @@ const HEADER_KEYS = [
   `base_model.model.${MODULE}.weight`,
   'base_model.model.lm_head.modules_to_save.weight',
 ];
-const CONFIG_KEYS = ['format', 'base', 'modules', 'parent', 'rank', 'alpha', MODULE, 'a'.repeat(64)];
+const CONFIG_KEYS = [
+  'format',
+  'base',
+  'modules',
+  'parent',
+  'invocation',
+  'rank',
+  'alpha',
+  MODULE,
+  'a'.repeat(64),
+];
 
 const ELEMENT_BYTES: Readonly<Record<string, number>> = {
   F32: 4,

@@ -59,6 +59,7 @@ const patterns = {
   rank_pattern: { 'layers\\.0\\.self_attn\\.q_proj': 2, '.*v_proj': 2 },
   alpha_pattern: { '[qv]_proj': 16, 'nothing(a|b)?': 1 },
 };
+const invocation = [1, 520, 9_531];
 const portable = writePeftAdapter({ modules, baseModel: BASE_NAME });
 
 const plain = (name: string, tensors: ReadonlyMap<string, Tensor>, configJson: string | null): SeedFile => ({
@@ -82,12 +83,23 @@ const whole = (
 export const SEED_FILES: readonly SeedFile[] = [
   whole('canonical', 'safetensors', encodeCanonical({ base: BASE_ID, parent: null, modules })),
   whole('canonical BF16', 'safetensors', encodeCanonical({ base: BASE_ID, parent: null, modules: halves })),
+  whole(
+    'canonical, activated',
+    'safetensors',
+    encodeCanonical({ base: BASE_ID, parent: null, modules, invocation }),
+  ),
   plain('peft', peftTensors(), peftConfig()),
+  plain('peft, activated', peftTensors(), peftConfig({ alora_invocation_tokens: invocation })),
   plain('peft BF16 with patterns', peftTensors(2, 'BF16'), peftConfig(patterns)),
   whole('peft, written', 'safetensors', portable.safetensors, portable.configJson),
   plain('mlx', mlxTensors, mlxConfig),
   plain('kohya', kohyaTensors, null),
   whole('gguf F32', 'gguf', writeGgufAdapter({ modules, attention: ATTENTION, baseModel: BASE_NAME })),
+  whole(
+    'gguf, activated',
+    'gguf',
+    writeGgufAdapter({ modules, invocation, attention: ATTENTION, baseModel: BASE_NAME }),
+  ),
   whole(
     'gguf F16',
     'gguf',

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../../../gpu-origin/config.ts';
@@ -30,7 +30,14 @@ export interface VllmOrigin {
 
 /** The origin's own composition in front of a fake vLLM: adapters `one` … by number, and `child` on top of `one`. */
 export async function startVllmOrigin(
-  options: { args?: string[]; vllm?: Partial<FakeVllmOptions>; adapters?: number; childRank?: number } = {},
+  options: {
+    args?: string[];
+    vllm?: Partial<FakeVllmOptions>;
+    adapters?: number;
+    childRank?: number;
+    /** Whether all adapters wait for tokens. */
+    activated?: boolean;
+  } = {},
 ): Promise<VllmOrigin> {
   const folder = mkdtempSync(join(tmpdir(), 'graft-vllm-'));
   const base = join(folder, 'base');
@@ -48,6 +55,12 @@ export async function startVllmOrigin(
     TINY_LLAMA,
     'base',
   );
+  if (options.activated === true)
+    for (const name of [...names, 'child']) {
+      const file = join(folder, name, 'adapter_config.json');
+      const config = JSON.parse(readFileSync(file, 'utf8')) as object;
+      writeFileSync(file, JSON.stringify({ ...config, alora_invocation_tokens: [5, 6] }));
+    }
   const config = readConfig(
     [
       ...['--dev', '--base', base, '--cache', join(folder, 'cache'), '--port', '0'],

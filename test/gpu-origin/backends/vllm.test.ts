@@ -76,6 +76,17 @@ describe('an origin in front of vLLM', () => {
     expect(await traced(`00-${trace}-${span}-01-more`)).toEqual([undefined]);
   });
 
+  it('refuses an activated adapter by name: vLLM would apply it to every token', async () => {
+    origin = await startVllmOrigin({ activated: true });
+    for (const model of ['a0', 'child']) {
+      const { status, json } = await complete(model);
+      expect([status, json.error]).toMatchObject([422, { code: 'adapter_invalid', reason: 'alora' }]);
+      expect(json.error.message).toContain('alora_invocation_tokens');
+    }
+    expect((await complete('base')).status).toBe(200);
+    expect(origin.vllm.loaded).toEqual([]);
+  });
+
   it('drops the chains of an adapter, in vLLM and on disk', async () => {
     origin = await startVllmOrigin();
     for (const model of ['a0', 'a1', 'child']) await complete(model);

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
-import { PrefixCache } from '../../../gpu-origin/engine/kv-cache-manager.ts';
+import { chunkEnd, PrefixCache } from '../../../gpu-origin/engine/kv-cache-manager.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
 import { collect, generate, request, rig, type Rig } from './harness.ts';
 
@@ -106,8 +106,8 @@ describe('prompts that come again', () => {
 });
 
 describe('the prefix cache', () => {
-  const row = (tenant: string, length: number, seed = 0, chainId = '') => ({
-    ...{ tenant, chainId },
+  const row = (tenant: string, length: number, seed = 0, key = '') => ({
+    ...{ tenant, stages: [{ from: 0, key }] },
     prompt: tokens(length * CHUNK + 1, seed),
   });
   /** Reads a whole prompt. @returns the blocks that its chunks were put into. */
@@ -151,7 +151,12 @@ describe('the prefix cache', () => {
   it('knows the content of every block, whatever happens', () => {
     const action = fc.record({
       tenant: fc.constantFrom('a', 'b', 'c'),
-      chainId: fc.constantFrom('', 'x'),
+      // Nothing, an adapter, and one that begins to act within the second chunk.
+      stages: fc.constantFrom(
+        ...[[''], ['x'], ['', 'x'], ['y', 'x']].map((keys) =>
+          keys.map((key, at) => ({ from: at * (CHUNK + 3), key })),
+        ),
+      ),
       chunks: fc.integer({ min: 1, max: 5 }),
       seed: fc.integer({ min: 0, max: 3 }),
       branch: fc.integer({ min: 0, max: 5 }),
@@ -160,20 +165,26 @@ describe('the prefix cache', () => {
       fc.property(fc.array(action, { maxLength: 60 }), fc.integer({ min: 0, max: 9 }), (actions, blocks) => {
         const cache = new PrefixCache({ blocks, chunk: CHUNK });
         const content = new Map<number, string>();
-        for (const { tenant, chainId, chunks, seed, branch } of actions) {
+        for (const { tenant, stages, chunks, seed, branch } of actions) {
           const { prompt } = row(tenant, chunks, seed);
           // Prompts that part somewhere.
           const each = {
             tenant,
-            chainId,
+            stages,
             prompt: prompt.map((id, at) => (at < branch * CHUNK ? id : id + 1)),
           };
-          const until = (to: number) => JSON.stringify([tenant, chainId, each.prompt.slice(0, to)]);
+          // The block's own tokens, and all before with what acted on them.
+          const told = (from: number, to: number): string => {
+            const acting = (at: number) => stages.findLast((stage) => stage.from <= at)!.key;
+            return JSON.stringify([tenant, from, each.prompt.slice(0, to).map((id, at) => [id, acting(at)])]);
+          };
           const found = cache.use(each);
-          found.forEach((block, at) => expect(content.get(block)).toBe(until((at + 1) * CHUNK)));
-          for (let at = found.length; at < chunks; at++) {
-            const block = cache.add(each, (at + 1) * CHUNK);
-            if (block !== null) content.set(block, until((at + 1) * CHUNK));
+          for (const { from, to, block } of found) expect(content.get(block)).toBe(told(from, to));
+          let from = found.at(-1)?.to ?? 0;
+          for (let to = from; from < each.prompt.length; from = to) {
+            to = chunkEnd(each, from, CHUNK);
+            const block = cache.add(each, to);
+            if (block !== null) content.set(block, told(from, to));
           }
           expect(cache.used).toBeLessThanOrEqual(blocks);
           expect([...content.keys()].every((block) => block >= 0 && block < blocks)).toBe(true);

@@ -94,7 +94,7 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
     const [keys] = memories as [NativeMemory];
     for (const slot of [2, 3, 4]) write(keys, slot, 8_192);
     write(keys, 5, 1_000);
-    cache.keep(3, 8_192 - 128, 1);
+    cache.keep({ slot: 3, at: 8_192 - 128, block: 1, tokens: 128 });
     const full = [2, 4].map((slot) => ({ slot, tokens: 8_192 }));
     const block = new Float32Array(keys.buffer, keys.offset + 64 * CONFIG.kvHeads * HEAD_BYTES).slice();
     expect(block.slice(-128 * CONFIG.headDim).every((value) => value === 4)).toBe(true);
@@ -119,7 +119,7 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
         expect(values.every((value) => value === slot + 1)).toBe(true);
       }
     expect(new Float32Array(keys.buffer, keys.offset + 64 * CONFIG.kvHeads * HEAD_BYTES)).toEqual(block);
-    cache.reuse(3, 0, 1);
+    cache.reuse({ slot: 3, at: 0, block: 1, tokens: 128 });
     const again = new Float32Array(keys.buffer, keys.offset + headAt(3, 0), 128 * CONFIG.headDim);
     expect(again.every((value) => value === 4)).toBe(true);
     cache.close();

@@ -188,10 +188,10 @@ describe.each(CASES)('a row in a batch ($weights), $name, $ways', ({ weights, sh
       runner.assign(0, delta);
       let read = (await prefillAll(runner, 0, tokens))[0]!;
       for (let chunk = 0; chunk < whole; chunk++)
-        runner.keep({ slot: 0, at: chunk * runner.chunk, block: chunk });
+        runner.keep({ slot: 0, at: chunk * runner.chunk, block: chunk, tokens: runner.chunk });
       runner.assign(3, delta);
       for (let chunk = 0; chunk < whole; chunk++)
-        runner.reuse({ slot: 3, at: chunk * runner.chunk, block: chunk });
+        runner.reuse({ slot: 3, at: chunk * runner.chunk, block: chunk, tokens: runner.chunk });
       const past = whole * runner.chunk;
       const rest = tokens.slice(past);
       const reused = await runner.prefill({ slot: 3, tokens: rest, past, positions: [rest.length - 1] });

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ErrorBody } from '../../../protocol/api-error.ts';
 import { type RowScore, MAX_EVALUATION_ROWS } from '../../../protocol/origin-wire.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { sha256, startTestOrigin, type Origin } from '../http/harness.ts';
 
 interface Verified {
@@ -21,12 +22,18 @@ let origin: Origin;
 /** Deltas whose rows come out as NaN. */
 let poisoned: (delta: string) => boolean;
 let duringStep: () => Promise<void> | void;
+let invocation: (digest: string) => readonly number[] | null;
 beforeEach(async () => {
   poisoned = () => false;
   duringStep = () => undefined;
+  invocation = () => null;
   origin = await startTestOrigin({
     maxQueue: 64,
-    runner: { poisoned: (_, delta) => poisoned(delta), duringStep: () => duringStep() },
+    runner: {
+      poisoned: (_, delta) => poisoned(delta),
+      duringStep: () => duringStep(),
+      invocation: (digest) => invocation(digest),
+    },
   });
 });
 afterEach(() => origin.stop());
@@ -66,6 +73,21 @@ describe('verify', () => {
     expect(silent.below).not.toEqual(silent.base);
     const heard = await post('verify', { chain: [own(1), { digest: child, scale: 1 }] }, child);
     expect(await heard.json()).toMatchObject({ ok: true });
+  });
+
+  it('activates an activated adapter: its tokens follow the prompt', async () => {
+    const tokens = [5, 6];
+    const { bytes, digest } = tinyAdapter({ seed: 1, invocation: tokens });
+    await origin.store.put(digest, new Uint8Array(bytes));
+    invocation = (of) => (of === digest ? tokens : null);
+    const read = async () => (await (await post('verify', undefined, digest)).json()) as Verified;
+    const seen = await read();
+    expect(seen).toMatchObject({ ok: true, reason: null });
+    expect(seen.max_difference).toBeGreaterThan(0);
+    // What it waits for is in no prompt.
+    await origin.engine.drop(new Set([digest]));
+    invocation = (of) => (of === digest ? [7, 7, 7, 7] : null);
+    expect(await read()).toMatchObject({ ok: false, reason: 'no_change' });
   });
 
   it('tries further prompts before it calls an adapter a no-op, and only then', async () => {
