@@ -181,9 +181,9 @@ describe('a row that is read in float32', () => {
   it('has the same values from a kept chunk as from its own', async () => {
     const { cache, read, inRow, inSlot } = await opened();
     await read(0, 0, [1, 2, 3, 4]);
-    cache.keep(0, 0, 1);
+    cache.keep({ slot: 0, at: 0, block: 1, tokens: 4 });
     cache.release(0, 4);
-    cache.reuse(1, 0, 1);
+    cache.reuse({ slot: 1, at: 0, block: 1, tokens: 4 });
     await read(1, 4, [5]);
     expect(inRow(5)).toEqual([1, 2, 3, 4, 5.25]);
     expect(inSlot(1, 4)).toEqual([1, 2, 3, 4]);

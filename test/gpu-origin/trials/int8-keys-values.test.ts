@@ -29,6 +29,7 @@ async function opened(kv: KvFormat) {
     ...{ engine, base: tiny.runner.base, tokenizer },
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),
+    files: source,
   };
   return {
     engine,
