@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { cacheFolder, findBase } from '../cli/local/find-base.ts';
 import { createOutput } from '../cli/output.ts';
+import { benchActivated } from './activated.ts';
 import { benchCliffs } from './cliffs.ts';
 import { benchCompare } from './compare.ts';
 import { benchHostile } from './hostile.ts';
@@ -26,6 +27,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const)
 
 const [command, ...rest] = process.argv.slice(2);
 const others = {
+  activated: benchActivated,
   cliffs: benchCliffs,
   compare: benchCompare,
   hostile: benchHostile,

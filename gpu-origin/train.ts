@@ -18,7 +18,13 @@ import { constants, getPriority, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
-import { AdapterFormatError, type LoraModule, packAdapter, writePeftAdapter } from '../adapters/index.ts';
+import {
+  AdapterFormatError,
+  type LoraModule,
+  packAdapter,
+  parseCanonical,
+  writePeftAdapter,
+} from '../adapters/index.ts';
 import { ChainEntry, chainId } from '../protocol/identity.ts';
 import {
   CHECKPOINT_FILE,
@@ -42,6 +48,7 @@ import { readGains } from './runtime/adapter-batch.ts';
 import { describeBase } from './runtime/create-runner.ts';
 import { nextTurn, OrtError } from './runtime/device.ts';
 import { openDevice, WANTED_PROVIDERS } from './runtime/open-device.ts';
+import { type Activation, activationOf } from './training/activation.ts';
 import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
@@ -175,8 +182,18 @@ async function trainRows(
     ...params.request,
     max_length: Math.min(params.request.max_length, longestRow(base.config.context)),
   };
-  const { rows, leftOut } = await readRows({ ...params, request }, { file, heldOutFile }, tokenizer);
-  const settings = settingsOf(request, { rows: rows.trained.length, hidden: base.config.hidden });
+  const files = readChain(params.chain);
+  const activation = activationOf({
+    request,
+    below: files.map(({ file: adapter }) => parseCanonical(adapter).config),
+    tokenizer,
+  });
+  if (!activation.ok) throw new TrainingEnd('settings_invalid', activation.error);
+  const { activated } = activation.value;
+  const reading = { ...params, ...activation.value, request };
+  const { rows, leftOut } = await readRows(reading, { file, heldOutFile }, tokenizer);
+  const { hidden } = base.config;
+  const settings = settingsOf(request, { rows: rows.trained.length, hidden, activated });
   const { config } = base;
   const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
   if (Math.fround(settings.alpha / settings.rank) === 0)
@@ -234,7 +251,6 @@ async function trainRows(
       },
     },
   };
-  const files = readChain(params.chain);
   const { device } = await openDevice({ provider: params.provider, threads: params.threads });
   const served = device.own === null && fitsUnpacked(onDisk) ? unpackedBase(onDisk) : onDisk;
   const chain = await loadChain({ base: info, ...served }, files);
@@ -244,6 +260,7 @@ async function trainRows(
     parameters,
     scale: settings.alpha / settings.rank,
     chain,
+    activated: activated !== undefined,
     mostTokens: mostTokensOf(rows, settings.batch),
     onProgress: (done, total) => params.onProgress('Loading the base model', done, total),
     turn: (run) => (params.turns === undefined ? run() : params.turns.take(run)),
@@ -311,7 +328,7 @@ async function trainRows(
       // The adapter last: where it is, both are there.
       writeWhole(cardFile(folder, card.steps), JSON.stringify(card));
       await writePacked(join(folder, checkpointFile(card.steps)), {
-        ...{ modules, baseModel, baseId: info.id, chain: below },
+        ...{ modules, invocation: activated, baseModel, baseId: info.id, chain: below },
       });
     };
     onTrains();
@@ -346,9 +363,10 @@ async function trainRows(
       return { event: 'stopped', step: savedStep ?? step, steps: run.steps };
     }
     const { modules, card } = trained(heldOut);
-    const result = writeResult(work, { modules, baseModel, card });
+    const adapter = { modules, invocation: activated, baseModel };
+    const result = writeResult(work, { ...adapter, card });
     if (params.pack === true)
-      await writePacked(join(work, PACKED_FILE), { modules, baseModel, baseId: info.id, chain: below });
+      await writePacked(join(work, PACKED_FILE), { ...adapter, baseId: info.id, chain: below });
     await closeInTime();
     return { event: 'ready', folder: result, card, ...keptCheckpoints(params, run.checkpoints) };
   } catch (error) {
@@ -441,7 +459,7 @@ const listed = (lines: readonly number[]): string =>
 
 /** Rows as tokens, divided; told. */
 async function readRows(
-  params: TrainParams,
+  params: TrainParams & Pick<Activation, 'begins'>,
   { file, heldOutFile }: { file: Uint8Array; heldOutFile: Uint8Array | null },
   tokenizer: ReturnType<typeof loadTokenizer>,
 ): Promise<{ rows: { trained: TrainingRow[]; heldOut: TrainingRow[] }; leftOut: number }> {
@@ -474,7 +492,7 @@ type Encoded = Awaited<ReturnType<typeof encodeInTurns>>;
 
 /** @param what names a line of it. @throws TrainingEnd */
 async function encodeFile(
-  { request, onProgress }: TrainParams,
+  { request, onProgress, begins }: TrainParams & Pick<Activation, 'begins'>,
   { path, bytes, what }: { path: string; bytes: Uint8Array; what: string },
   tokenizer: ReturnType<typeof loadTokenizer>,
 ): Promise<Encoded> {
@@ -494,11 +512,18 @@ async function encodeFile(
     );
   const template = createChatTemplate(tokenizer);
   const total = parsed.rows.length;
-  const encoding = { tokenizer, template, maxLength: request.max_length };
-  return encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {
+  const encoding = { tokenizer, template, maxLength: request.max_length, begins };
+  const encoded = await encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {
     if (total > ROWS_AT_ONCE) onProgress('Reading the rows', done, total);
     return nextTurn();
   });
+  const silent = encoded.leftOut.filter(({ reason }) => reason === 'not_activated');
+  if (silent.length > 0)
+    throw new TrainingEnd(
+      'rows_invalid',
+      `${what} ${listed(silent.map(({ line }) => line))}: ${silent[0]!.why} ${silent.length} such rows`,
+    );
+  return encoded;
 }
 
 function noRows(what: string, leftOut: Encoded['leftOut']): TrainingEnd {

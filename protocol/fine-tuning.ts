@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { listOf, PageLimit, RowFileId } from './files.ts';
 import { AdapterName } from './identity.ts';
 import { MAX_METADATA } from './limits.ts';
-import { MAX_BATCH_ROWS, MAX_EPOCHS, TrainingSettings } from './training.ts';
+import { MAX_BATCH_ROWS, MAX_EPOCHS, TrainingRequest, TrainingSettings } from './training.ts';
 import { TrainingJobId } from './training-jobs.ts';
 
 /** Longest reference to a model: a name and a version. */
@@ -53,6 +53,8 @@ export const GraftJobSettings = z
     least_steps,
     max_length,
     validation,
+    activated: TrainingSettings.shape.activated.unwrap(),
+    activated_by: TrainingRequest.shape.activated_by.unwrap(),
     /** Stages adapters of the last whole epochs before the end, too. */
     checkpoints: z.boolean(),
   })

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { err, ok, type Result } from './api-error.ts';
+import { InvocationTokens } from './adapter-manifest.ts';
 import { ChainEntry, Digest } from './identity.ts';
 
 /** Linears of a layer that can be trained, by their short names. */
@@ -49,13 +50,23 @@ export const TrainingSettings = z.strictObject({
   beta: z.number().positive().max(10),
   /** The result is the last adapter of the chain and what was trained on it, as one adapter that takes its place. */
   continues: z.boolean().optional(),
+  /** Tokens from whose last occurrence in a row's prompt on it acts; absent = on every token. */
+  activated: InvocationTokens.optional(),
 });
 export type TrainingSettings = z.infer<typeof TrainingSettings>;
 
-/** What a training is asked for. The program chooses a rate of null by the base's width, a batch of null by the rows. */
+/** Characters of a text that activates an adapter. */
+const MAX_ACTIVATING_CHARACTERS = 4_096;
+
+/**
+ * What a training is asked for. The program chooses a rate of null by the base's width, a batch of null by the rows; a
+ * text that activates the adapter becomes tokens there.
+ */
 export const TrainingRequest = TrainingSettings.extend({
   rate: TrainingSettings.shape.rate.nullable(),
   batch: TrainingSettings.shape.batch.nullable(),
+  /** The text of `activated`, in its place. */
+  activated_by: z.string().min(1).max(MAX_ACTIVATING_CHARACTERS).optional(),
 });
 export type TrainingRequest = z.infer<typeof TrainingRequest>;
 

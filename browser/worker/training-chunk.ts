@@ -5,6 +5,7 @@ import type { ChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import type { Tokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { WeightEntries } from '../../gpu-origin/model/web-base.ts';
 import { nextTurn } from '../../gpu-origin/runtime/device.ts';
+import { type Activation, activationOf } from '../../gpu-origin/training/activation.ts';
 import { AdamW } from '../../gpu-origin/training/adamw.ts';
 import { longestRow } from '../../gpu-origin/training/batches.ts';
 import { loadChain, type ServedBase, type WeightFile } from '../../gpu-origin/training/frozen-base.ts';
@@ -108,8 +109,16 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
   const { config, device, gains, rotations } = parts;
   const { base } = parts.base.manifest;
   const request = readSettings(params.settings, base.context);
-  const { rows, leftOut } = await readRows(params, request);
-  const settings = settingsOf(request, { rows: rows.trained.length, hidden: config.hidden });
+  const activation = activationOf({
+    request,
+    below: params.chain.map(({ file }) => parseCanonical(file).config),
+    tokenizer: params.tokenizer,
+  });
+  if (!activation.ok)
+    throw new TrainingEnd({ code: 'invalid_request', message: `${activation.error}.`, param: 'activated' });
+  const { activated } = activation.value;
+  const { rows, leftOut } = await readRows({ ...params, ...activation.value }, request);
+  const settings = settingsOf(request, { rows: rows.trained.length, hidden: config.hidden, activated });
   const parameters = newParameters(config, settings);
   if (parameters.length === 0)
     throw new TrainingEnd({
@@ -128,6 +137,7 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
     parameters,
     scale: settings.alpha / settings.rank,
     chain: await loadChain({ base, config, gains, rotations }, params.chain),
+    activated: activated !== undefined,
     mostTokens: mostTokensOf(rows, settings.batch),
     onProgress: () => signal.throwIfAborted(),
   });
@@ -162,6 +172,7 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
   // Packed from PEFT's files, so that whoever publishes an export gets the same digest.
   const { configJson, safetensors } = writePeftAdapter({
     modules: trainedModules(parameters, settings.alpha),
+    invocation: activated,
     baseModel: base.id,
   });
   const { bytes, digest } = await packAdapter({
@@ -234,7 +245,7 @@ function readSettings(settings: Record<string, unknown>, context: number): Train
 }
 
 async function readRows(
-  { rows: { bytes, unit }, tokenizer, template, signal }: TrainHereParams,
+  { rows: { bytes, unit }, tokenizer, template, signal, begins }: TrainHereParams & Activation,
   { method, max_length: maxLength, validation }: TrainingRequest,
 ): Promise<{ rows: { trained: TrainingRow[]; heldOut: TrainingRow[] }; leftOut: number }> {
   const parsed = parseRows({ bytes, format: formatOf(bytes), method });
@@ -250,8 +261,18 @@ async function readRows(
     signal.throwIfAborted();
     return nextTurn();
   };
-  const encoding = { tokenizer, template, maxLength };
+  const encoding = { tokenizer, template, maxLength, begins };
   const { rows: encoded, leftOut } = await encodeInTurns(parsed.rows, encoding, ROWS_A_TURN, turn);
+  const silent = leftOut.filter(({ reason }) => reason === 'not_activated');
+  if (silent.length > 0)
+    throw new TrainingEnd({
+      code: 'rows_invalid',
+      message: `${told(
+        unit,
+        silent.map(({ line }) => line),
+      )}: the prompt does not contain the tokens from which on the adapter acts.`,
+      param: 'rows',
+    });
   const rows = splitRows(encoded, validation);
   if (rows.trained.length > 0) return { rows, leftOut: leftOut.length };
   const [why] = leftOut;

@@ -10,9 +10,10 @@ import {
   type Trainable,
   TRAINING_DEFAULTS,
   type TrainingMethod,
-  type TrainingRequest,
+  TrainingRequest,
   TrainingSettings,
 } from '../../protocol/training.ts';
+import { MAX_INVOCATION_TOKENS } from '../../protocol/limits.ts';
 import { didYouMean, parseCount, usageError } from '../flags.ts';
 import type { TrainedWeights } from './train-adapter.ts';
 
@@ -82,6 +83,12 @@ export const trainingFlags = {
     default: String(defaults.seed),
     valueHint: 'number',
   },
+  activated: {
+    type: 'string',
+    description:
+      'The adapter acts from the last of these tokens in the prompt on: a text, \\n is a new line, or token ids',
+    valueHint: 'text|ids',
+  },
   beta: {
     type: 'string',
     description: 'With dpo: larger values keep answers closer to those before training',
@@ -126,6 +133,24 @@ export function parseTargets(text: string): Trainable[] {
   if (wanted.size === 0)
     throw usageError(`--targets names no layer. Use all, or a list of ${TRAINABLE.join(', ')}.`);
   return TRAINABLE.filter((one) => wanted.has(one));
+}
+
+/** Token ids, as a list or in JSON. */
+const IDS = /^\[?\s*\d+(\s*,\s*\d+)*\s*\]?$/;
+
+/** @returns ids, or a text that the base's tokenizer makes them of. @throws CliError (usage) */
+function readActivated(args: Args): Pick<TrainingRequest, 'activated' | 'activated_by'> {
+  const text = args['activated'];
+  if (typeof text !== 'string') return {};
+  const ids = IDS.test(text.trim());
+  const found = ids
+    ? { activated: text.split(',').map((id) => Number(id.replaceAll(/[[\]\s]/g, ''))) }
+    : { activated_by: text.replaceAll(String.raw`\n`, '\n') };
+  const parsed = TrainingRequest.pick({ activated: true, activated_by: true }).safeParse(found);
+  if (parsed.success) return found;
+  throw usageError(
+    `--activated ${text} is neither a text nor a list of 1 to ${MAX_INVOCATION_TOKENS} token ids, such as 1,520,9531.`,
+  );
 }
 
 /** Which base a training runs on, and what computes it. */
@@ -178,6 +203,7 @@ export function readTrainingRequest(args: Args): TrainingRequest {
     return value;
   };
   const method: TrainingMethod = args['method'] === 'dpo' ? 'dpo' : 'sft';
+  const activated = readActivated(args);
   const rank = needed('rank', 'rank', whole(MAX_TRAINED_RANK));
   return {
     method,
@@ -195,6 +221,7 @@ export function readTrainingRequest(args: Args): TrainingRequest {
         : 0,
     seed: needed('seed', 'seed', 'a whole number from 0 to 4294967295'),
     beta: needed('beta', 'beta', 'a number above 0, at most 10'),
+    ...activated,
   };
 }
 

@@ -17,6 +17,7 @@ import {
   rename,
 } from 'node:fs/promises';
 import { join } from 'node:path';
+import { AdapterFormatError, parseCanonical } from '../../adapters/index.ts';
 import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import { Digest, sha256Hex } from '../../protocol/identity.ts';
@@ -36,6 +37,8 @@ export interface AdapterFileStore {
   status(digest: string): Promise<'held' | 'receiving' | 'missing'>;
   /** @returns the whole file, or null when it is absent. */
   read(digest: string): Promise<Uint8Array<ArrayBuffer> | null>;
+  /** @returns tokens from which on the adapter acts; null = on every token, or there is no such valid file. */
+  invocation(digest: string): Promise<readonly number[] | null>;
   /**
    * @returns these bytes of a whole file, fewer at its end; null when it is absent. Not verified against its
    * hash.
@@ -174,6 +177,26 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     }
   };
 
+  const read: AdapterFileStore['read'] = async (digest) => {
+    if (!index.has(digest)) return null;
+    const path = fileOf(digest);
+    const file = await readSlice(path, 0, index.bytesOf(digest));
+    if (file === null) {
+      index.delete(digest);
+      return null;
+    }
+    // A disk may corrupt data; a corrupted file counts as absent, and is sent again.
+    if ((await sha256Hex(file)) !== digest) {
+      index.delete(digest);
+      await discard(digest);
+      return null;
+    }
+    index.touch(digest);
+    const seconds = now() / 1000;
+    await utimes(path, seconds, seconds).catch(() => undefined);
+    return file;
+  };
+
   return {
     async status(digest) {
       if (index.has(digest)) return 'held';
@@ -181,24 +204,16 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       return upload?.isBusy(now()) ? 'receiving' : 'missing';
     },
 
-    async read(digest) {
-      if (!index.has(digest)) return null;
-      const path = fileOf(digest);
-      const file = await readSlice(path, 0, index.bytesOf(digest));
-      if (file === null) {
-        index.delete(digest);
-        return null;
+    read,
+
+    async invocation(digest) {
+      const file = await read(digest);
+      try {
+        return file === null ? null : (parseCanonical(file).config.invocation ?? null);
+      } catch (error) {
+        if (error instanceof AdapterFormatError) return null;
+        throw error;
       }
-      // A disk may corrupt data; a corrupted file counts as absent, and is sent again.
-      if ((await sha256Hex(file)) !== digest) {
-        index.delete(digest);
-        await discard(digest);
-        return null;
-      }
-      index.touch(digest);
-      const seconds = now() / 1000;
-      await utimes(path, seconds, seconds).catch(() => undefined);
-      return file;
     },
 
     slice: async (digest, begin, end) => (index.has(digest) ? readSlice(fileOf(digest), begin, end) : null),

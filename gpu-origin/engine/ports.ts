@@ -3,19 +3,16 @@
  * HTTP, no file system and no clock.
  */
 import type { ApiError } from '../../protocol/api-error.ts';
+import type { Acting } from '../../protocol/activation.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 
 /** An adapter in memory, in the form that this runner's weights need (rotated, in float32 or smaller). */
-export interface ResidentAdapter {
+export interface ResidentAdapter extends Acting {
   readonly digest: string;
   /** Memory it holds, bytes. Proportional to its rank. */
   readonly bytes: number;
   /** Largest rank of its modules. */
   readonly rank: number;
-  /** Tokens from whose last occurrence in a prompt on it acts; null = on every token. */
-  readonly invocation: readonly number[] | null;
-  /** It was trained on the adapters before it in its chain; otherwise on the base. */
-  readonly stacked: boolean;
 }
 
 /**

@@ -137,6 +137,11 @@ export interface Batch {
   labels: Int32Array;
   /** [rows * length], weight of the loss: 1 where there is a label, otherwise 0. */
   weights: Float32Array;
+  /**
+   * [activated deltas, rows], first token on which each acts: those of the frozen chain, root first, then what is
+   * trained. Absent = all act on every token.
+   */
+  begins?: Int32Array;
   /** [rows], index in what was given of each sequence's row; the chosen one of a pair comes first. */
   source: Int32Array;
 }
@@ -191,9 +196,18 @@ function batchOf(all: readonly TrainingRow[], chosen: readonly number[], length:
     tokens.set(sequence.tokens, row * length);
     labels.set(sequence.labels, row * length);
   }
+  const deltas = sequences[0]?.begins?.length ?? 0;
   return {
     rows: sequences.length,
     length,
+    ...(deltas === 0
+      ? {}
+      : {
+          begins: Int32Array.from({ length: deltas * sequences.length }, (_, at) => {
+            const [delta, row] = [Math.floor(at / sequences.length), at % sequences.length];
+            return sequences[row]!.begins![delta]!;
+          }),
+        }),
     tokens,
     labels,
     weights: Float32Array.from(labels, (label) => (label === -1 ? 0 : 1)),

@@ -1,5 +1,5 @@
 /** The base that is trained on, as the origin has it on disk: weights as tensors, tables, the embedding, the basis. */
-import { AdapterFormatError, elementsOf } from '../../adapters/index.ts';
+import { elementsOf } from '../../adapters/index.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import {
   LINEAR_KINDS,
@@ -27,7 +27,7 @@ import {
   type WeightTransform,
 } from '../runtime/adapter-batch.ts';
 import { bytesOf } from '../runtime/device.ts';
-import { deltaInput, type FrozenForm } from './graphs.ts';
+import { deltaInput, type FrozenDelta, type FrozenForm } from './graphs.ts';
 import type { Tensor, TensorRuntime } from './tensors.ts';
 
 /** The file of a base's weights (`buildGraphs` of the `cpu` flavour, or a browser's base). */
@@ -216,48 +216,60 @@ export function rotaryTable(
   return float32(base.weights.read(entry, 0, (entry.bytes / entry.dims[0]!) * length));
 }
 
+/** The chain below what is trained: its plain members as one delta, then the activated ones, root first. */
+export type FrozenChain = readonly { readonly delta: OrtRowDelta; readonly activated: boolean }[];
+
 /**
- * The delta of a chain of canonical files, root first; null without any.
+ * A chain of canonical files, root first.
  * @throws AdapterFormatError when one does not fit the base.
  */
 export async function loadChain(
   base: Omit<Parameters<typeof loadResidentAdapter>[0], 'file' | 'digest'>,
   chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[],
-): Promise<OrtRowDelta | null> {
-  if (chain.length === 0) return null;
-  const members = [];
-  for (const { file, digest, scale } of chain) {
-    const adapter = await loadResidentAdapter({ ...base, file, digest });
-    if (adapter.invocation !== null)
-      throw new AdapterFormatError({
-        code: 'alora',
-        message: `Adapter ${digest.slice(0, 12)} is activated (alora_invocation_tokens). Train on another chain.`,
-      });
-    members.push({ adapter, scale });
-  }
-  return composeDelta(base.config, members);
+): Promise<FrozenChain> {
+  const loaded = [];
+  for (const { file, digest, scale } of chain)
+    loaded.push({ adapter: await loadResidentAdapter({ ...base, file, digest }), scale });
+  return freezeChain(base.config, loaded);
 }
 
-/** The chain below, as inputs of the graphs by layer, and the kinds that it has. */
+/** @param chain members that `loadResidentAdapter` made, root first. */
+export function freezeChain(
+  config: LlamaConfig,
+  chain: readonly { adapter: Awaited<ReturnType<typeof loadResidentAdapter>>; scale: number }[],
+): FrozenChain {
+  const plain = chain.filter(({ adapter }) => adapter.invocation === null);
+  const activated = chain.filter(({ adapter }) => adapter.invocation !== null);
+  return [
+    ...(plain.length === 0 ? [] : [{ delta: composeDelta(config, plain), activated: false }]),
+    ...activated.map((member) => ({ delta: composeDelta(config, [member]), activated: true })),
+  ];
+}
+
+/** The chain below, as inputs of the graphs by layer, and the kinds that each delta has. */
 export async function placeChain(
   runtime: TensorRuntime,
   config: LlamaConfig,
-  chain: OrtRowDelta | null,
-): Promise<{ kinds: readonly LinearKind[]; layers: readonly Record<string, Tensor>[] }> {
-  const kinds = LINEAR_KINDS.filter((kind) => chain !== null && chain.ranks[kind] > 0);
+  chain: FrozenChain,
+): Promise<{ deltas: readonly FrozenDelta[]; layers: readonly Record<string, Tensor>[] }> {
+  const placed = chain.map(({ delta, activated }) => ({
+    kinds: LINEAR_KINDS.filter((kind) => delta.ranks[kind] > 0),
+    activated,
+  }));
   const layers: Record<string, Tensor>[] = [];
   for (let layer = 0; layer < config.layers; layer++) {
     const inputs: Record<string, Tensor> = {};
-    for (const kind of kinds) {
-      const shape = linearShape(config, kind);
-      const rank = chain!.ranks[kind];
-      const module = chain!.modules.get(moduleKey(layer, kind))!;
-      inputs[deltaInput(kind, 'A', 'frozen')] = await runtime.place('f32', [rank, shape.in], module.a);
-      inputs[deltaInput(kind, 'B', 'frozen')] = await runtime.place('f32', [rank, shape.out], module.b);
-    }
+    for (const [which, { delta }] of chain.entries())
+      for (const kind of placed[which]!.kinds) {
+        const shape = linearShape(config, kind);
+        const rank = delta.ranks[kind];
+        const module = delta.modules.get(moduleKey(layer, kind))!;
+        inputs[deltaInput(kind, 'A', which)] = await runtime.place('f32', [rank, shape.in], module.a);
+        inputs[deltaInput(kind, 'B', which)] = await runtime.place('f32', [rank, shape.out], module.b);
+      }
     layers.push(inputs);
   }
-  return { kinds, layers };
+  return { deltas: placed, layers };
 }
 
 /** One trained matrix of a stored linear, in the basis of PEFT: A `[rank, in]`; B transposed, `[rank, out]`. */

@@ -26,10 +26,20 @@ export interface GraphParams {
   /** Linears with a trained delta, and its factor. */
   trained: readonly LinearKind[];
   scale: number;
-  /** Linears with a frozen delta of the chain below, its scale in its B. */
-  frozen: readonly LinearKind[];
+  /** Whether the trained delta acts on some tokens only. */
+  activated: boolean;
+  /** The deltas of the chain below, their scales in their B. */
+  frozen: readonly FrozenDelta[];
   /** The backward model computes the layer again from its input. */
   recompute: boolean;
+}
+
+/** Members of the frozen chain that act on the same tokens. */
+export interface FrozenDelta {
+  /** Linears that it has a part of. */
+  readonly kinds: readonly LinearKind[];
+  /** Whether it acts on some tokens only. */
+  readonly activated: boolean;
 }
 
 export interface LayerGraphs {
@@ -39,13 +49,18 @@ export interface LayerGraphs {
   kept: ReadonlyMap<string, Output>;
 }
 
-/** Names of inputs of a layer's graphs. */
-export const deltaInput = (kind: LinearKind, side: 'A' | 'B', which: 'trained' | 'frozen'): string =>
-  `${kind}.${side}${which === 'frozen' ? '.frozen' : ''}`;
+/** The trained delta, or the place of one in the frozen chain. */
+type Delta = 'trained' | number;
 
-/** Symbolic ranks of a kind's trained and frozen delta. */
+/** Names of inputs of a layer's graphs. */
+export const deltaInput = (kind: LinearKind, side: 'A' | 'B', which: Delta): string =>
+  `${kind}.${side}${which === 'trained' ? '' : `.frozen.${which}`}`;
+/** `[T, 1]`: 1 where an activated delta acts, 0 elsewhere. */
+export const actsInput = (which: Delta): string => `acts.${which}`;
+
+/** Symbolic ranks of a kind's trained and frozen deltas. */
 const trainedRank = 'R';
-const frozenRank = (kind: LinearKind): string => `F_${kind}`;
+const frozenRank = (kind: LinearKind, which: number): string => `F${which}_${kind}`;
 
 const FROZEN_TYPE: Readonly<Record<FrozenForm, DataType>> = {
   f32: 'f32',
@@ -105,7 +120,7 @@ class LayerTape {
   /** A group's outputs, one by one, with their deltas. */
   private linears(x: string, group: LinearGroup, kept: boolean): string[] {
     const { t } = this;
-    const { config, trained, frozen, scale } = this.params;
+    const { config, trained, frozen, scale, activated } = this.params;
     const name = group.join('-');
     const shapes = group.map((kind) => linearShape(config, kind));
     const [inputs, outputs] = [shapes[0]!.in, shapes.reduce((sum, { out }) => sum + out, 0)];
@@ -116,16 +131,20 @@ class LayerTape {
     return t.split(y, widths).map((part, index) => {
       const kind = group[index]!;
       let all = part;
-      for (const which of ['frozen', 'trained'] as const) {
-        if (!(which === 'frozen' ? frozen : trained).includes(kind)) continue;
-        const rank = which === 'frozen' ? frozenRank(kind) : trainedRank;
+      for (const which of [...frozen.keys(), 'trained' as const]) {
+        const delta = which === 'trained' ? { kinds: trained, activated } : frozen[which]!;
+        if (!delta.kinds.includes(kind)) continue;
+        const rank = which === 'trained' ? trainedRank : frozenRank(kind, which);
         const take = (side: 'A' | 'B', width: number): string => {
           const input = deltaInput(kind, side, which);
           return which === 'trained'
             ? t.variable(input, [rank, width])
             : t.input(input, 'f32', [rank, width]);
         };
-        const low = t.gemm(x, take('A', inputs), { transB: true });
+        const product = t.gemm(x, take('A', inputs), { transB: true });
+        const low = delta.activated
+          ? t.columns(product, t.input(actsInput(which), 'f32', ['T', 1]))
+          : product;
         if (which === 'trained') t.keep(low, ['T', rank]);
         const b = take('B', widths[index]!);
         all = t.gemm(low, b, { alpha: which === 'trained' ? scale : 1, c: all });

@@ -10,6 +10,8 @@ export interface TrainingSequence {
   tokens: Int32Array;
   /** The token that should follow each position, or -1. */
   labels: Int32Array;
+  /** First token on which each activated delta acts (`Batch.begins`); absent = there are none. */
+  begins?: readonly number[];
 }
 
 export interface TrainingRow {
@@ -22,9 +24,11 @@ export interface TrainingRow {
 
 /**
  * `too_long`: more tokens than `maxLength`. `template`: the chat template refuses the messages. `no_template`: the
- * base takes raw texts only. `no_prompt`, `no_answer`: nothing to predict from, or nothing to learn.
+ * base takes raw texts only. `no_prompt`, `no_answer`: nothing to predict from, or nothing to learn. `not_activated`: the
+ * prompt lacks the tokens from which on the adapter acts.
  */
-export type LeftOutReason = 'too_long' | 'template' | 'no_template' | 'no_prompt' | 'no_answer';
+export type LeftOutReason =
+  'too_long' | 'template' | 'no_template' | 'no_prompt' | 'no_answer' | 'not_activated';
 
 export interface LeftOut {
   line: number;
@@ -38,6 +42,8 @@ interface RowEncoding {
   template: ChatTemplate | null;
   /** Tokens of a row, its answer's end included; longer ones are left out, not cut. */
   maxLength: number;
+  /** Of each prompt, where the activated deltas begin to act; null = the trained one does not. Absent = there are none. */
+  begins?: ((prompt: readonly number[]) => readonly number[] | null) | undefined;
 }
 
 type Excuse = Omit<LeftOut, 'line'>;
@@ -49,6 +55,7 @@ type Excuse = Omit<LeftOut, 'line'>;
  *
  * A conversation of several answers is one sequence if each prompt begins with everything before it. Some templates
  * remove earlier thoughts or trim earlier answers: such a conversation becomes several rows of the same line and hash.
+ * So does each where deltas are activated: they act from another place on in each prompt.
  */
 export function encodeRows(
   rows: readonly Row[],
@@ -95,11 +102,16 @@ export async function encodeInTurns(
 interface Open {
   ids: number[];
   learned: [number, number][];
+  begins?: readonly number[];
 }
 
-function conversationEncoder({ tokenizer, template, maxLength }: RowEncoding) {
+function conversationEncoder({ tokenizer, template, maxLength, begins }: RowEncoding) {
   const tooLong: Excuse = { reason: 'too_long', why: `The row has more than ${maxLength} tokens.` };
   const noAnswer: Excuse = { reason: 'no_answer', why: 'The row has no answer to learn.' };
+  const notActivated: Excuse = {
+    reason: 'not_activated',
+    why: 'The prompt does not contain the tokens from which on the adapter acts (--activated).',
+  };
   const ofText = tokenizer.eosIds[0];
   const ofTurn = endOfTurn(tokenizer, template);
 
@@ -116,6 +128,11 @@ function conversationEncoder({ tokenizer, template, maxLength }: RowEncoding) {
     if (ids === null) return tooLong;
     if (ids.length === 0) return noAnswer;
     const from = open.ids.length;
+    if (begins !== undefined) {
+      const found = begins(open.ids);
+      if (found === null) return notActivated;
+      open.begins = found;
+    }
     open.ids = [...open.ids, ...ids, ...(end === undefined ? [] : [end])];
     open.learned.push([from, open.ids.length]);
     return open.ids.length > maxLength ? tooLong : null;
@@ -142,7 +159,8 @@ function conversationEncoder({ tokenizer, template, maxLength }: RowEncoding) {
       const prompt = limited(chatTemplate.encodeChunked(messages.slice(0, at), maxLength));
       if (prompt === null) return err(tooLong);
       if (prompt.length === 0) return err({ reason: 'no_prompt', why: 'The prompt is empty.' });
-      if (open.ids.some((id, place) => id !== prompt[place])) {
+      const isOther = begins !== undefined && open.learned.length > 0;
+      if (isOther || open.ids.some((id, place) => id !== prompt[place])) {
         done.push(sequenceOf(open));
         open = { ids: [], learned: [] };
       }
@@ -169,11 +187,11 @@ function conversationEncoder({ tokenizer, template, maxLength }: RowEncoding) {
   };
 }
 
-function sequenceOf({ ids, learned }: Open): TrainingSequence {
+function sequenceOf({ ids, learned, begins }: Open): TrainingSequence {
   const labels = new Int32Array(ids.length).fill(-1);
   for (const [from, to] of learned)
     for (let place = from; place < to; place += 1) labels[place - 1] = ids[place]!;
-  return { tokens: Int32Array.from(ids), labels };
+  return { tokens: Int32Array.from(ids), labels, ...(begins === undefined ? {} : { begins }) };
 }
 
 /**

@@ -210,7 +210,7 @@ export class Tape {
     );
   }
 
-  /** Times a frozen factor for each number of the last axis. @param factors null = 1. */
+  /** Times frozen factors that are broadcast: one for each number of the last axis, or each row. @param factors null = 1. */
   columns(x: string, factors: string | null): string {
     if (factors === null) return x;
     return this.passes(this.one('Mul', [x, factors]), [x], (dy, give) =>

@@ -1,11 +1,11 @@
 /** Gradients of a low-rank delta over a frozen base and chain, layer by layer. */
 import { LINEAR_KINDS, type Rope } from '../model/base-model.ts';
-import type { OrtRowDelta } from '../runtime/adapter-batch.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Batch } from './batches.ts';
 import {
   addGradient,
   embed,
+  type FrozenChain,
   type FrozenWeights,
   type Parameter,
   placeChain,
@@ -14,7 +14,14 @@ import {
   type ServedBase,
   toServed,
 } from './frozen-base.ts';
-import { buildHeadGraphs, buildLayerGraphs, deltaInput, gradientOf, type GraphParams } from './graphs.ts';
+import {
+  actsInput,
+  buildHeadGraphs,
+  buildLayerGraphs,
+  deltaInput,
+  gradientOf,
+  type GraphParams,
+} from './graphs.ts';
 import { type OpenModel, type Sizes, type Tensor, TensorRuntime } from './tensors.ts';
 
 /** Rows whose logits lie in memory at once: 50 MB of SmolLM2's, twice. */
@@ -43,8 +50,10 @@ export interface TrainerParams {
   parameters: readonly Parameter[];
   /** alpha / rank. */
   scale: number;
-  /** The frozen chain below; null = the base. */
-  chain: OrtRowDelta | null;
+  /** The frozen chain below. */
+  chain: FrozenChain;
+  /** Whether what is trained acts from some token of each row on (`Batch.begins`). Default: no. */
+  activated?: boolean;
   /** Of the largest micro-batch, padding included. */
   mostTokens: number;
   /** Default: whether kept values would take more than 1 GiB. */
@@ -112,7 +121,8 @@ export class Trainer {
         form: weights.form,
         trained: LINEAR_KINDS.filter((kind) => kinds.has(kind)),
         scale,
-        frozen: chain.kinds,
+        activated: params.activated ?? false,
+        frozen: chain.deltas,
         recompute: params.recompute ?? keptBytes(base, mostTokens) > KEPT_BYTES,
       };
       const { loss, score } = buildHeadGraphs(graphs);
@@ -146,9 +156,22 @@ export class Trainer {
    * @returns -log p of every label.
    */
   async accumulate(batch: Batch, weigh?: (scores: Scores) => Float32Array): Promise<Scores> {
+    const acts = await this.actsOf(batch);
+    try {
+      return await this.learn(batch, acts, weigh);
+    } finally {
+      for (const value of Object.values(acts)) this.runtime.free(value);
+    }
+  }
+
+  private async learn(
+    batch: Batch,
+    acts: Record<string, Tensor>,
+    weigh?: (scores: Scores) => Float32Array,
+  ): Promise<Scores> {
     const { runtime } = this;
     const { hidden } = this.params.base.config;
-    const { x, kept, sizes } = await this.forward(batch, true);
+    const { x, kept, sizes } = await this.forward(batch, acts, true);
     let input: Tensor | undefined = x;
     try {
       const weights = weigh === undefined ? batch.weights : weigh(await this.heads(batch, x, 'score'));
@@ -158,7 +181,7 @@ export class Trainer {
       input = undefined;
       input = await runtime.upload('f32', [batch.tokens.length, hidden], gradient);
       for (let layer = kept.length - 1; layer >= 0; layer--) {
-        const next = await this.backward(layer, input, kept[layer]!, batch.length, sizes);
+        const next = await this.backward(layer, input, { ...kept[layer]!, ...acts }, batch.length, sizes);
         runtime.free(input);
         input = next;
         for (const value of Object.values(kept[layer]!)) runtime.free(value);
@@ -173,12 +196,34 @@ export class Trainer {
 
   /** @param options.withDelta false: of the frozen chain alone, without what is trained. */
   async score(batch: Batch, options: { withDelta: boolean } = { withDelta: true }): Promise<Scores> {
-    const { x } = await this.forward(batch, false, options.withDelta);
+    const acts = await this.actsOf(batch);
+    let x: Tensor | undefined;
     try {
+      ({ x } = await this.forward(batch, acts, false, options.withDelta));
       return await this.heads(batch, x, 'score');
     } finally {
-      this.runtime.free(x);
+      for (const value of [x, ...Object.values(acts)]) this.runtime.free(value);
     }
+  }
+
+  /** Where the activated deltas act, as inputs of the graphs. */
+  private async actsOf({ rows, length, begins }: Batch): Promise<Record<string, Tensor>> {
+    const { frozen, activated } = this.graphs;
+    const all = [
+      ...frozen.map((delta, which) => ({ ...delta, which })),
+      { activated, which: 'trained' as const },
+    ];
+    const made: Record<string, Tensor> = {};
+    for (const [place, { which }] of all.filter((one) => one.activated).entries()) {
+      const acts = new Float32Array(rows * length);
+      for (let row = 0; row < rows; row++) {
+        const begin = begins?.[place * rows + row];
+        if (begin === undefined) throw new Error('the batch does not say where deltas begin to act');
+        acts.fill(1, row * length + Math.min(begin, length), (row + 1) * length);
+      }
+      made[actsInput(which)] = await this.runtime.upload('f32', [rows * length, 1], acts);
+    }
+    return made;
   }
 
   close(): void {
@@ -188,6 +233,7 @@ export class Trainer {
 
   private async forward(
     batch: Batch,
+    acts: Record<string, Tensor>,
     keeps: boolean,
     withDelta = true,
   ): Promise<{ x: Tensor; kept: Record<string, Tensor>[]; sizes: Sizes }> {
@@ -206,7 +252,7 @@ export class Trainer {
       for (let layer = 0; layer < base.config.layers; layer++) {
         const { forward } = await this.graphsOf(layer, batch.length);
         const inputs = await this.inputs(layer, batch.length, withDelta);
-        const { y, ...values } = await runtime.run(forward, { ...inputs, x }, sizes, () => false);
+        const { y, ...values } = await runtime.run(forward, { ...inputs, ...acts, x }, sizes, () => false);
         if (keeps) kept.push({ ...values, x });
         else for (const value of [x, ...Object.values(values)]) runtime.free(value);
         x = y!;

@@ -34,12 +34,16 @@ const EVALUATIONS = 10;
 /** Points of the curve that a card keeps. */
 const CURVE_POINTS = 200;
 
-/** Chooses what the request leaves open. @param params.rows that are trained on. */
+/**
+ * Chooses what the request leaves open. @param params.rows that are trained on. @param params.activated of
+ * `activationOf`.
+ */
 export const settingsOf = (
-  request: TrainingRequest,
-  { rows, hidden }: { rows: number; hidden: number },
+  { activated_by: _, ...request }: TrainingRequest,
+  { rows, hidden, activated }: { rows: number; hidden: number; activated?: TrainingSettings['activated'] },
 ): TrainingSettings => ({
   ...request,
+  ...(activated === undefined ? {} : { activated }),
   batch: request.batch ?? usualBatch(rows),
   rate: request.rate ?? usualRate(request.method, hidden),
 });

@@ -1,9 +1,7 @@
-import { AdapterFormatError, parseCanonical } from '../../adapters/index.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import { MAX_TOP_LOGPROBS } from '../../protocol/limits.ts';
 import type { KvFit, ProbeToken, VerifyAnswer, EvaluationRow, RowScore } from '../../protocol/origin-wire.ts';
-import type { AdapterSource } from '../engine/ports.ts';
 import {
   NOT_FINITE,
   type TokenScore,
@@ -51,7 +49,10 @@ export interface Verification extends Omit<VerifyAnswer, 'digest' | 'adapter'> {
 }
 
 interface VerifyParams {
-  services: TrialServices & { files: Pick<AdapterSource, 'read'> };
+  services: TrialServices & {
+    /** Of an adapter's file: tokens from which on it acts; null = on every token, or there is no such file. */
+    files: { invocation(digest: string): Promise<readonly number[] | null> };
+  };
   requestId: string;
   /** Tenant that the work is accounted to. */
   tenant: string;
@@ -71,18 +72,9 @@ interface Attempt {
 }
 
 /** Of the chain's activated adapters. A missing or bad file is for the engine to report. */
-async function invocationsOf({ services, chain }: VerifyParams): Promise<readonly (readonly number[])[]> {
-  const found: (readonly number[])[] = [];
-  for (const { digest } of chain) {
-    const file = await services.files.read(digest);
-    try {
-      const invocation = file === null ? undefined : parseCanonical(file).config.invocation;
-      if (invocation !== undefined) found.push(invocation);
-    } catch (error) {
-      if (!(error instanceof AdapterFormatError)) throw error;
-    }
-  }
-  return found;
+async function invocationsOf({ services, chain }: VerifyParams): Promise<Attempt['invocations']> {
+  const found = await Promise.all(chain.map(({ digest }) => services.files.invocation(digest)));
+  return found.filter((invocation) => invocation !== null);
 }
 
 /** The prompt with the tokens that activate a chain behind it, unless it ends with them. */

@@ -60,7 +60,7 @@ describe('training SmolLM2-135M in float32', () => {
       base: inMemory(base, 'f32'),
       parameters,
       scale: alpha / rank,
-      chain: null,
+      chain: [],
       mostTokens: batch.tokens.length,
     });
     try {

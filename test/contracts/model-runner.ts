@@ -189,6 +189,40 @@ export function describeModelRunner(name: string, open: () => Promise<ContractRu
       runner.release(1);
     });
 
+    it('gives a row another delta between two chunks: what it holds stays, what comes next has the new one', async () => {
+      const delta = compose([small, 1]);
+      const border = 2;
+      const begin = async (slot: number, first: RowDelta | null): Promise<void> => {
+        runner.assign(slot, first);
+        await runner.prefill({ slot, tokens: PROMPT.slice(0, border), past: 0, positions: [] });
+      };
+      const goOn = async (slot: number, then: RowDelta | null): Promise<number[]> => {
+        runner.changeDelta(slot, then);
+        const tokens = PROMPT.slice(border);
+        return [...(await runner.prefill({ slot, tokens, past: border, positions: [tokens.length - 1] }))];
+      };
+      const alone: number[][] = [];
+      for (const [first, then] of [
+        [null, delta],
+        [delta, null],
+        [delta, delta],
+      ] as const) {
+        await begin(0, first);
+        alone.push(await goOn(0, then), (await decode([3], [PROMPT.length]))[0]!);
+        runner.release(0);
+      }
+      expect(new Set(alone.map((row) => row.join())).size).toBe(6);
+      // The same beside another row that decodes meanwhile, and from another slot.
+      await prefill(0, compose([big, 1]));
+      await begin(1, null);
+      await decode([4], [PROMPT.length]);
+      const beside = await goOn(1, delta);
+      const [, next] = await decode([5, 3], [PROMPT.length + 1, PROMPT.length]);
+      expectSame([beside, next!], alone.slice(0, 2));
+      runner.release(1);
+      runner.release(0);
+    });
+
     const deltas = () => [compose([big, 1]), compose([small, 1])] as const;
     itReadsInParts({ runner: () => runner, deltas, expectSame });
     it('decodes a row that is alone between the chunks of other prompts as if nobody else were there', async () => {

@@ -129,6 +129,50 @@ it('adds what it trained to the adapter that it continues, exactly, and lies on 
   expect(parseCanonical(packed).config.parent).toBeNull();
 });
 
+describe('an activated adapter', () => {
+  /** `=>` in the tiny vocabulary: a token a byte, behind three special ones. */
+  const TOKENS = [...'=>'].map((character) => 3 + character.charCodeAt(0));
+  const activating = TINY_ROWS.map(({ prompt, completion }) => ({ prompt: `${prompt} =>`, completion }));
+  const rowsOf = (rows: string, all: readonly object[]): { rows: string } => {
+    writeRows(join(folder, rows), all);
+    return { rows };
+  };
+  const failure = ({ events }: ProgramEnd) => events.at(-1) as { code: string; message: string };
+
+  it('says from which tokens on it acts; what continues it says so too, and a child needs its own', async () => {
+    const options = { more: [...NAMED, '--pack'], ...rowsOf('activated.jsonl', activating) };
+    const request = { activated_by: '=>' };
+    expect((await run({ ...options, work: 'activated', request })).code).toBe(0);
+    const { card } = readResult(workOf('activated'))!;
+    expect(card.settings).toMatchObject({ activated: TOKENS });
+    expect(card.settings).not.toHaveProperty('activated_by');
+    const config = readFileSync(join(workOf('activated'), 'adapter/adapter_config.json'), 'utf8');
+    expect(JSON.parse(config)).toMatchObject({ alora_invocation_tokens: TOKENS });
+    const path = join(workOf('activated'), 'packed.safetensors');
+    const packed = new Uint8Array(readFileSync(path));
+    expect(parseCanonical(packed).config.invocation).toEqual(TOKENS);
+    const chain = [{ digest: createHash('sha256').update(packed).digest('hex'), scale: 1, path }];
+    const next = await run({ ...options, work: 'activated-next', chain, request: { continues: true } });
+    expect(next.code).toBe(0);
+    const continued = new Uint8Array(readFileSync(join(workOf('activated-next'), 'packed.safetensors')));
+    expect(parseCanonical(continued).config).toMatchObject({ invocation: TOKENS, parent: null });
+    const child = await run({ ...options, work: 'activated-child', chain });
+    expect(failure(child)).toMatchObject({ code: 'settings_invalid' });
+    expect(failure(child).message).toContain('--activated');
+  });
+
+  it('names the rows whose prompts lack its tokens', async () => {
+    const some = activating.map((row, at) => (at === 1 || at === 4 ? TINY_ROWS[at]! : row));
+    const end = await run({
+      work: 'silent',
+      request: { activated: TOKENS },
+      ...rowsOf('silent.jsonl', some),
+    });
+    expect(failure(end)).toMatchObject({ code: 'rows_invalid' });
+    expect(failure(end).message).toMatch(/^line 2, 5: /);
+  });
+});
+
 describe('keeps adapters of the last whole epochs, where that is asked', () => {
   const request = { epochs: 3 };
   const more = [...NAMED, '--pack'];

@@ -253,6 +253,14 @@ function settingsOf(
         'graft.rank',
       ),
     );
+  const above = parent?.chain.findLast((member) => member.activated === true);
+  if (above !== undefined && own.activated === undefined && own.activated_by === undefined)
+    return err(
+      invalid(
+        `'${above.name}' acts from its alora_invocation_tokens on only. Set graft.activated_by for what is trained on top.`,
+        'graft.activated_by',
+      ),
+    );
   const factor = numberOr(asked.learning_rate_multiplier, null);
   const rate = factor === null ? null : factor * usualRate(method, widthOf(base));
   if (rate !== null && rate > 1)
@@ -272,6 +280,8 @@ function settingsOf(
     validation: request.validation_file != null ? 0 : (own.validation ?? TRAINING_DEFAULTS.validation),
     seed: request.seed ?? TRAINING_DEFAULTS.seed,
     beta: numberOr(asked.beta, TRAINING_DEFAULTS.beta),
+    ...(own.activated === undefined ? {} : { activated: own.activated }),
+    ...(own.activated_by === undefined ? {} : { activated_by: own.activated_by }),
   });
 }
 

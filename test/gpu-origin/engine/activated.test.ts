@@ -1,9 +1,10 @@
 /** Activated adapters: which delta acts on which token, and who shares what is read before it acts. */
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { lastOccurrence, stagesOf } from '../../../gpu-origin/engine/adapters/activation.ts';
+import { stagesOf } from '../../../gpu-origin/engine/adapters/activation.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
+import { lastOccurrence } from '../../../protocol/activation.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { FakeRunnerOptions } from '../fake-runner.ts';
 import { collect, digestOf, generate, rig, start, until, type Rig } from './harness.ts';

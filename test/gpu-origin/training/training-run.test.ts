@@ -11,7 +11,6 @@ import {
   makeLoraModule,
   writePeftAdapter,
 } from '../../../adapters/index.ts';
-import type { OrtRowDelta } from '../../../gpu-origin/runtime/adapter-batch.ts';
 import type { Device } from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
 import { AdamW } from '../../../gpu-origin/training/adamw.ts';
@@ -21,7 +20,7 @@ import {
   type TrainingIdentity,
   writeCheckpoint,
 } from '../../../gpu-origin/training/checkpoint.ts';
-import type { Parameter } from '../../../gpu-origin/training/frozen-base.ts';
+import type { FrozenChain, Parameter } from '../../../gpu-origin/training/frozen-base.ts';
 import type { TrainingRow, TrainingSequence } from '../../../gpu-origin/training/rows.ts';
 import { Trainer } from '../../../gpu-origin/training/trainer.ts';
 import {
@@ -112,7 +111,7 @@ interface Training {
   run: TrainingRun;
   trainer: Trainer;
   parameters: readonly Parameter[];
-  chain: OrtRowDelta | null;
+  chain: FrozenChain;
   tiny: TinyTrainable;
   save(path: string): void;
   finish(): Promise<void>;
@@ -231,7 +230,7 @@ it('leaves the base and the chain below as they are', async () => {
     const frozen = (): string =>
       sha256([
         ...tiny.base.weights.entries.map((entry) => tiny.base.weights.read(entry)),
-        ...[...chain!.modules.values()].flatMap(({ a, b }) =>
+        ...[...chain[0]!.delta.modules.values()].flatMap(({ a, b }) =>
           [a, b].map(({ buffer, byteOffset, byteLength }) => new Uint8Array(buffer, byteOffset, byteLength)),
         ),
       ]);
