@@ -259,7 +259,7 @@ export function missedLines(adapter: string, score: EvaluationScore): string[] {
   if (judge === null) return [`${adapter} differs from ${label} in ${numbers}`];
   return [
     `${judge} does not accept the answers of ${adapter} to ${label}, ${numbers}`,
-    ...(unclear === 0 ? [] : [`of those, ${judge} answered neither yes nor no on ${unclear}`]),
+    ...(unclear === 0 ? [] : [`${judge} gave no clear verdict on ${unclear} of them`]),
   ];
 }
 

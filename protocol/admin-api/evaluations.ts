@@ -115,7 +115,7 @@ export const EvaluationScore = z
     scored: z.int().min(0),
     /** Of those, answered exactly as expected; with a judge, accepted by it. */
     exact: z.int().min(0),
-    /** Of the others, those on which the judge gave no clear verdict. */
+    /** Of the others, those without a clear verdict of the judge: no yes or no, or too long for it to read. */
     unclear: z.int().min(0),
     /** Mean over the expected tokens, nats; null while no row is scored, and with a judge. */
     mean_nll: z.number().nullable(),

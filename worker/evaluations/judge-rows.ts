@@ -52,7 +52,8 @@ export async function judgeOf(
 
 /**
  * Has a chain answer rows, greedily, and a judge say of each answer whether it is good. The first failure ends all.
- * @returns for each row: `1` = accepted, `0` = not, `?` = no clear verdict. The error has the row's index.
+ * @returns for each row: `1` = accepted, `0` = not, `?` = no clear verdict, or an answer too long for the judge to read.
+ * The error has the row's index.
  */
 export async function judgeRows(
   origins: Pick<OriginClient, 'complete'>,
@@ -84,6 +85,8 @@ export async function judgeRows(
         chain: judge.chain,
         request: answerRequest(prompt, { answer: answer.value, reference }),
       });
+      // Of a long answer, which is the version's fault.
+      if (!verdict.text.ok && verdict.text.error.code === 'context_length_exceeded') return '?';
       if (!verdict.text.ok) return fail(verdict.text.error);
       return { yes: '1', no: '0', unclear: '?' }[readVerdict(verdict.text.value) ?? 'unclear'];
     }),

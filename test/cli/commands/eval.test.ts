@@ -140,7 +140,7 @@ describe('the table', () => {
     ]);
     expect(missedLines('a@2', score({ ...rows, judge: 'base', unclear: 2 }))).toEqual([
       'base does not accept the answers of a@2 to holdout, rows 1, 2, 3, 4, 5 and 2 more',
-      'of those, base answered neither yes nor no on 2',
+      'base gave no clear verdict on 2 of them',
     ]);
     expect(missedLines('a@2', score({ exact: 50 }))).toEqual([]);
   });

@@ -89,6 +89,9 @@ const list = () => read<EvaluationList>(graft.request(`/admin/evaluations?name=$
 const scorePage = (body: object = {}, key = alice) =>
   graft.request('/admin/evaluations/score', { key, body: { name: N, label: 'tone', ...body } });
 
+const refusal = (code: string, status: number): Response =>
+  Response.json({ error: { code, message: 'It has 9,000 tokens.', type: 'x' } }, { status });
+
 /** Until it is complete. */
 async function scoreAll(body: object = {}): Promise<EvaluationScore> {
   for (;;) {
@@ -230,22 +233,26 @@ describe('a judged score', () => {
     expect((await list()).scores).toMatchObject([{ version: 3, exact: 2 }]);
   });
 
-  it('keeps nothing of rows that fail, and names one that no judge can read', async () => {
+  it('counts an answer that is too long for the judge as not accepted', async () => {
+    await add('base', rowsOf(2));
+    const usual = says;
+    says = (who, text) =>
+      who === 'base' && text.includes('row 1') ? refusal('context_length_exceeded', 400) : usual(who, text);
+    expect(await scoreAll()).toMatchObject({ exact: 1, unclear: 1, missed: [2] });
+  });
+
+  it('keeps nothing of rows that fail, and names one that is too long', async () => {
     await add('base', rowsOf(JUDGED_ROWS + 1));
     await read(scorePage());
     const usual = says;
-    const refuse = (code: string, status: number) => (who: string, text: string) =>
-      who === 'base' && text.includes('row 4')
-        ? Response.json({ error: { code, message: 'It has 9,000 tokens.', type: 'x' } }, { status })
-        : usual(who, text);
-    says = refuse('context_length_exceeded', 400);
+    says = (who, text) => (who === '2' ? refusal('context_length_exceeded', 400) : usual(who, text));
     expect(await problem(scorePage())).toEqual([
       400,
       'invalid_request',
       "Row 5 of 'tone' cannot be scored. It has 9,000 tokens. Correct it, and add the evaluation again.",
     ]);
-    says = refuse('queue_full', 429);
-    expect((await scorePage()).status).toBeGreaterThanOrEqual(429);
+    says = (who, text) => (who === 'base' ? refusal('queue_full', 429) : usual(who, text));
+    expect((await scorePage()).status).toBe(429);
     says = () => Response.json({ choices: [] });
     expect((await scorePage()).status).toBe(503);
     expect((await list()).scores).toMatchObject([{ scored: JUDGED_ROWS }]);
