@@ -110,6 +110,8 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
         'MAX_KEPT_EVALUATION_BYTES',
         'MAX_KEPT_ROW_BYTES',
         'SCORED_ROWS',
+        'JUDGED_ROWS',
+        'MAX_JUDGED_TOKENS',
       ],
       'worker/evaluations/limits.ts': ['MAX_TENANT_EVALUATION_BYTES', 'UNPUBLISHED_SCORE_MS'],
       'protocol/training.ts': ['MAX_TRAINING_CARD_BYTES', 'MAX_CURVE_POINTS'],

@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('ba949df8435af7ff3ec5c58c133b0cb70f10c73a608ee857e83667761a0d073f');
+INSERT INTO schema_hash VALUES ('143f4cdf9504214adba6f8baa9aa29bc7640a1258c060f89da9b7d74b7507d05');
 
 -- Names, versions, and what became of them
 
@@ -59,16 +59,18 @@ CREATE INDEX versions_from_prompts ON versions (name, version)
 CREATE INDEX versions_removed ON versions (removed_at, name, version) WHERE removed_at IS NOT NULL;
 CREATE INDEX versions_of_removal ON versions (removal, name, version) WHERE removal IS NOT NULL;
 
--- Kept evaluations: rows with expected answers that belong to a name.
+-- Kept evaluations: rows with expected answers or a judge that belong to a name.
 CREATE TABLE evaluations (
   name TEXT NOT NULL,
   label TEXT NOT NULL,
   tenant TEXT NOT NULL,        -- owner of the name; '' = it is being erased
   rows INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
-  sha256 TEXT NOT NULL,        -- of the rows
+  sha256 TEXT NOT NULL,        -- of the rows and the judge
   created_at INTEGER NOT NULL,
   created_by TEXT NOT NULL,
+  judge TEXT,                  -- 'base' or <name>@<version>; NULL = answers must be exactly as expected
+  judge_chain TEXT,            -- chain id of the judge: after an erasure its name and version may be another adapter's
   PRIMARY KEY (name, label)
 ) WITHOUT ROWID;
 CREATE INDEX evaluations_of_tenant ON evaluations (tenant, bytes);
@@ -88,9 +90,9 @@ CREATE INDEX evaluation_rows_by_secret ON evaluation_rows (secret);
 -- chain need not be scored twice.
 CREATE TABLE evaluation_scores (
   name TEXT NOT NULL,          -- whose evaluation
-  sha256 TEXT NOT NULL,        -- of its rows
+  sha256 TEXT NOT NULL,        -- of its rows and judge
   chain_id TEXT NOT NULL,
-  exact TEXT NOT NULL,         -- 1 or 0 for each row that is scored, in order
+  exact TEXT NOT NULL,         -- for each row that is scored, in order: 1 exact or accepted, 0 not, ? no clear verdict
   nats REAL NOT NULL,          -- negative log-likelihood of all expected tokens so far
   tokens INTEGER NOT NULL,
   at INTEGER NOT NULL,         -- when a row was last scored

@@ -30,8 +30,8 @@ export const missingScores = (
     return scored < rows ? [{ label, rows, scored }] : [];
   });
 
-/** @returns such as `46 of 50 (92 %)`. */
-export const exactWords = ({
+/** @returns such as `46 of 50 (92 %)`: rows answered exactly, or accepted by the judge. */
+export const shareWords = ({
   exact,
   scored,
   rows,
@@ -41,14 +41,21 @@ export const exactWords = ({
     : // Truncated: 799 of 1,000 are not 80 % if that was required.
       `${exact} of ${rows} (${Math.floor((100 * exact) / rows + 1e-9)} %)`;
 
+/** @returns how rows were right: `answered exactly`, or such as `accepted by medicine@2`. */
+export const rightWords = ({ judge }: Pick<EvaluationScore, 'judge'>): string =>
+  judge === null ? 'answered exactly' : `accepted by ${judge}`;
+
 export interface VariantScore {
   /** Of the evaluation. */
   label: string;
+  /** The evaluation's; null = answers must be exactly as expected. */
+  judge: string | null;
   /** Its key. */
   variant: string;
+  /** Rows answered exactly, or accepted by the judge. */
   exact: number;
   rows: number;
-  /** It answers fewer rows exactly than control. */
+  /** It has fewer such rows than control. */
   worse: boolean;
   /** The same as a sentence, without a full stop. */
   text: string;
@@ -69,10 +76,15 @@ export function variantScores(
       const score = scores[at * evaluations.length + i];
       if (score === undefined || control === undefined) return [];
       const worse = score.exact < control.exact;
-      const { exact, rows } = score;
+      const { exact, rows, judge } = score;
       const than = worse ? `, control ${control.exact}` : '';
-      const text = `${key} (${adapter}) answers ${exactWords(score)} of ${label} exactly${than}`;
-      return [{ label, variant: key, exact, rows, worse, text }];
+      const share = shareWords(score);
+      const right =
+        judge === null
+          ? `answers ${share} of ${label} exactly`
+          : `has ${share} of ${label} ${rightWords(score)}`;
+      const text = `${key} (${adapter}) ${right}${than}`;
+      return [{ label, judge, variant: key, exact, rows, worse, text }];
     });
   });
 }

@@ -1,13 +1,17 @@
-/** `graft eval`: rows with expected answers that a name keeps, and how its versions do on them. */
+/** `graft eval`: rows with expected answers or a judge that a name keeps, and how its versions do on them. */
 import path from 'node:path';
 import {
   EvaluationLabel,
+  JudgedRow,
   MAX_KEPT_EVALUATION_BYTES,
   MAX_KEPT_ROWS,
   type EvaluationList,
+  type EvaluationScore,
+  type KeptRow,
 } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionList } from '../../protocol/admin-api/versions.ts';
-import { versionsToScore } from '../../protocol/evaluation-scores.ts';
+import { rightWords, versionsToScore } from '../../protocol/evaluation-scores.ts';
+import { BASE_JUDGE } from '../../protocol/experiment.ts';
 import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
 import { adminClient, lookUpVersions, ownHistory } from '../admin/admin-client.ts';
 import { parseName, parseReference } from '../admin/operation-command.ts';
@@ -18,12 +22,13 @@ import { lookUpEvaluations, scoreAll, scoreTable, type Scored } from '../evaluat
 import { usageError } from '../flags.ts';
 import { fileSize, plainTable, when, type Output } from '../output.ts';
 import { readEvalRows } from '../publish/evaluate-upload.ts';
+import { readJsonLines } from '../read-json-lines.ts';
 
 export const actions = {
   add: {
-    summary: 'Keep rows with expected answers for a name, instead of those with the same label',
+    summary: 'Keep rows with expected answers or a judge, instead of those with the same label',
     arguments: ['name', 'file'],
-    flags: ['as'],
+    flags: ['as', 'judge'],
   },
   list: { summary: 'List the evaluations of a name, and the scores so far', arguments: ['name'], flags: [] },
   show: { summary: 'Print the rows of an evaluation (JSON Lines)', arguments: ['name'], flags: ['as'] },
@@ -42,6 +47,10 @@ export const evalCommand = command({
     {
       line: 'graft eval add support/intent rows.jsonl --as holdout',
       does: 'keeps the rows, encrypted, under the label holdout',
+    },
+    {
+      line: 'graft eval add support/intent asked.jsonl --judge medicine',
+      does: 'keeps rows whose answers the live version of medicine judges',
     },
     { line: 'graft eval support/intent', does: 'scores the live version and the newest staged one' },
     { line: 'graft eval support/intent@3', does: 'scores version 3' },
@@ -63,7 +72,7 @@ export const evalCommand = command({
     },
     file: {
       type: 'positional',
-      description: 'For add: rows as for `graft publish --eval`',
+      description: 'For add: rows as for `graft publish --eval`; with a judge, "expected" is optional',
       valueHint: 'rows.jsonl',
       required: false,
     },
@@ -71,6 +80,11 @@ export const evalCommand = command({
       type: 'string',
       description: "Label of the evaluation; default for add: the file's name, for score: all",
       valueHint: 'label',
+    },
+    judge: {
+      type: 'string',
+      description: 'For add: the model that accepts answers or does not; a name becomes its live version',
+      valueHint: 'base|name[@version]',
     },
     adapter: {
       type: 'string',
@@ -96,6 +110,8 @@ interface EvalWish {
   version: number | null;
   file: string;
   label: string | null;
+  /** null = answers must be exactly as expected. */
+  judge: string | null;
   adapter: string | null;
   again: boolean;
 }
@@ -120,10 +136,12 @@ export function parseEval(args: Readonly<Record<string, unknown>>): EvalWish {
   if (problem !== undefined) throw usageError(`The label '${label}' ${problem}. Give another with --as.`);
   if (label === null && (action === 'show' || action === 'remove'))
     throw usageError(`Which evaluation? Give its label with --as; \`graft eval list ${name}\` shows them.`);
+  const judge = text('judge');
+  if (judge !== null && judge !== BASE_JUDGE) parseReference(judge);
   const adapter = text('adapter');
   if (adapter !== null && (version !== null || parseReference(adapter).version === null))
     throw usageError(`--adapter ${adapter}: give one version, such as other/name@2.`);
-  return { action, name, version, file: file ?? '', label, adapter, again: args['again'] === true };
+  return { action, name, version, file: file ?? '', label, judge, adapter, again: args['again'] === true };
 }
 
 interface Runtime {
@@ -160,19 +178,27 @@ async function run(wish: EvalWish, runtime: Runtime): Promise<void> {
   }
 }
 
-async function add({ name, label, file }: EvalWish, { client, output }: Runtime): Promise<void> {
-  const { rows } = await readEvalRows(file);
+async function add({ name, label, file, judge }: EvalWish, { client, output }: Runtime): Promise<void> {
+  const { rows } = await (judge === null
+    ? readEvalRows(file)
+    : readJsonLines<KeptRow>({ file, what: file, schema: JudgedRow }));
   if (rows.length > MAX_KEPT_ROWS)
     throw usageError(`${file} has ${rows.length} rows; an evaluation keeps at most ${MAX_KEPT_ROWS}.`);
-  const body = { name, label: label ?? '', rows: rows.map(({ row }) => row) };
+  const body = {
+    name,
+    label: label ?? '',
+    rows: rows.map(({ row }) => row),
+    ...(judge === null ? {} : { judge }),
+  };
   if (Buffer.byteLength(body.rows.map((row) => JSON.stringify(row)).join('\n')) > MAX_KEPT_EVALUATION_BYTES)
     throw usageError(`${file}: an evaluation keeps at most ${MAX_KEPT_EVALUATION_BYTES} bytes of rows.`);
   const call = { body };
   const { answer, status } = await callWithStatus(client, `add ${label}`, 'POST /admin/evaluations', call);
+  const judged = answer.judge === null ? '' : `, judged by ${answer.judge}`;
   output.result({ name, ...answer, created: status === 201 }, () =>
     status === 201
-      ? `${name} keeps ${answer.rows} rows as ${answer.label}`
-      : `${name} keeps these rows as ${answer.label} already; nothing changed`,
+      ? `${name} keeps ${answer.rows} rows as ${answer.label}${judged}`
+      : `${name} keeps these rows as ${answer.label} already${judged}; nothing changed`,
   );
   output.note(`next: graft eval ${name}`);
 }
@@ -208,22 +234,33 @@ async function score(wish: EvalWish, { client, output, signal }: Runtime): Promi
     // Of another name: it is no version in the list.
     const { adapter } = wish;
     return output.result({ name, adapter, scores }, () =>
-      scores.map((one) => `${adapter}: ${one.exact} of ${one.rows} rows of ${one.label} exactly`).join('\n'),
+      scores
+        .map((one) => `${adapter}: ${one.exact} of ${one.rows} rows of ${one.label} ${rightWords(one)}`)
+        .join('\n'),
     );
   }
   const now = await found(client, name);
   const shown = { ...now, scores: now.scores.filter((one) => label === null || one.label === label) };
   const stateOf = await stateWords(client, name, versions);
   output.result(shown, () => scoreTable(shown, stateOf));
-  const missed = scores.flatMap((one, at) => {
+  for (const [at, one] of scores.entries()) {
     const adapter = scored[Math.floor(at / evaluations.length)]?.adapter ?? name;
-    const first = one.missed.slice(0, MISSED_TOLD);
-    if (first.length === 0) return [];
-    const more = one.rows - one.exact - first.length;
-    const others = more > 0 ? ` and ${more} more` : '';
-    return [`${adapter} differs from ${one.label} in rows ${first.join(', ')}${others}`];
-  });
-  for (const line of missed) output.note(line);
+    for (const line of missedLines(adapter, one)) output.note(line);
+  }
+}
+
+/** Which rows were not right, and on how many the judge was unclear. */
+export function missedLines(adapter: string, score: EvaluationScore): string[] {
+  const { label, rows, exact, judge, unclear, missed } = score;
+  const first = missed.slice(0, MISSED_TOLD);
+  if (first.length === 0) return [];
+  const more = rows - exact - first.length;
+  const numbers = `rows ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  if (judge === null) return [`${adapter} differs from ${label} in ${numbers}`];
+  return [
+    `${judge} does not accept the answers of ${adapter} to ${label}, ${numbers}`,
+    ...(unclear === 0 ? [] : [`${judge} gave no clear verdict on ${unclear} of them`]),
+  ];
 }
 
 /** @throws CliError (not found) when there is nothing to score. */
@@ -262,10 +299,12 @@ async function stateWords(
 export function listText(list: EvaluationList, stateOf: (version: number) => string): string {
   const { name, evaluations, scores } = list;
   if (evaluations.length === 0) return `no evaluations; add one: graft eval add ${name} rows.jsonl`;
+  const judged = evaluations.some(({ judge }) => judge !== null);
   const table = plainTable(
-    ['EVALUATION', 'ROWS', 'SIZE', 'SINCE', 'BY', 'SHA256'],
-    evaluations.map(({ label, rows, bytes, created_at, created_by, sha256 }) => [
+    ['EVALUATION', ...(judged ? ['JUDGE'] : []), 'ROWS', 'SIZE', 'SINCE', 'BY', 'SHA256'],
+    evaluations.map(({ label, judge, rows, bytes, created_at, created_by, sha256 }) => [
       label,
+      ...(judged ? [judge ?? '-'] : []),
       String(rows),
       fileSize(bytes),
       when(created_at),

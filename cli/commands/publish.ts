@@ -1,7 +1,7 @@
 import { nameProblem } from '../../protocol/identity.ts';
 import { versionState } from '../../protocol/state-words.ts';
 import type { TrainingCard } from '../../protocol/training.ts';
-import { exactWords } from '../../protocol/evaluation-scores.ts';
+import { rightWords, shareWords } from '../../protocol/evaluation-scores.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { command } from '../command.ts';
@@ -133,7 +133,7 @@ export function publishedText(published: Published): string {
       : `${what} is this adapter already; nothing changed`;
   const card =
     training === null ? [] : [`${trainingText(training)}${notKept(sameCard(version.training, training))}`];
-  const kept = published.scores.map((one) => `${one.label}: ${exactWords(one)} answered exactly`);
+  const kept = published.scores.map((one) => `${one.label}: ${shareWords(one)} ${rightWords(one)}`);
   if (evaluation === null) return [first, ...card, ...kept].join('\n');
   const score = `${scoreText(evaluation)}${notKept(version.evaluation?.sha256 === evaluation.sha256)}`;
   return [first, ...card, ...kept, score, ...(failed.length === 0 ? [] : [failedText(failed)])].join('\n');

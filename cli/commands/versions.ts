@@ -3,7 +3,7 @@ import type { ChangeView, RetireAnswer, RemoveAnswer } from '../../protocol/admi
 import type { VersionScore } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
-import { exactWords } from '../../protocol/evaluation-scores.ts';
+import { shareWords } from '../../protocol/evaluation-scores.ts';
 import { adminClient, lookUpVersions, ownHistory, readHistory } from '../admin/admin-client.ts';
 import { callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
@@ -97,7 +97,9 @@ export function versionTable(
     const own = scores.filter((one) => one.version === version);
     return own.length === 0
       ? []
-      : [`@${version} ${own.map((one) => `${one.label}: ${exactWords(one)}`).join(', ')}`];
+      : [
+          `@${version} ${own.map((one) => `${one.label}: ${shareWords(one)}${one.judge === null ? '' : ' accepted'}`).join(', ')}`,
+        ];
   });
   return [
     table,

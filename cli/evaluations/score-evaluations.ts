@@ -6,7 +6,7 @@ import {
   type ScoreEvaluation,
   type VersionScore,
 } from '../../protocol/admin-api/evaluations.ts';
-import { exactWords } from '../../protocol/evaluation-scores.ts';
+import { shareWords } from '../../protocol/evaluation-scores.ts';
 import { type ApiClient, callOperation, type Retrying } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { winRate } from '../compare/statistics/win-rate.ts';
@@ -103,15 +103,24 @@ function againstLiveText({ rows, against_live: pairs }: VersionScore, isLive: bo
   return `${difference(rate.estimate)} (${difference(rate.low)} to ${difference(rate.high)})`;
 }
 
-/** @param stateOf in words, by version. */
+/**
+ * With a column of judges, if there are some.
+ * @param stateOf in words, by version.
+ */
 export function scoreTable({ live, scores }: EvaluationList, stateOf: (version: number) => string): string {
+  const judged = scores.some(({ judge }) => judge !== null);
   return plainTable(
-    ['VERSION', 'STATE', 'EVALUATION', 'EXACT', '95 %', 'AGAINST LIVE, POINTS', 'NLL'],
+    [
+      ...['VERSION', 'STATE', 'EVALUATION'],
+      ...(judged ? ['JUDGE', 'EXACT OR ACCEPTED'] : ['EXACT']),
+      ...['95 %', 'AGAINST LIVE, POINTS', 'NLL'],
+    ],
     scores.map((score) => [
       String(score.version),
       stateOf(score.version),
       score.label,
-      exactWords(score),
+      ...(judged ? [score.judge ?? '-'] : []),
+      shareWords(score),
       intervalText(score),
       againstLiveText(score, score.version === live),
       score.mean_nll === null ? '-' : score.mean_nll.toFixed(3),

@@ -2,7 +2,7 @@ import type { EvaluationScore } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import type { Evaluation } from '../../protocol/origin-wire.ts';
 import type { TrainingCard } from '../../protocol/training.ts';
-import { exactWords } from '../../protocol/evaluation-scores.ts';
+import { rightWords, shareWords } from '../../protocol/evaluation-scores.ts';
 import { type AdapterInput, readInput } from '../adapter-files/read-input.ts';
 import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, type Retrying, callWithStatus } from '../api-client.ts';
@@ -239,7 +239,7 @@ async function scoreUpload(params: {
   const low = scores.find(({ exact, rows }) => minScore !== null && exact / rows < minScore);
   if (low === undefined) return scores;
   throw new CliError({
-    message: `Nothing was published: ${low.label}: ${exactWords(low)} answered exactly; --min-score is ${minScore}.`,
+    message: `Nothing was published: ${low.label}: ${shareWords(low)} ${rightWords(low)}; --min-score is ${minScore}.`,
     exitCode: EXIT.refused,
     code: 'score_too_low',
   });

@@ -1,8 +1,11 @@
 /** Reads a file of rows for a kept evaluation, with the checks of `graft eval add`. Nothing is sent. */
 import {
   EvaluationLabel,
+  JudgedRow,
+  KeepEvaluation,
   MAX_KEPT_EVALUATION_BYTES,
   MAX_KEPT_ROWS,
+  type KeptRow,
 } from '../../protocol/admin-api/evaluations.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { lineProblems, parseJsonLines } from '../../protocol/json-lines.ts';
@@ -11,14 +14,14 @@ import { EvaluationRow } from '../../protocol/origin-wire.ts';
 /** With room for spaces and line breaks that are not kept. */
 const MAX_FILE_BYTES = 2 * MAX_KEPT_EVALUATION_BYTES;
 
-/** @returns the rows, or what is wrong with the file. */
-export async function readEvaluationRows(file: File): Promise<Result<EvaluationRow[], string>> {
+/** @param judged whether the answers are judged. @returns the rows, or what is wrong with the file. */
+export async function readEvaluationRows(file: File, judged: boolean): Promise<Result<KeptRow[], string>> {
   const { name } = file;
   const most = `An evaluation keeps at most ${MAX_KEPT_EVALUATION_BYTES} bytes of rows.`;
   if (file.size > MAX_FILE_BYTES) return err(`${name} is too large. ${most}`);
   const bytes = await file.arrayBuffer().catch(() => null);
   if (bytes === null) return err(`${name} cannot be read. Choose it again.`);
-  const parsed = parseJsonLines(new Uint8Array(bytes), EvaluationRow);
+  const parsed = parseJsonLines<KeptRow>(new Uint8Array(bytes), judged ? JudgedRow : EvaluationRow);
   if (parsed === null) return err(`${name} is not UTF-8 text.`);
   if (parsed.problems.length > 0)
     return err(`${name}, ${lineProblems(parsed.problems)}. Correct the file and choose it again.`);
@@ -37,6 +40,12 @@ export const isRowsFile = ({ name }: Pick<File, 'name'>): boolean => /\.(jsonl|n
 
 /** @returns the label that a file's name suggests: as `graft eval add` does. */
 export const labelOf = (file: string): string => file.replace(/(?<=.)\.[^.]*$/, '').toLowerCase();
+
+/** @returns what is wrong with a judge, as a sentence; null = nothing. */
+export function judgeProblem(judge: string): string | null {
+  const issue = KeepEvaluation.shape.judge.safeParse(judge).error?.issues[0];
+  return issue === undefined ? null : `A judge ${issue.message}.`;
+}
 
 /** @returns what is wrong with a label, as a sentence; null = nothing. */
 export function labelProblem(label: string): string | null {

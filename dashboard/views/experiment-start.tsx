@@ -66,11 +66,17 @@ export function ScoreVariants(props: {
   );
 }
 
-/** In the question before the start: the scores, and a warning if a variant answers fewer rows than control. */
+/** In the question before the start: the scores, and a warning if a variant has fewer rows right than control. */
 export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
   if (scores.length === 0) return null;
   const worse = scores.filter((one) => one.worse);
-  const labels = [...new Set(scores.map(({ label }) => label))];
+  const judges = new Map(scores.map(({ label, judge }) => [label, judge]));
+  const some = [...judges.values()];
+  const title = some.every((judge) => judge === null)
+    ? 'Answered exactly'
+    : some.includes(null)
+      ? 'Answered exactly, or accepted'
+      : 'Accepted by the judge';
   const variants = [...new Set(scores.map(({ variant }) => variant))];
   return (
     <>
@@ -85,13 +91,13 @@ export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
           </p>
         </div>
       )}
-      <Table
-        label="Rows answered exactly"
-        columns={['Answered exactly', ...variants.map((variant) => ({ right: variant }))]}
-      >
-        {labels.map((label) => (
+      <Table label="Scores" columns={[title, ...variants.map((variant) => ({ right: variant }))]}>
+        {[...judges].map(([label, judge]) => (
           <tr key={label}>
-            <th scope="row">{label}</th>
+            <th scope="row">
+              {label}
+              {judge !== null && <span class="hint"> by {judge}</span>}
+            </th>
             {variants.map((variant) => {
               const score = scores.find((one) => one.label === label && one.variant === variant);
               return (

@@ -1,10 +1,11 @@
 /**
- * Kept evaluations: rows with expected answers that belong to a name, and the scores of its versions on them;
- * requests and answers of the admin API.
+ * Kept evaluations: rows with expected answers or a judge that belong to a name, and the scores of its versions on
+ * them; requests and answers of the admin API.
  */
 import { z } from 'zod';
+import { BASE_JUDGE } from '../experiment.ts';
 import { AdapterName, Digest, PinnedAdapter } from '../identity.ts';
-import { EvaluationRow } from '../origin-wire.ts';
+import { checkQuestion } from '../origin-wire.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** Kept evaluations of one name. Each is a column of a table. */
@@ -19,6 +20,10 @@ export const MAX_KEPT_ROW_BYTES = 256 * 1024;
 export const MAX_KEEP_BODY_BYTES = MAX_KEPT_EVALUATION_BYTES + 64 * 1024;
 /** Rows that one request scores, unless they are long: an origin answers them within seconds. */
 export const SCORED_ROWS = 16;
+/** Rows that one request has judged: each takes a whole answer and a verdict. */
+export const JUDGED_ROWS = 4;
+/** Tokens of an answer that is judged; a longer one is cut off. */
+export const MAX_JUDGED_TOKENS = 512;
 /** Scores in one answer, those of the newest versions first. */
 export const MAX_SCORES_SHOWN = 400;
 
@@ -27,12 +32,55 @@ export const EvaluationLabel = z
   .string()
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be 1 to 32 of a-z, 0-9, "_" or "-", starting with a letter');
 
+const expected = z.string('must be a text').min(1, 'must not be empty').optional();
+
+/** A row whose answer is judged. `expected` is a good answer, shown to the judge. */
+export const JudgedRow = z.strictObject({
+  user: z.string('must be a text'),
+  system: z.string('must be a text').optional(),
+  expected,
+});
+export type JudgedRow = z.infer<typeof JudgedRow>;
+
+/** A row of either kind: an `EvaluationRow`, or a {@link JudgedRow}. */
+export const KeptRow = z
+  .strictObject({
+    prompt: z.string().optional(),
+    user: z.string().optional(),
+    system: z.string().optional(),
+    expected,
+  })
+  .superRefine(checkQuestion);
+export type KeptRow = z.infer<typeof KeptRow>;
+
+const isJudge = (text: string): boolean =>
+  text === BASE_JUDGE || [AdapterName, PinnedAdapter].some((one) => one.safeParse(text).success);
+
 /** `POST /admin/evaluations`. */
 export const KeepEvaluation = z
   .strictObject({
     name: AdapterName,
     label: EvaluationLabel,
-    rows: z.array(EvaluationRow).min(1).max(MAX_KEPT_ROWS),
+    /** With a judge, each needs `user`, and `expected` is optional. */
+    rows: z.array(KeptRow).min(1).max(MAX_KEPT_ROWS),
+    /** A model that judges the answers: `base`, `<name>@<version>`, or a name, for its live version. */
+    judge: z.string().refine(isJudge, 'must be "base", "<name>" or "<name>@<version>"').nullish(),
+  })
+  .superRefine(({ rows, judge }, context) => {
+    for (const [i, row] of rows.entries()) {
+      if (judge == null && row.expected === undefined)
+        context.addIssue({
+          code: 'custom',
+          path: ['rows', i, 'expected'],
+          message: 'must be a text, unless the evaluation has a judge',
+        });
+      if (judge != null && row.user === undefined)
+        context.addIssue({
+          code: 'custom',
+          path: ['rows', i, 'user'],
+          message: 'must be a text: a judge needs the question',
+        });
+    }
   })
   .meta({ id: 'KeepEvaluation' });
 
@@ -42,8 +90,10 @@ export const EvaluationView = z
     rows: z.int().positive(),
     /** Of the rows as JSON, one a line. */
     bytes: z.int().positive(),
-    /** Of the same. A score belongs to it, so changed rows have none. */
+    /** Of the same, and of the judge if there is one. A score belongs to it, so changed rows have none. */
     sha256: Digest,
+    /** `<name>@<version>` or `base`; null = answers must be exactly as expected. */
+    judge: z.string().nullable(),
     /** Unix ms. */
     created_at: z.int(),
     /** Id of the key. */
@@ -56,16 +106,20 @@ export type EvaluationView = z.infer<typeof EvaluationView>;
 export const EvaluationScore = z
   .object({
     label: z.string(),
-    /** Of the evaluation's rows. */
+    /** Of the evaluation. */
     sha256: Digest,
+    /** The evaluation's. */
+    judge: z.string().nullable(),
     rows: z.int().positive(),
     /** Rows that are scored; the score is complete when these are all. */
     scored: z.int().min(0),
-    /** Of those, answered exactly as expected. */
+    /** Of those, answered exactly as expected; with a judge, accepted by it. */
     exact: z.int().min(0),
-    /** Mean over the expected tokens, nats; null while no row is scored. */
+    /** Of the others, those without a clear verdict of the judge: no yes or no, or too long for it to read. */
+    unclear: z.int().min(0),
+    /** Mean over the expected tokens, nats; null while no row is scored, and with a judge. */
     mean_nll: z.number().nullable(),
-    /** Rows that were answered differently, by their number from 1: the first few. */
+    /** Rows that were not answered exactly or not accepted, by their number from 1: the first few. */
     missed: z.array(z.int().positive()),
     /** When a row was last scored, unix ms; null = never. */
     at: z.int().nullable(),
@@ -73,7 +127,7 @@ export const EvaluationScore = z
   .meta({ id: 'EvaluationScore' });
 export type EvaluationScore = z.infer<typeof EvaluationScore>;
 
-/** Rows that a version alone answers exactly, and rows that the live version alone does. */
+/** Rows that a version alone answers exactly or acceptably, and rows that the live version alone does. */
 export const LiveComparison = z.object({ better: z.int().min(0), worse: z.int().min(0) });
 
 export const VersionScore = EvaluationScore.extend({
@@ -106,7 +160,7 @@ export const KeptRows = z
         prompt: z.string().optional(),
         user: z.string().optional(),
         system: z.string().optional(),
-        expected: z.string(),
+        expected: z.string().optional(),
       }),
     ),
     /** Of the next page; null at the end. */
@@ -146,10 +200,10 @@ export const EVALUATION_OPERATIONS = {
     id: 'keepEvaluation',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Keeps rows with expected answers for a name, instead of those with the same label.',
+    summary: 'Keeps rows with expected answers or a judge for a name, instead of those with the same label.',
     description:
       'The rows are stored encrypted, until they are removed or the name is erased. Only admin keys of ' +
-      "the name's owner can read them.",
+      "the name's owner can read them. The key must be allowed to use the judge.",
     maxBytes: MAX_KEEP_BODY_BYTES,
     query: null,
     request: KeepEvaluation,
@@ -200,7 +254,8 @@ export const EVALUATION_OPERATIONS = {
     summary: 'Scores the next rows of a kept evaluation.',
     description:
       'An origin answers some rows. Repeat the request until `scored` is `rows`: what is scored is kept, so ' +
-      'an interrupted scoring continues. A complete score is returned without asking an origin.',
+      'an interrupted scoring continues. A complete score is returned without asking an origin. The key must ' +
+      'be allowed to use the judge, if there is one.',
     query: null,
     request: ScoreEvaluation,
     answers: { 200: { description: 'The score so far.', schema: EvaluationScore } },

@@ -25,18 +25,19 @@ async function keep(label: string): Promise<void> {
   expect(added.code, added.stderr).toBe(0);
 }
 
+const drop = (name: string, text: string) =>
+  rig.page.evaluate(`(() => {
+    const data = new DataTransfer();
+    data.items.add(new File([${JSON.stringify(text)}], ${JSON.stringify(name)}));
+    for (const type of ['dragover', 'drop'])
+      document.querySelector('.drop').dispatchEvent(
+        new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+  })()`);
+
 it('keeps a file of rows that is dropped, after the checks of the command line', async () => {
   const { page } = rig;
   await rig.open(`#/adapters/${NAME}`);
   await region('Evaluations').getByText('There are none. Add rows with expected answers').waitFor();
-  const drop = (name: string, text: string) =>
-    page.evaluate(`(() => {
-      const data = new DataTransfer();
-      data.items.add(new File([${JSON.stringify(text)}], ${JSON.stringify(name)}));
-      for (const type of ['dragover', 'drop'])
-        document.querySelector('.drop').dispatchEvent(
-          new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
-    })()`);
   const dialog = page.getByRole('dialog');
   await drop('Holdout.jsonl', '{"user":"a","expected":"b"}\n{"user":"a"}\nno');
   await dialog.getByText('Holdout.jsonl, line 2: "expected" must be a text; line 3: not JSON.').waitFor();
@@ -170,5 +171,31 @@ it('scores the variants before an experiment starts, and asks about one that is 
   await rig.look('start-scored');
   await rig.confirm('Start');
   await page.getByText('running', { exact: true }).waitFor();
+  expect(rig.complaints).toEqual([]);
+});
+
+it('keeps questions with a judge, and shows how many answers it accepts', async () => {
+  const { page } = rig;
+  await rig.open(`#/adapters/${NAME}`);
+  await region('Evaluations').getByText('holdout: 18 rows').waitFor();
+  const dialog = page.getByRole('dialog');
+  await drop('Tone.jsonl', '{"user":"a"}\n{"user":"b","expected":"c"}');
+  await dialog.getByText('Tone.jsonl, line 1: "expected" must be a text.').waitFor();
+  await dialog.getByLabel('Judge (optional)').fill('Base');
+  await dialog.getByText('A judge must be "base", "<name>" or "<name>@<version>".').waitFor();
+  await dialog.getByLabel('Judge (optional)').fill('base');
+  await dialog.getByText('Tone.jsonl: 2 rows.').waitFor();
+  expect(await dialog.getByLabel('Label').inputValue()).toBe('tone');
+  await rig.look('evaluation-judged');
+  await rig.confirm('Keep the rows');
+  await page.getByText(`${NAME} keeps 2 rows as tone, judged by base.`).waitFor();
+  const words = 'Rows answered exactly as expected, or accepted by a judge.';
+  await region('Evaluations').getByText(words).waitFor();
+  await region('Evaluations').getByText('tone: 2 rows').waitFor();
+  await page.getByRole('button', { name: 'Score version 1' }).click();
+  await rowOf(1)
+    .getByText(/[012] of 2 accepted/)
+    .waitFor();
+  await rig.look('scores-judged');
   expect(rig.complaints).toEqual([]);
 });

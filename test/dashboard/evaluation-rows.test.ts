@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   isRowsFile,
+  judgeProblem,
   labelOf,
   labelProblem,
   readEvaluationRows,
@@ -9,8 +10,8 @@ import {
 import { MAX_KEPT_EVALUATION_BYTES, MAX_KEPT_ROWS } from '../../protocol/admin-api/evaluations.ts';
 
 const GOOD = '{"user":"a","expected":"b"}';
-const read = (content: string | Uint8Array<ArrayBuffer>) =>
-  readEvaluationRows(new File([content], 'rows.jsonl'));
+const read = (content: string | Uint8Array<ArrayBuffer>, judged = false) =>
+  readEvaluationRows(new File([content], 'rows.jsonl'), judged);
 
 describe('readEvaluationRows', () => {
   it('reads rows, and skips empty lines', async () => {
@@ -20,6 +21,17 @@ describe('readEvaluationRows', () => {
         { user: 'a', expected: 'b' },
         { prompt: 'p', expected: 'é' },
       ],
+    });
+  });
+
+  it('takes questions without an expected answer if they are judged', async () => {
+    const rows = [{ user: 'a' }, { system: 's', user: 'b', expected: 'c' }];
+    const text = rows.map((row) => JSON.stringify(row)).join('\n');
+    expect(await read(text, true)).toEqual({ ok: true, value: rows });
+    expect(await read(text)).toMatchObject({ ok: false });
+    expect(await read('{"prompt":"p","expected":"e"}', true)).toEqual({
+      ok: false,
+      error: expect.stringContaining('line 1: "user" must be a text') as string,
     });
   });
 
@@ -53,6 +65,15 @@ it.each([
   ['a.b', 'A label must be 1 to 32 of a-z, 0-9, "_" or "-", starting with a letter.'],
 ])('checks the label %s', (label, problem) => {
   expect(labelProblem(label)).toBe(problem);
+});
+
+it.each([
+  ['base', null],
+  ['medicine', null],
+  ['medicine/cardiology@3', null],
+  ['medicine@', 'A judge must be "base", "<name>" or "<name>@<version>".'],
+])('checks the judge %s', (judge, problem) => {
+  expect(judgeProblem(judge)).toBe(problem);
 });
 
 it.each([

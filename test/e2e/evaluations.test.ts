@@ -2,8 +2,8 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { EvaluationList } from '../../protocol/admin-api/evaluations.ts';
-import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
+import type { EvaluationList, EvaluationScore } from '../../protocol/admin-api/evaluations.ts';
+import { TINY_ADAPTERS, TINY_LLAMA, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
 import { startTinyStack, type TinyStack } from './tiny-stack.ts';
 
 const NAME = 'support/intent';
@@ -27,10 +27,11 @@ const rowsFile = (file: string, rows: readonly object[]) =>
 const rows = Array.from({ length: ROWS }, (_, i) => ({ user: `row ${i}`, expected: `answer ${i}` }));
 
 beforeAll(async () => {
-  stack = await startTinyStack();
+  // A judge reads its rules, the question and an answer of up to 512 tokens.
+  stack = await startTinyStack('', [], { ...TINY_LLAMA, context: 2_048 });
   await rowsFile('holdout.jsonl', rows);
   await rowsFile('hard.jsonl', [{ prompt: 'a', expected: 'b' }]);
-  await rowsFile('long.jsonl', [...rows.slice(0, 17), { prompt: 'a'.repeat(2_000), expected: 'b' }]);
+  await rowsFile('long.jsonl', [...rows.slice(0, 17), { prompt: 'a'.repeat(9_000), expected: 'b' }]);
   await json('publish', adapter('one', 'attention'), '--name', NAME);
 });
 afterAll(() => stack.remove());
@@ -82,6 +83,51 @@ describe('graft eval', () => {
     expect([code, stderr]).toEqual([1, expect.stringContaining("Row 18 of 'long' cannot be scored.")]);
     expect((await graft('eval', 'remove', NAME, '--as', 'long')).code).toBe(0);
     expect((await graft('eval', 'remove', NAME, '--as', 'long')).code).toBe(3);
+  });
+});
+
+describe('graft eval with a judge', () => {
+  const OWN = 'support/tone';
+
+  it('keeps questions without answers, and has a version of another name judge', async () => {
+    await json('publish', 'two', '--name', 'critic');
+    await json('publish', 'one', '--name', OWN);
+    await rowsFile('tone.jsonl', [{ user: 'a' }, { user: 'b', expected: 'c' }, { system: 's', user: 'd' }]);
+    const wrong = await graft('eval', 'add', OWN, 'hard.jsonl', '--judge', 'critic');
+    expect([wrong.code, wrong.stderr]).toEqual([
+      2,
+      expect.stringContaining('hard.jsonl, line 1: "user" must be a text'),
+    ]);
+    const added = await graft('eval', 'add', OWN, 'tone.jsonl', '--judge', 'critic');
+    expect([added.code, added.stdout]).toEqual([0, `${OWN} keeps 3 rows as tone, judged by critic@1\n`]);
+    const unknown = await graft('eval', 'add', OWN, 'tone.jsonl', '--judge', 'nobody');
+    expect([unknown.code, unknown.stderr]).toEqual([
+      3,
+      expect.stringContaining("The judge 'nobody' does not"),
+    ]);
+  });
+
+  it('has each answer judged, and never an unclear verdict', async () => {
+    const { scores } = await json<EvaluationList>('eval', OWN);
+    expect(scores).toMatchObject([
+      { label: 'tone', judge: 'critic@1', scored: 3, unclear: 0, mean_nll: null },
+    ]);
+    const { exact = 0, missed } = scores[0] ?? {};
+    expect(missed).toHaveLength(3 - exact);
+    const listed = await graft('eval', 'list', OWN);
+    expect(listed.stdout).toMatch(/^EVALUATION +JUDGE +ROWS .*\ntone +critic@1 +3 /);
+    expect(listed.stdout).toMatch(new RegExp(`\\n1 +live +tone +critic@1 +${exact} of 3 `));
+    const base = await json<{ scores: EvaluationScore[] }>('eval', 'score', OWN, '--adapter', 'critic@1');
+    expect(base.scores).toMatchObject([{ judge: 'critic@1', scored: 3 }]);
+  });
+
+  it('is scored before a version is published, and names a judge that is gone', async () => {
+    const published = await graft('publish', 'two', '--name', OWN, '--scores', '--stage');
+    expect(published.code, published.stderr).toBe(0);
+    expect(published.stdout).toMatch(/\ntone: \d of 3 \(\d+ %\) accepted by critic@1\n/);
+    await json('rm', 'critic', '--yes');
+    const { code, stderr } = await graft('eval', OWN, '--again');
+    expect([code, stderr]).toEqual([3, expect.stringContaining("The judge 'critic@1' does not exist")]);
   });
 });
 

@@ -6,7 +6,7 @@ import path from 'node:path';
 import type { LocalFile } from '../../cli/connection.ts';
 import { readKeysFile, type LocalKeys } from '../../cli/local/graft-folder.ts';
 import type { ErrorBody } from '../../protocol/api-error.ts';
-import { writeTinyBase } from '../fixtures/tiny-base.ts';
+import { TINY_LLAMA, writeTinyBase, type TinyShape } from '../fixtures/tiny-base.ts';
 import { runGraft, startGraft, type Finished, type GraftProcess } from './graft-process.ts';
 
 export interface TinyStack {
@@ -23,10 +23,14 @@ export interface TinyStack {
 /** Tests' adapters move a tiny base's values far beyond its own: int8 would clip them, and their trial refuse them. */
 const WIDE_VALUES = ['--kv', 'f32'];
 
-/** @param originArgs further flags for the origin. @param devArgs of `graft dev`. */
-export async function startTinyStack(originArgs = '', devArgs: readonly string[] = []): Promise<TinyStack> {
+/** @param originArgs further flags for the origin. @param devArgs of `graft dev`. @param shape of the base. */
+export async function startTinyStack(
+  originArgs = '',
+  devArgs: readonly string[] = [],
+  shape: TinyShape = TINY_LLAMA,
+): Promise<TinyStack> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
-  writeTinyBase(path.join(folder, 'tiny-base'));
+  writeTinyBase(path.join(folder, 'tiny-base'), shape);
   const env = { GRAFT_CACHE: path.join(folder, 'cache') };
   const start = async () => {
     const ports = ['--port', '0', '--origin-port', '0'];

@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest';
 import type { EvaluationScore, VersionScore } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import {
-  exactWords,
   missingScores,
+  rightWords,
+  shareWords,
   variantScores,
   versionsToScore,
 } from '../../protocol/evaluation-scores.ts';
@@ -21,14 +22,15 @@ const version = (number: number, more: Partial<VersionView> = {}): VersionView =
 const score = (
   label: string,
   exact: number,
-  more: Partial<Pick<EvaluationScore, 'rows' | 'scored' | 'sha256'>> = {},
+  more: Partial<Pick<EvaluationScore, 'rows' | 'scored' | 'sha256' | 'judge'>> = {},
 ): EvaluationScore => ({
   ...{ label, exact, sha256: SHA, rows: 10, scored: 10, mean_nll: 1, missed: [], at: 1 },
+  ...{ judge: null, unclear: 0 },
   ...more,
 });
 
 const evaluation = (label: string, rows = 10) => ({
-  ...{ label, rows, bytes: 1, sha256: SHA, created_at: 0, created_by: 'k' },
+  ...{ label, rows, bytes: 1, sha256: SHA, judge: null, created_at: 0, created_by: 'k' },
 });
 
 describe('versionsToScore', () => {
@@ -88,7 +90,15 @@ it.each([
   [{ exact: 29, scored: 100, rows: 100 }, '29 of 100 (29 %)'],
   [{ exact: 3, scored: 16, rows: 50 }, '16 of 50 scored'],
 ])('writes %j as %s', (given, text) => {
-  expect(exactWords(given)).toBe(text);
+  expect(shareWords(given)).toBe(text);
+});
+
+it('says how rows were right', () => {
+  expect([null, 'base', 'medicine@2'].map((judge) => rightWords({ judge }))).toEqual([
+    'answered exactly',
+    'accepted by base',
+    'accepted by medicine@2',
+  ]);
 });
 
 describe('variantScores', () => {
@@ -108,6 +118,19 @@ describe('variantScores', () => {
       'worse: treatment (b@2) answers 4 of 10 (40 %) of hard exactly, control 5',
     ]);
     expect(told.at(-1)).toMatchObject({ label: 'hard', variant: 'treatment', exact: 4, rows: 10 });
+  });
+
+  it('tells which answers a judge accepts less often', () => {
+    const judge = 'medicine@2';
+    const scores = [5, 4].map((accepted) => score('tone', accepted, { judge }));
+    expect(variantScores(variants, [evaluation('tone')], scores)).toMatchObject([
+      { judge, worse: false, text: 'control (a@1) has 5 of 10 (50 %) of tone accepted by medicine@2' },
+      {
+        judge,
+        worse: true,
+        text: 'treatment (b@2) has 4 of 10 (40 %) of tone accepted by medicine@2, control 5',
+      },
+    ]);
   });
 
   it('leaves out what has no score', () => {

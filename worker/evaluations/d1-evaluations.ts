@@ -1,7 +1,7 @@
 import { gaveRow, mayAct, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
 import { MAX_KEPT_EVALUATIONS } from '../../protocol/admin-api/evaluations.ts';
 import { INSERTED_BYTES, MAX_TENANT_EVALUATION_BYTES, UNPUBLISHED_SCORE_MS } from './limits.ts';
-import type { EvaluationPart, Evaluations, KeptEvaluation, NamedScore } from './ports.ts';
+import type { EvaluationJudge, EvaluationPart, Evaluations, KeptEvaluation, NamedScore } from './ports.ts';
 
 interface Row {
   name: string;
@@ -12,17 +12,24 @@ interface Row {
   sha256: string;
   created_at: number;
   created_by: string;
+  judge: string | null;
+  judge_chain: string | null;
 }
 
-const toEvaluation = ({ created_at: createdAt, created_by: createdBy, ...row }: Row): KeptEvaluation => ({
-  ...row,
-  createdAt,
-  createdBy,
-});
+const toJudge = ({
+  judge,
+  judge_chain: chainId,
+}: Pick<Row, 'judge' | 'judge_chain'>): EvaluationJudge | null =>
+  judge === null ? null : { model: judge, chainId: chainId ?? '' };
 
-const COLUMNS = 'name, label, tenant, rows, bytes, sha256, created_at, created_by';
+const toEvaluation = (row: Row): KeptEvaluation => {
+  const { created_at: createdAt, created_by: createdBy, judge_chain: _chain, ...same } = row;
+  return { ...same, judge: toJudge(row), createdAt, createdBy };
+};
 
-/** The evaluation ?1, ?2 has the rows ?3. */
+const COLUMNS = 'name, label, tenant, rows, bytes, sha256, created_at, created_by, judge, judge_chain';
+
+/** The evaluation ?1, ?2 has the rows and judge ?3. */
 const IS_THIS =
   "EXISTS (SELECT 1 FROM evaluations WHERE name = ?1 AND label = ?2 AND sha256 = ?3 AND tenant <> '')";
 
@@ -30,8 +37,18 @@ const IS_THIS =
 const OUTLIVED = `DELETE FROM evaluation_scores WHERE name = ?1
   AND sha256 NOT IN (SELECT sha256 FROM evaluations WHERE name = ?1)`;
 
-const SCORES = `SELECT e.label, e.sha256, e.rows, s.chain_id AS chainId, s.exact, s.nats, s.tokens, s.at`;
+const SCORES = `SELECT e.label, e.sha256, e.judge, e.judge_chain, e.rows, s.chain_id AS chainId, s.exact, s.nats,
+  s.tokens, s.at`;
 const OF_NAME = `FROM evaluations e JOIN evaluation_scores s ON s.name = e.name AND s.sha256 = e.sha256 AND e.tenant <> ''`;
+
+type ScoreRow = Omit<NamedScore, 'judge'> & Pick<Row, 'judge' | 'judge_chain'>;
+
+function toScore<Found extends ScoreRow>(
+  row: Found,
+): Omit<Found, 'judge' | 'judge_chain'> & Pick<NamedScore, 'judge'> {
+  const { judge: _model, judge_chain: _chain, ...same } = row;
+  return { ...same, judge: toJudge(row) };
+}
 
 /** @returns JSON lists of parts, each short enough for one statement. */
 function lists(parts: readonly EvaluationPart[]): string[] {
@@ -49,22 +66,25 @@ function lists(parts: readonly EvaluationPart[]): string[] {
 }
 
 export function createD1Evaluations(db: SqlDatabase): Evaluations {
-  const run = (sql: string, ...values: (string | number)[]): SqlStatement => db.prepare(sql).bind(...values);
+  const run = (sql: string, ...values: (string | number | null)[]): SqlStatement =>
+    db.prepare(sql).bind(...values);
   return {
     async keep({ evaluation, parts, secret }) {
-      const { name, label, tenant, rows, bytes, sha256, createdAt, createdBy } = evaluation;
+      const { name, label, tenant, rows, bytes, sha256, createdAt, createdBy, judge } = evaluation;
       const [kept] = await db.batch([
         run(
-          `INSERT INTO evaluations (${COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+          `INSERT INTO evaluations (${COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
            WHERE ${mayAct('?8')}
              AND EXISTS (SELECT 1 FROM names WHERE name = ?1 AND owner = ?3 AND removed_at IS NULL AND alias IS NULL)
              AND (SELECT COUNT(*) FROM evaluations WHERE name = ?1 AND label <> ?2 AND tenant <> '') < ${MAX_KEPT_EVALUATIONS}
              AND (SELECT COALESCE(SUM(bytes), 0) FROM evaluations WHERE tenant = ?3 AND NOT (name = ?1 AND label = ?2))
                + ?5 <= ${MAX_TENANT_EVALUATION_BYTES}
            ON CONFLICT (name, label) DO UPDATE SET tenant = excluded.tenant, rows = excluded.rows, bytes = excluded.bytes,
-             sha256 = excluded.sha256, created_at = excluded.created_at, created_by = excluded.created_by
+             sha256 = excluded.sha256, created_at = excluded.created_at, created_by = excluded.created_by,
+             judge = excluded.judge, judge_chain = excluded.judge_chain
            RETURNING name`,
           ...[name, label, tenant, rows, bytes, sha256, createdAt, createdBy],
+          ...[judge?.model ?? null, judge?.chainId ?? null],
         ),
         // Rows that are refused are not those that the evaluation has, or are the same.
         run(`DELETE FROM evaluation_rows WHERE name = ?1 AND label = ?2 AND ${IS_THIS}`, name, label, sha256),
@@ -157,16 +177,16 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
         `${SCORES}, v.version ${OF_NAME} JOIN versions v ON v.name = e.name AND v.chain_id = s.chain_id
          WHERE e.name = ? AND v.removed_at IS NULL ORDER BY v.version DESC, e.label LIMIT ?`,
         ...[name, limit],
-      ).all<NamedScore & { version: number }>();
-      return results;
+      ).all<ScoreRow & { version: number }>();
+      return results.map(toScore);
     },
 
     async scoresOfChains({ name, chainIds }) {
       const { results } = await run(
         `${SCORES} ${OF_NAME} WHERE e.name = ? AND s.chain_id IN (SELECT value FROM json_each(?))`,
         ...[name, JSON.stringify(chainIds)],
-      ).all<NamedScore>();
-      return results;
+      ).all<ScoreRow>();
+      return results.map(toScore);
     },
 
     async sealedBy({ secrets, limit }) {

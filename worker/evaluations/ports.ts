@@ -10,13 +10,23 @@ export interface KeptEvaluation extends EvaluationPlace {
   /** Owner of the name; the rows are encrypted for it. */
   tenant: string;
   rows: number;
-  /** Of the rows as JSON, one a line; and their sha256. */
+  /** Of the rows as JSON, one a line. */
   bytes: number;
+  /** Of the same, and of the judge if there is one. */
   sha256: string;
+  /** null = answers must be exactly as expected. */
+  judge: EvaluationJudge | null;
   /** Unix ms. */
   createdAt: number;
   /** Id of the key. */
   createdBy: string;
+}
+
+/** The model that judges. */
+export interface EvaluationJudge {
+  /** `name@version`, or `base`. */
+  model: string;
+  chainId: string;
 }
 
 /** Rows that are stored together. */
@@ -34,7 +44,7 @@ export interface PlacedPart extends EvaluationPlace, EvaluationPart {
 
 /** What is scored of a chain. */
 export interface ChainScore {
-  /** `1` for each row that was answered exactly, `0` for each that was not, in order. */
+  /** For each row, in order: `1` = exact or accepted, `0` = not, `?` = the judge gave no clear verdict. */
   exact: string;
   /** Of all expected tokens so far, and how many those are. */
   nats: number;
@@ -47,6 +57,7 @@ export interface ChainScore {
 export interface NamedScore extends ChainScore {
   label: string;
   sha256: string;
+  judge: EvaluationJudge | null;
   rows: number;
   chainId: string;
 }

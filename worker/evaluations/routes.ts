@@ -4,6 +4,7 @@ import {
   MAX_KEPT_EVALUATIONS,
   MAX_KEPT_EVALUATION_BYTES,
   MAX_KEPT_ROW_BYTES,
+  KeptRow,
   MAX_SCORES_SHOWN,
   type EvaluationList,
   type EvaluationScore,
@@ -13,13 +14,13 @@ import {
 } from '../../protocol/admin-api/evaluations.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { sha256Hex } from '../../protocol/identity.ts';
-import type { EvaluationRow } from '../../protocol/origin-wire.ts';
 import { mayUseChain } from '../access/authenticate.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, requestLife, type AppEnv } from '../http/request.ts';
 import { ownName } from '../registry/own-name.ts';
+import { judgeOf } from './judge-rows.ts';
 import type { ChainScore, KeptEvaluation } from './ports.ts';
 import {
   noEvaluation,
@@ -32,14 +33,18 @@ import {
   type ScoreDeps,
 } from './score.ts';
 
-const viewOf = ({ label, rows, bytes, sha256, createdAt, createdBy }: KeptEvaluation): EvaluationView => ({
-  label,
-  rows,
-  bytes,
-  sha256,
-  created_at: createdAt,
-  created_by: createdBy,
-});
+const viewOf = (evaluation: KeptEvaluation): EvaluationView => {
+  const { label, rows, bytes, sha256, judge, createdAt, createdBy } = evaluation;
+  return {
+    label,
+    rows,
+    bytes,
+    sha256,
+    judge: judge?.model ?? null,
+    created_at: createdAt,
+    created_by: createdBy,
+  };
+};
 
 /** Kept evaluations, for the owner of their name. Scoring returns 503 if no origin answers. */
 export function adminEvaluationRoutes(deps: Omit<ScoreDeps, 'mayUseChain'>): Hono<AppEnv> {
@@ -47,7 +52,7 @@ export function adminEvaluationRoutes(deps: Omit<ScoreDeps, 'mayUseChain'>): Hon
   const routes = new Hono<AppEnv>();
 
   adminRoute(routes, 'POST /admin/evaluations', async ({ context, caller, request }) => {
-    const kept = await keep(deps, { ...request, caller });
+    const kept = await keep({ ...deps, mayUseChain }, { ...request, caller });
     if (!kept.ok) return fail(kept.error);
     const { evaluation, same } = kept.value;
     return context.json(viewOf(evaluation) satisfies EvaluationView, same ? 200 : 201);
@@ -96,7 +101,7 @@ export function adminEvaluationRoutes(deps: Omit<ScoreDeps, 'mayUseChain'>): Hon
     const part = await evaluations.part({ name, label, first: Number(cursor) });
     if (part === null)
       return fail(conflict(`The evaluation '${label}' was just changed. Read it again.`, 'cursor'));
-    const rows = await openPart(deps, evaluation, part);
+    const rows = await openPart(deps, evaluation, part, KeptRow);
     if (!rows.ok) return fail(rows.error);
     const { next } = part;
     return context.json({
@@ -107,24 +112,35 @@ export function adminEvaluationRoutes(deps: Omit<ScoreDeps, 'mayUseChain'>): Hon
 
   adminRoute(routes, 'POST /admin/evaluations/score', async ({ context, caller, request }) => {
     const life = requestLife(context);
-    const scored = await scoreNext({ ...deps, mayUseChain }, { request, caller, life });
+    const requestId = context.get('requestId');
+    const scored = await scoreNext({ ...deps, mayUseChain }, { request, caller, life, requestId });
     return scored.ok ? context.json(scored.value satisfies EvaluationScore) : fail(scored.error);
   });
   return routes;
 }
 
 async function keep(
-  deps: Omit<ScoreDeps, 'mayUseChain'>,
-  { name, label, rows, caller }: { name: string; label: string; rows: EvaluationRow[]; caller: AdminCaller },
+  deps: ScoreDeps,
+  params: {
+    name: string;
+    label: string;
+    rows: KeptRow[];
+    judge?: string | null | undefined;
+    caller: AdminCaller;
+  },
 ): Promise<Result<{ evaluation: KeptEvaluation; same: boolean }, ApiError>> {
+  const { name, label, rows, caller } = params;
   const own = await ownName(deps, { name, caller });
   if (!own.ok) return own;
   const { owner, alias } = own.value;
   if (alias !== null)
     return err(conflict(`'${name}' is an alias of '${alias}'. Give the evaluation to that name.`, 'name'));
+  const asked = params.judge == null ? null : await judgeOf(deps, { model: params.judge, caller, owner });
+  if (asked !== null && !asked.ok) return asked;
+  const judge = asked === null ? null : { model: asked.value.model, chainId: asked.value.chainId };
   const text = rowsText(rows);
   const bytes = sizeOf(rows);
-  const parts = partsOf(rows);
+  const parts = partsOf(rows, { judged: judge !== null });
   // A longer row is alone in its part.
   const tooLong = parts.find((part) => part.rows.length === 1 && sizeOf(part.rows) > MAX_KEPT_ROW_BYTES);
   if (tooLong !== undefined)
@@ -137,7 +153,8 @@ async function keep(
     tenant: owner,
     rows: rows.length,
     bytes,
-    sha256: await sha256Hex(text),
+    sha256: await sha256Hex(judge === null ? text : `${judge.model} ${judge.chainId}\n${text}`),
+    judge,
     createdAt: deps.now(),
     createdBy: caller.keyId,
   };
@@ -153,7 +170,7 @@ async function keep(
   return ok({ evaluation, same: before?.sha256 === evaluation.sha256 });
 }
 
-const sizeOf = (rows: readonly EvaluationRow[]): number => new TextEncoder().encode(rowsText(rows)).length;
+const sizeOf = (rows: readonly KeptRow[]): number => new TextEncoder().encode(rowsText(rows)).length;
 
 const tooLarge = (message: string): ApiError => ({ code: 'request_too_large', message });
 
@@ -170,9 +187,9 @@ function comparison(one: ChainScore, other: ChainScore, rows: number): VersionSc
   let better = 0;
   let worse = 0;
   for (let row = 0; row < rows; row += 1) {
-    if (one.exact[row] === other.exact[row]) continue;
-    if (one.exact[row] === '1') better += 1;
-    else worse += 1;
+    const [right, liveRight] = [one.exact[row] === '1', other.exact[row] === '1'];
+    if (right && !liveRight) better += 1;
+    if (liveRight && !right) worse += 1;
   }
   return { better, worse };
 }

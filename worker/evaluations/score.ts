@@ -1,8 +1,12 @@
 /** Scores chains of adapters on kept evaluations, some rows a request: each part is recorded when it is answered. */
+import type { z } from 'zod';
 import {
+  JUDGED_ROWS,
+  JudgedRow,
   MAX_KEPT_ROW_BYTES,
   SCORED_ROWS,
   type EvaluationScore,
+  type KeptRow,
   type ScoreEvaluation,
 } from '../../protocol/admin-api/evaluations.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
@@ -10,34 +14,48 @@ import { chainId, pinOf, type ChainEntry } from '../../protocol/identity.ts';
 import { EvaluationRow } from '../../protocol/origin-wire.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
+import type { OriginClient } from '../origins/client.ts';
 import type { TextSealer } from '../platform/sealed-text.ts';
 import { assembleChain, type MayUseChain } from '../registry/assemble-chain.ts';
 import { ownName } from '../registry/own-name.ts';
-import type { IntakeDeps, NameRow, RequestLife } from '../registry/ports.ts';
+import type { AdapterTrial, IntakeDeps, NameRow, RequestLife } from '../registry/ports.ts';
+import { judgeOf, judgeRows } from './judge-rows.ts';
 import { MISSED_SHOWN, RESEALED_PER_RUN } from './limits.ts';
-import type { ChainScore, EvaluationPart, Evaluations, KeptEvaluation, PlacedPart } from './ports.ts';
+import type {
+  ChainScore,
+  EvaluationJudge,
+  EvaluationPart,
+  Evaluations,
+  KeptEvaluation,
+  PlacedPart,
+} from './ports.ts';
 
 export interface ScoreDeps extends IntakeDeps {
   evaluations: Evaluations;
   evaluationSealer: TextSealer;
   mayUseChain: MayUseChain;
+  origins: Pick<OriginClient, 'complete'>;
 }
 
 const encoder = new TextEncoder();
 
 /** Rows as JSON, one a line: what is hashed, counted and encrypted. */
-export const rowsText = (rows: readonly EvaluationRow[]): string =>
+export const rowsText = (rows: readonly KeptRow[]): string =>
   rows.map((row) => JSON.stringify(row)).join('\n');
 
 /** @returns rows that are stored and scored together, in order. */
-export function partsOf(rows: readonly EvaluationRow[]): { first: number; rows: EvaluationRow[] }[] {
-  const parts: { first: number; rows: EvaluationRow[] }[] = [];
+export function partsOf(
+  rows: readonly KeptRow[],
+  { judged }: { judged: boolean },
+): { first: number; rows: KeptRow[] }[] {
+  const most = judged ? JUDGED_ROWS : SCORED_ROWS;
+  const parts: { first: number; rows: KeptRow[] }[] = [];
   let bytes = Infinity;
   for (const [first, row] of rows.entries()) {
     const size = encoder.encode(JSON.stringify(row)).length + 1;
     const last = parts.at(-1);
     bytes += size;
-    if (last === undefined || last.rows.length === SCORED_ROWS || bytes > MAX_KEPT_ROW_BYTES) {
+    if (last === undefined || last.rows.length === most || bytes > MAX_KEPT_ROW_BYTES) {
       parts.push({ first, rows: [row] });
       bytes = size;
     } else last.rows.push(row);
@@ -57,15 +75,16 @@ const UNREADABLE: ApiError = {
     'The rows were encrypted with a secret that this edge no longer has (GRAFT_MAC_KEY). Add the evaluation again.',
 };
 
-/** Rows of a part. */
-export async function openPart(
+/** Rows of a part. @param schema of each; an evaluation's rows all have one shape. */
+export async function openPart<Row>(
   { evaluationSealer }: Pick<ScoreDeps, 'evaluationSealer'>,
   evaluation: KeptEvaluation,
   { first, sealed }: EvaluationPart,
-): Promise<Result<EvaluationRow[], ApiError>> {
+  schema: z.ZodType<Row>,
+): Promise<Result<Row[], ApiError>> {
   const text = await evaluationSealer.open(placeOf(evaluation, first), sealed);
   if (text === null) return err(UNREADABLE);
-  return ok(text.split('\n').map((line) => EvaluationRow.parse(JSON.parse(line))));
+  return ok(text.split('\n').map((line) => schema.parse(JSON.parse(line))));
 }
 
 export const noEvaluation = (name: string, label: string): ApiError => ({
@@ -75,17 +94,19 @@ export const noEvaluation = (name: string, label: string): ApiError => ({
 
 /** @param score null = no row is scored yet. */
 export function scoreJson(
-  { label, sha256, rows }: Pick<KeptEvaluation, 'label' | 'sha256' | 'rows'>,
+  { label, sha256, judge, rows }: Pick<KeptEvaluation, 'label' | 'sha256' | 'judge' | 'rows'>,
   score: ChainScore | null,
 ): EvaluationScore {
   const { exact = '', nats = 0, tokens = 0, at = null } = score ?? {};
-  const missed = [...exact].flatMap((one, row) => (one === '0' ? [row + 1] : []));
+  const missed = [...exact].flatMap((one, row) => (one === '1' ? [] : [row + 1]));
   return {
     label,
     sha256,
+    judge: judge?.model ?? null,
     rows,
     scored: exact.length,
     exact: exact.length - missed.length,
+    unclear: exact.split('?').length - 1,
     mean_nll: tokens === 0 ? null : nats / tokens,
     missed: missed.slice(0, MISSED_SHOWN),
     at,
@@ -133,13 +154,14 @@ async function scoredChain(
 
 /**
  * Scores the next part of an evaluation. Errors: `invalid_request` for a row that no origin can score;
- * `version_conflict` when the evaluation was replaced meanwhile.
+ * `model_not_found` or `version_conflict` when its judge may not be asked; `version_conflict` when the evaluation was
+ * replaced meanwhile.
  */
 export async function scoreNext(
   deps: ScoreDeps,
-  params: { request: ScoreEvaluation; caller: AdminCaller; life: RequestLife },
+  params: { request: ScoreEvaluation; caller: AdminCaller; life: RequestLife; requestId: string },
 ): Promise<Result<EvaluationScore, ApiError>> {
-  const { request, caller, life } = params;
+  const { request, caller, life, requestId } = params;
   const { name, label } = request;
   const owned = await ownName(deps, { name, caller });
   if (!owned.ok) return owned;
@@ -155,22 +177,64 @@ export async function scoreNext(
   if (first >= evaluation.rows) return ok(scoreJson(evaluation, before));
   const part = await deps.evaluations.part({ name, label, first });
   if (part === null) return err(replaced(label));
-  const rows = await openPart(deps, evaluation, part);
+  const of = { ...life, name: at, base, tenant: caller.tenant, chain };
+  const added = await (evaluation.judge === null
+    ? scoreExactly(deps, { of, evaluation, part })
+    : scoreByJudge(deps, {
+        ...{ of, evaluation, part, judge: evaluation.judge },
+        ...{ caller, owner: owned.value.owner, requestId },
+      }));
+  if (!added.ok) return added;
+  await deps.evaluations.addScore({ evaluation, chainId: key.chainId, after: first, added: added.value });
+  // Another request may have scored the same rows first, and is as good.
+  const now = await deps.evaluations.score(key);
+  return now === null ? err(replaced(label)) : ok(scoreJson(evaluation, now));
+}
+
+interface ScorePart {
+  /** What answers. */
+  of: AdapterTrial;
+  evaluation: KeptEvaluation;
+  part: EvaluationPart;
+}
+
+/** Compares each answer with the expected one. */
+async function scoreExactly(
+  deps: ScoreDeps,
+  { of, evaluation, part }: ScorePart,
+): Promise<Result<ChainScore, ApiError>> {
+  const rows = await openPart(deps, evaluation, part, EvaluationRow);
   if (!rows.ok) return rows;
-  const trial = { ...life, name: at, base, tenant: caller.tenant, chain };
-  const answer = await deps.trials.evaluate(trial, rows.value);
+  const answer = await deps.trials.evaluate(of, rows.value);
   if (!answer.ok) return answer;
   const added: ChainScore = { exact: '', nats: 0, tokens: 0, at: deps.now() };
   for (const [index, row] of answer.value.rows.entries()) {
-    if ('error' in row) return err(unscorable(label, first + index + 1, row.error));
+    if ('error' in row) return err(unscorable(evaluation.label, part.first + index + 1, row.error));
     added.exact += row.exact ? '1' : '0';
     added.nats += row.nll * row.tokens;
     added.tokens += row.tokens;
   }
-  await deps.evaluations.addScore({ evaluation, chainId: key.chainId, after: first, added });
-  // Another request may have scored the same rows first, and is as good.
-  const now = await deps.evaluations.score(key);
-  return now === null ? err(replaced(label)) : ok(scoreJson(evaluation, now));
+  return ok(added);
+}
+
+/** Has each answer judged. */
+async function scoreByJudge(
+  deps: ScoreDeps,
+  params: ScorePart & { judge: EvaluationJudge; caller: AdminCaller; owner: string; requestId: string },
+): Promise<Result<ChainScore, ApiError>> {
+  const { of, evaluation, part, judge, requestId } = params;
+  const asked = await judgeOf(deps, { ...params, model: judge.model });
+  const again = ' Add the evaluation again with another judge.';
+  if (!asked.ok) return err({ ...asked.error, message: `${asked.error.message}${again}` });
+  if (asked.value.chainId !== judge.chainId)
+    return err(conflict(`The judge '${judge.model}' is another adapter now.${again}`, 'judge'));
+  const rows = await openPart(deps, evaluation, part, JudgedRow);
+  if (!rows.ok) return rows;
+  const judged = await judgeRows(deps.origins, { of, judge: asked.value, rows: rows.value, requestId });
+  if (judged.ok) return ok({ exact: judged.value, nats: 0, tokens: 0, at: deps.now() });
+  const { index, error } = judged.error;
+  const isRows = error.code === 'context_length_exceeded' || error.code === 'invalid_request';
+  return err(isRows ? unscorable(evaluation.label, part.first + index + 1, error.message) : error);
 }
 
 const replaced = (label: string): ApiError =>

@@ -1,10 +1,12 @@
 /** Shadows of experiments: requests in parallel to a user's answer, and their counts. */
 import type { CompletionCall } from '../origins/send.ts';
 import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
+import { BASE_JUDGE } from '../../protocol/experiment.ts';
 import { finishOf, readUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
 import { fail } from '../http/request.ts';
 import { logLine, reasonOf } from '../log.ts';
 import type { CompletionEnding } from '../metering/ports.ts';
+import { askChat } from '../origins/ask-chat.ts';
 import type { OriginClient } from '../origins/client.ts';
 import { disagreement, outcomeValues, type Shadow } from './assign.ts';
 import { conversationOf, type PairJudges, type AskJudge } from './pairs/ports.ts';
@@ -217,17 +219,10 @@ function askOrigin(
   const nothing = { text: null, tokens: 0 };
   return async (request, signal) => {
     if (!origins.hasRoom(call.manifest?.base.id ?? null)) return nothing;
-    const model = call.manifest?.name ?? 'base';
+    const model = call.manifest?.name ?? BASE_JUDGE;
     try {
-      const path = '/v1/chat/completions';
-      const served = await origins.complete({ ...call, path, request: { model, ...request }, model, signal });
-      if (!served.ok) return nothing;
-      const { response } = served.value;
-      const body = await response.text();
-      const note = readUsageNote(response.headers.get(USAGE_HEADER));
-      const tokens = (note?.promptTokens ?? 0) + (note?.completionTokens ?? 0);
-      const [text = null] = (response.ok ? answerTexts(body, false) : null) ?? [];
-      return { text, tokens };
+      const { text, tokens } = await askChat(origins, { ...call, request, model, signal });
+      return { text: text.ok ? text.value : null, tokens };
     } catch (error) {
       logLine('judge_failed', { reason: reasonOf(error) });
       return nothing;

@@ -22,7 +22,7 @@ import {
   DEADLINE_GRACE_MS,
   MAX_ORIGIN_ANSWER_BYTES,
 } from './limits.ts';
-import { REQUEST_BUDGET_MS, RETRY_AFTER_MS } from '../limits.ts';
+import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine, type LogField } from '../log.ts';
 import {
   createComplete,
@@ -30,6 +30,7 @@ import {
   type Served,
   createExchange,
   createHangDetector,
+  asApiError,
   parseRefusal,
   textOf,
   type Exchange,
@@ -372,23 +373,5 @@ async function answerOf<T>(
     return ok(schema.parse(JSON.parse(text)));
   } catch (error) {
     return odd({ reason: String(error).slice(0, 300) });
-  }
-}
-
-function asApiError(
-  { code, message, reason }: { code: string; message: string; reason?: string | undefined },
-  response: Response,
-): ApiError | null {
-  const asked = Number(response.headers.get('retry-after-ms') ?? NaN);
-  const retryAfterMs = Number.isFinite(asked) ? asked : RETRY_AFTER_MS;
-  switch (code) {
-    case 'queue_full':
-    case 'deadline_exceeded':
-    case 'adapter_unavailable':
-      return { code, message, retryAfterMs };
-    case 'adapter_invalid':
-      return { code, message, ...(reason === undefined ? {} : { reason }) };
-    default:
-      return null;
   }
 }

@@ -30,6 +30,7 @@ import {
   SILENCE_MEMORY_MS,
   MAX_LOAD_WAIT_MS,
 } from './limits.ts';
+import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import { withTimeout } from '../platform/store-calls.ts';
 import type { OriginHealth, Routing, Pools, Origin } from './routing.ts';
@@ -60,6 +61,8 @@ export interface CompletionCall {
   base?: string | null;
   /** The chain to run, if not the manifest's. */
   chain?: readonly ChainEntry[];
+  /** Whose usual origin is asked first, if there is no manifest; null or undefined = any. */
+  name?: string | null;
   tenant: string;
   requestId: string;
   /** The client's trace. */
@@ -315,7 +318,10 @@ export function createComplete(params: {
     // A single origin gets every request anyway.
     if (origins.length > 1)
       for (const origin of health.toProbe(origins)) call.keepAlive(hangDetector.probe(origin));
-    const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
+    const route = routing.choose(
+      { ...call, name: call.manifest?.name ?? call.name ?? null },
+      { origins, chain },
+    );
     const tried: string[] = [];
     let tooSmall = 0;
     let silenced = false;
@@ -533,6 +539,25 @@ export function parseRefusal(text: string): Refusal | null {
     return parsed.success ? parsed.data.error : null;
   } catch {
     return null;
+  }
+}
+
+/** @returns null for a refusal that does not concern the request. */
+export function asApiError(
+  { code, message, reason }: Pick<Refusal, 'code' | 'message' | 'reason'>,
+  response: Response,
+): ApiError | null {
+  const asked = Number(response.headers.get('retry-after-ms') ?? NaN);
+  const retryAfterMs = Number.isFinite(asked) ? asked : RETRY_AFTER_MS;
+  switch (code) {
+    case 'queue_full':
+    case 'deadline_exceeded':
+    case 'adapter_unavailable':
+      return { code, message, retryAfterMs };
+    case 'adapter_invalid':
+      return { code, message, ...(reason === undefined ? {} : { reason }) };
+    default:
+      return null;
   }
 }
 

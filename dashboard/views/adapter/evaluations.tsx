@@ -128,14 +128,19 @@ export function Evaluations(props: { client: Client; list: VersionList; dropped:
         </Table>
       )}
       {evaluations.length === 0 ? (
-        <p class="hint">There are none. Add rows with expected answers to score each version on them.</p>
+        <p class="hint">
+          There are none. Add rows with expected answers, or with a judge, to score each version on them.
+        </p>
       ) : (
         <p class="hint">
-          {'Rows answered exactly as expected. '}
-          {evaluations.map(({ label, rows, bytes: size, created_at: at }, i) => (
+          {evaluations.every(({ judge }) => judge === null)
+            ? 'Rows answered exactly as expected. '
+            : 'Rows answered exactly as expected, or accepted by a judge. '}
+          {evaluations.map(({ label, judge, rows, bytes: size, created_at: at }, i) => (
             <span key={label} title={moment(at)}>
               {i > 0 && ', '}
               {label}: {number(rows)} rows, {bytes(size)}
+              {judge !== null && `, judged by ${judge}`}
             </span>
           ))}
           .
@@ -169,6 +174,8 @@ function ScoreCell(props: { evaluation: EvaluationView; score: VersionScore | un
           <br />
           <span class="hint">
             {number(score.exact)} of {number(rows)}
+            {score.judge !== null && ' accepted'}
+            {score.unclear > 0 && `, ${number(score.unclear)} unclear`}
             {!isLive && score.against_live !== null && `, ${againstLive(score.against_live)}`}
           </span>
         </>

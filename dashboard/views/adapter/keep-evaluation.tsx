@@ -1,7 +1,7 @@
 import { useEffect, useId, useState } from 'preact/hooks';
-import type { EvaluationRow } from '../../../protocol/origin-wire.ts';
+import type { KeptRow } from '../../../protocol/admin-api/evaluations.ts';
 import type { Client } from '../../api/client.ts';
-import { labelOf, labelProblem, readEvaluationRows } from '../../api/evaluation-rows.ts';
+import { judgeProblem, labelOf, labelProblem, readEvaluationRows } from '../../api/evaluation-rows.ts';
 import type { Problem } from '../../model/problem.ts';
 import { whole } from '../../model/words.ts';
 import { useModal } from '../../parts/dialog.tsx';
@@ -23,7 +23,9 @@ export function KeepEvaluation(props: {
 }) {
   const { client, name, files, labels } = props;
   const id = useId();
-  const [chosen, setChosen] = useState<{ file: string; rows: readonly EvaluationRow[] } | null>(null);
+  const [file, setFile] = useState<File | null>(null);
+  const [rows, setRows] = useState<readonly KeptRow[] | null>(null);
+  const [judge, setJudge] = useState('');
   const [wrong, setWrong] = useState<string | null>(null);
   const [label, setLabel] = useState('');
   const [busy, setBusy] = useState(false);
@@ -33,29 +35,41 @@ export function KeepEvaluation(props: {
     props.onClose();
   };
   const modal = useModal(busy, close);
-  const choose = async (given: readonly File[]) => {
-    const [file, ...others] = given;
-    if (file === undefined || busy) return;
+  const judged = judge !== '';
+  const choose = (given: readonly File[]) => {
+    const [chosen, ...others] = given;
+    if (chosen === undefined || busy) return;
     setProblem(null);
-    setChosen(null);
-    if (others.length > 0) return setWrong('Choose one file.');
-    const read = await readEvaluationRows(file);
-    setWrong(read.ok ? null : read.error);
-    if (!read.ok) return;
-    setChosen({ file: file.name, rows: read.value });
-    setLabel((before) => (before === '' ? labelOf(file.name) : before));
+    setFile(others.length > 0 ? null : chosen);
+    setWrong(others.length > 0 ? 'Choose one file.' : null);
   };
-  useEffect(() => void choose(files), [files]);
+  useEffect(() => choose(files), [files]);
+  // A judge changes which rows are good.
+  useEffect(() => {
+    setRows(null);
+    if (file === null) return;
+    let isLate = false;
+    void readEvaluationRows(file, judged).then((read) => {
+      if (isLate) return;
+      setWrong(read.ok ? null : read.error);
+      if (!read.ok) return;
+      setRows(read.value);
+      setLabel((before) => (before === '' ? labelOf(file.name) : before));
+    });
+    return () => void (isLate = true);
+  }, [file, judged]);
   const wrongLabel = label === '' ? null : labelProblem(label);
+  const wrongJudge = judged ? judgeProblem(judge) : null;
   const keep = async () => {
-    if (chosen === null) return setWrong((before) => before ?? 'Choose a file of rows.');
-    if (wrongLabel !== null || busy) return;
+    if (rows === null) return setWrong((before) => before ?? 'Choose a file of rows.');
+    if (wrongLabel !== null || wrongJudge !== null || busy) return;
     setBusy(true);
-    const body = { name, label, rows: [...chosen.rows] };
+    const body = { name, label, rows: [...rows], ...(judged ? { judge } : {}) };
     const kept = await client.call('POST /admin/evaluations', { body });
     setBusy(false);
     if (!kept.ok) return setProblem(kept.error);
-    toast(`${name} keeps ${counted(kept.value.rows)} as ${kept.value.label}.`);
+    const by = kept.value.judge === null ? '' : `, judged by ${kept.value.judge}`;
+    toast(`${name} keeps ${counted(kept.value.rows)} as ${kept.value.label}${by}.`);
     close();
     props.onKept();
   };
@@ -69,24 +83,24 @@ export function KeepEvaluation(props: {
       >
         <h2 id={`${id}-title`}>Add an evaluation to {name}</h2>
         <p>
-          Rows with expected answers, on which versions are scored. They are stored encrypted until you remove
-          them.
+          Rows with expected answers or a judge, on which versions are scored. They are stored encrypted until
+          you remove them.
         </p>
         <div class="field files">
           <FileButton
             accept=".jsonl,.ndjson,.txt"
             isWrong={wrong !== null}
             describedBy={`${id}-file`}
-            onFiles={(files) => void choose(files)}
+            onFiles={choose}
           />
           <p id={`${id}-file`} role="status" class={wrong === null ? 'hint' : 'wrong'}>
             {wrong ??
-              (chosen === null ? (
+              (file === null || rows === null ? (
                 <>
                   Or drop it here: JSON Lines, such as <code>{'{"user": "…", "expected": "…"}'}</code>.
                 </>
               ) : (
-                `${chosen.file}: ${counted(chosen.rows.length)}.`
+                `${file.name}: ${counted(rows.length)}.`
               ))}
           </p>
         </div>
@@ -106,6 +120,25 @@ export function KeepEvaluation(props: {
               autocomplete="off"
               spellcheck={false}
               onInput={(event) => setLabel(event.currentTarget.value.trim())}
+            />
+          )}
+        </Field>
+        <Field
+          label="Judge (optional)"
+          problem={wrongJudge ?? undefined}
+          hint={
+            judged
+              ? 'It accepts each answer or does not. "expected" is optional, and shown to it as a good answer.'
+              : 'A model that judges answers: base, or a name. Without one, answers must be exactly as expected.'
+          }
+        >
+          {(aria) => (
+            <input
+              {...aria}
+              value={judge}
+              autocomplete="off"
+              spellcheck={false}
+              onInput={(event) => setJudge(event.currentTarget.value.trim())}
             />
           )}
         </Field>

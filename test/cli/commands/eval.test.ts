@@ -2,7 +2,7 @@
 import { PassThrough } from 'node:stream';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createApiClient, type ApiClient } from '../../../cli/api-client.ts';
-import { listText, parseEval } from '../../../cli/commands/eval.ts';
+import { listText, missedLines, parseEval } from '../../../cli/commands/eval.ts';
 import { runAction } from '../../../cli/commands/experiment.ts';
 import { scoreTable } from '../../../cli/evaluations/score-evaluations.ts';
 import { createOutput } from '../../../cli/output.ts';
@@ -15,7 +15,7 @@ import { createAppHarness, type AppHarness } from '../../worker/app-harness.ts';
 const N = 'support/intent';
 
 describe('parseEval', () => {
-  const plain = { version: null, file: '', label: null, adapter: null, again: false };
+  const plain = { version: null, file: '', label: null, judge: null, adapter: null, again: false };
   it.each([
     [{ action: N }, { action: 'score', name: N }],
     [{ action: `${N}@3` }, { action: 'score', name: N, version: 3 }],
@@ -34,6 +34,10 @@ describe('parseEval', () => {
     [
       { action: 'add', name: N, file: 'dir/Rows.jsonl' },
       { action: 'add', name: N, file: 'dir/Rows.jsonl', label: 'rows' },
+    ],
+    [
+      { action: 'add', name: N, file: 'tone.jsonl', judge: 'medicine' },
+      { action: 'add', name: N, file: 'tone.jsonl', label: 'tone', judge: 'medicine' },
     ],
     [
       { action: N, again: true, as: 'x' },
@@ -56,6 +60,8 @@ describe('parseEval', () => {
     [{ action: 'show', name: N }, 'Which evaluation? Give its label with --as'],
     [{ action: 'list', name: N, file: 'x' }, "`graft eval list` takes no 'x'."],
     [{ action: 'list', name: N, again: true }, '--again is not a flag of `graft eval list`.'],
+    [{ action: N, judge: 'base' }, '--judge is not a flag of `graft eval score`.'],
+    [{ action: 'add', name: N, file: 'rows.jsonl', judge: 'Medicine@' }, "'Medicine"],
     [{ action: N, adapter: 'other' }, '--adapter other: give one version'],
     [{ action: `${N}@1`, adapter: 'other@2' }, '--adapter other@2: give one version'],
   ])('refuses %j', (args, message) => {
@@ -76,14 +82,17 @@ describe('the table', () => {
       missed: [],
       at: 1,
     },
-    ...{ version: 1, against_live: { better: 0, worse: 0 } },
+    ...{ judge: null, unclear: 0, version: 1, against_live: { better: 0, worse: 0 } },
     ...more,
   });
   const list: EvaluationList = {
     name: N,
     live: 1,
     evaluations: [
-      { label: 'holdout', rows: 50, bytes: 12_345, sha256: HASH, created_at: 0, created_by: 'key_1' },
+      {
+        ...{ label: 'holdout', rows: 50, bytes: 12_345, sha256: HASH, judge: null },
+        ...{ created_at: 0, created_by: 'key_1' },
+      },
     ],
     scores: [
       score({ version: 3, scored: 16, exact: 16, against_live: null }),
@@ -104,6 +113,36 @@ describe('the table', () => {
     expect(listText(list, stateOf)).toMatch(
       /^EVALUATION .*\nholdout +50 +13 kB +1970-01-01 00:00Z +key_1 +a{12}\n\n/,
     );
+  });
+
+  it('names the judges, if there are some', () => {
+    const judge = 'medicine@2';
+    const [kept] = list.evaluations;
+    const judged = {
+      ...list,
+      evaluations: [kept!, { ...kept!, label: 'tone', judge }],
+      scores: [score({ label: 'tone', judge, mean_nll: null }), score({})],
+    };
+    const [evaluations, scores] = listText(judged, String).split('\n\n');
+    expect(evaluations).toMatch(/^EVALUATION +JUDGE +ROWS .*\nholdout +- +50 .*\ntone +medicine@2 +50 /);
+    expect(scores?.split('\n')).toEqual([
+      expect.stringMatching(/^VERSION +STATE +EVALUATION +JUDGE +EXACT OR ACCEPTED +95 % /),
+      expect.stringMatching(/^1 +1 +tone +medicine@2 +46 of 50 \(92 %\) .* -$/),
+      expect.stringMatching(/^1 +1 +holdout +- +46 of 50 \(92 %\) .* 0\.314$/),
+    ]);
+  });
+
+  it('is followed by the rows that were missed', () => {
+    const missed = [1, 2, 3, 4, 5, 6, 7];
+    const rows = { missed, exact: 43 };
+    expect(missedLines('a@2', score(rows))).toEqual([
+      'a@2 differs from holdout in rows 1, 2, 3, 4, 5 and 2 more',
+    ]);
+    expect(missedLines('a@2', score({ ...rows, judge: 'base', unclear: 2 }))).toEqual([
+      'base does not accept the answers of a@2 to holdout, rows 1, 2, 3, 4, 5 and 2 more',
+      'base gave no clear verdict on 2 of them',
+    ]);
+    expect(missedLines('a@2', score({ exact: 50 }))).toEqual([]);
   });
 
   it('says what to do next where there is nothing', () => {

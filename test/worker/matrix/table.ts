@@ -874,6 +874,11 @@ export const TABLE: Record<string, Case[]> = {
       ask: plain('/admin/evaluations', EVALUATION),
       gets: admins('404 404 201 201'),
     },
+    {
+      does: "has another's adapter judge",
+      ask: plain('/admin/evaluations', { ...EVALUATION, rows: [{ user: 'a' }], judge: 'guest/mixed' }),
+      gets: admins('404 404 404 201'),
+    },
   ],
   'GET /admin/evaluations': [
     {

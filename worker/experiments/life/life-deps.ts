@@ -175,8 +175,7 @@ export async function checkControlAnswers(
 const rightOf = ({ exact }: NamedScore): number => exact.split('1').length - 1;
 
 /**
- * Every variant has a complete score on each kept evaluation of the name, and none answers fewer rows exactly than
- * control.
+ * Every variant has a complete score on each kept evaluation of the name, and none has fewer rows right than control.
  */
 export async function checkScores(
   { registry, evaluations }: Pick<LifeDeps, 'registry' | 'evaluations'>,
@@ -194,7 +193,7 @@ export async function checkScores(
   );
   const chainIds = rows.flatMap((row) => row?.chainId ?? []);
   const scores = await evaluations.scoresOfChains({ name, chainIds });
-  for (const { label, rows: all } of kept) {
+  for (const { label, judge, rows: all } of kept) {
     let control: number | null = null;
     for (const [i, { adapter }] of variants.entries()) {
       const score = scores.find((one) => one.label === label && one.chainId === rows[i]?.chainId);
@@ -207,7 +206,9 @@ export async function checkScores(
       control ??= right;
       if (right < control)
         return refused(
-          `'${adapter}' answers ${right} of ${all} rows of '${label}' exactly, and control ${control}.`,
+          judge === null
+            ? `'${adapter}' answers ${right} of ${all} rows of '${label}' exactly, and control ${control}.`
+            : `'${adapter}' has ${right} of ${all} rows of '${label}' accepted by ${judge.model}, and control ${control}.`,
         );
     }
   }
