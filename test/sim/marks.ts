@@ -175,7 +175,7 @@ export const MARKS: readonly Mark[] = [
   },
   {
     mark: 'job-begun-elsewhere',
-    when: 'an origin was silent for half an hour: its job is given to another',
+    when: 'an origin was silent for half an hour (here two minutes): its job is given to another',
     file: 'worker/training/advance-jobs.ts',
     after: "      : 'The origin no longer answers. The job begins again elsewhere.';",
     if: "answer.kind !== 'refused'",

@@ -112,8 +112,10 @@ export async function checkRequests(sim: Simulation): Promise<void> {
         const { open, from, until } = ran;
         // The process ended with it, and told nobody.
         deafened ||= open > 0;
+        // Where an origin stopped before it had a row for it, it has no end.
+        const last = Math.max(from, until);
         deafened ||= DEAFENS.some(([kind, before]) =>
-          world.faults.during(kind, origin, from - before, until + ASKS_MS),
+          world.faults.during(kind, origin, from - before, last + ASKS_MS),
         );
       }
       // The other answer of a judged pair has the same id.
