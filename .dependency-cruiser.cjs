@@ -196,7 +196,7 @@ module.exports = {
         'gpu-origin/runtime/web/(wasm-api|wasm-module|web-device)\\.ts$',
         // Of the chunk for training alone.
         'adapters/index',
-        'gpu-origin/training/(adamw|batches|frozen-base|rows|trainer|training-run)\\.ts$',
+        'gpu-origin/training/(activation|adamw|batches|frozen-base|rows|trainer|training-run)\\.ts$',
       ]),
       comment: 'No second sampler, template, tokenizer or chain.',
     },
