@@ -118,7 +118,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/compare.ts')).compareCommand,
       },
       eval: {
-        summary: 'Keep rows with expected answers for a name, and score its versions on them',
+        summary: 'Keep rows with expected answers or a judge for a name, and score its versions on them',
         load: async () => (await import('./commands/eval.ts')).evalCommand,
       },
     },

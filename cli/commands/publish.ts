@@ -65,7 +65,8 @@ export const publishCommand = command({
     'min-score': {
       type: 'string',
       description:
-        'Publish only if at least this share of rows is answered exactly, of each evaluation, 0 to 1',
+        'Publish only if at least this share of rows is answered exactly, or accepted by the judge, of each ' +
+        'evaluation, 0 to 1',
       valueHint: 'share',
     },
     'made-from-prompts': {

@@ -202,7 +202,7 @@ export const experimentArgs = {
     type: 'boolean',
     description:
       'For start, and create with --start: only if each variant is scored on every evaluation, and none ' +
-      'answers fewer rows exactly than control',
+      'has fewer rows right than control',
   },
   'expect-units': {
     type: 'string',

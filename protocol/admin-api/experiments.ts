@@ -148,8 +148,8 @@ export const ExperimentStepRequest = z
 /** `start`: starts a draft: ramping at the first step if it has a ramp, otherwise running. */
 export const StartExperiment = ExperimentStepRequest.extend({
   /**
-   * Start only if every variant has a complete score on each kept evaluation of the name, and none answers fewer
-   * rows exactly than control. It scores nothing by itself.
+   * Start only if every variant has a complete score on each kept evaluation of the name, and none has fewer
+   * rows right than control. It scores nothing by itself.
    */
   require_scores: z.boolean().nullish(),
 }).meta({ id: 'StartExperiment' });

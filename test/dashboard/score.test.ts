@@ -25,7 +25,7 @@ function edge(before: Record<string, number> = {}, failing = 0) {
     return Promise.resolve(
       Response.json({
         ...{ label, sha256: 'a'.repeat(64), rows: 40, scored: now, exact: now },
-        ...{ mean_nll: 1, missed: [], at: 1 },
+        ...{ mean_nll: 1, missed: [], at: 1, judge: null, unclear: 0 },
       }),
     );
   });
