@@ -60,6 +60,11 @@ export interface TrainOptions {
   seed?: number;
   /** With `dpo`: larger values keep answers closer to those before training; default 0.1. */
   beta?: number;
+  /**
+   * The adapter acts from the last of these tokens in a prompt on: a text, or token ids. Default: on every token; on an
+   * activated adapter it must be given.
+   */
+  activated?: string | readonly number[];
   /** Called after each step, and with the bytes of an adapter to train on top of that is downloaded. */
   onProgress?: (progress: Progress | TrainingProgress) => void;
   /** Ends the training after the current step, and keeps nothing of it. */
@@ -93,6 +98,7 @@ const settingsOf = (options: TrainOptions): Partial<Record<keyof TrainingRequest
   validation: options.validation,
   seed: options.seed,
   beta: options.beta,
+  [typeof options.activated === 'string' ? 'activated_by' : 'activated']: options.activated,
 });
 
 const rowsText = (rows: TrainingRows): RowsText =>

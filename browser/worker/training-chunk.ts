@@ -224,7 +224,11 @@ const told = (unit: 'row' | 'line', lines: readonly number[]): string =>
   `${unit}s ${lines.slice(0, ROWS_TOLD).join(', ')}${lines.length > ROWS_TOLD ? ', …' : ''}`;
 
 /** Fields whose option has another name. */
-const OPTIONS: Record<string, string> = { least_steps: 'leastSteps', max_length: 'maxLength' };
+const OPTIONS: Record<string, string> = {
+  least_steps: 'leastSteps',
+  max_length: 'maxLength',
+  activated_by: 'activated',
+};
 
 function readSettings(settings: Record<string, unknown>, context: number): TrainingRequest {
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));

@@ -49,7 +49,7 @@ export function activationOf(params: {
     return isActivated.includes(true)
       ? err(
           'an adapter below acts from its alora_invocation_tokens on only, and what is trained on top must not act ' +
-            'before it. Use --activated <text or token ids>',
+            'before it. Set the tokens that activate it, too (--activated <text or token ids>)',
         )
       : ok({});
   const all: Acting[] = [...acting, { invocation: own, stacked: below.length > 0 }];

@@ -64,6 +64,49 @@ describe.skipIf(!hasPython)(`publish_from_python.py${hasPython ? '' : ' (no pyth
     expect(stdout.trim()).toBe(digest);
   });
 
+  it('publishes activated adapters, which share the prompt before their tokens', async () => {
+    // The opening of the assistant's turn, a token a byte.
+    const invocation = [1, ...[...'assistant\n'].map((character) => 3 + character.charCodeAt(0))];
+    for (const [name, kind] of [
+      ['anna', 'attention'],
+      ['ben', 'everything'],
+    ] as const) {
+      const folder = folderOf(name, kind);
+      const file = path.join(folder, 'adapter_config.json');
+      const config = JSON.parse(await readFile(file, 'utf8')) as object;
+      await writeFile(file, JSON.stringify({ ...config, alora_invocation_tokens: invocation }));
+      expect((await publish(folder, `clinic/${name}`)).stdout).toBe(`published clinic/${name}@1\n`);
+    }
+    const ask = async (name: string) => {
+      const response = await fetch(`${stack.local.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${stack.local.key}`, 'content-type': 'application/json' },
+        body: JSON.stringify({
+          ...{ model: `clinic/${name}`, max_tokens: 4, temperature: 0 },
+          messages: [
+            { role: 'system', content: 'Answer in a word. '.repeat(10) },
+            { role: 'user', content: 'hi' },
+          ],
+        }),
+      });
+      const { usage, choices } = (await response.json()) as {
+        usage: { prompt_tokens: number; prompt_tokens_details?: { cached_tokens: number } };
+        choices: { message: { content: string } }[];
+      };
+      return {
+        unread: usage.prompt_tokens - (usage.prompt_tokens_details?.cached_tokens ?? 0),
+        prompt: usage.prompt_tokens,
+        text: choices[0]?.message.content,
+      };
+    };
+    const first = await ask('anna');
+    expect(first.unread).toBe(first.prompt);
+    // All that the base reads is there: the prompt is the same up to the tokens.
+    const second = await ask('ben');
+    expect(second).toMatchObject({ unread: invocation.length, prompt: first.prompt });
+    expect(second.text).not.toBe(first.text);
+  });
+
   it('publishes, on top of another one too, and the same again changes nothing', async () => {
     const folder = folderOf('parent', 'attention');
     expect((await publish(folder, 'alice/notes')).stdout).toBe('published alice/notes@1\n');

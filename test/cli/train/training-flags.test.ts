@@ -43,8 +43,24 @@ describe('readTrainingRequest', () => {
     ['val', '0.9', 'is not a share from 0 to 0.5'],
     ['seed', '-1', 'is not a whole number from 0'],
     ['batch', '300', 'is not a whole number from 1 to 256'],
+    ['activated', '', 'is neither a text nor a list of 1 to 256 token ids'],
+    ['activated', '16777216', 'is neither a text nor'],
+    ['activated', '1,'.repeat(256) + '1', 'is neither a text nor'],
   ])('refuses --%s %s', (flag, value, message) => {
     expect(() => read({ [flag]: value })).toThrow(message);
+  });
+});
+
+describe('--activated', () => {
+  it.each([
+    ['1,520, 9531', { activated: [1, 520, 9_531] }],
+    ['[1, 2]', { activated: [1, 2] }],
+    ['7', { activated: [7] }],
+    [String.raw`<|im_start|>assistant\n`, { activated_by: '<|im_start|>assistant\n' }],
+    ['call 7', { activated_by: 'call 7' }],
+  ])('%s', (value, wanted) => {
+    const { activated, activated_by } = read({ activated: value });
+    expect({ activated, activated_by }).toEqual({ activated: undefined, activated_by: undefined, ...wanted });
   });
 });
 

@@ -155,7 +155,7 @@ describe('rows of an activated training', () => {
       const found = activationOf({ request, below, tokenizer });
       return found.ok ? found.value.activated : found.error;
     };
-    expect(problem({}, [activated])).toContain('Use --activated');
+    expect(problem({}, [activated])).toContain('(--activated');
     expect(problem({ activated: [5] }, [activated])).toEqual([5]);
     expect(problem({ continues: true }, [activated])).toEqual([7]);
     expect(problem({ continues: true, activated: [5] }, [activated])).toContain('Leave out --activated');
