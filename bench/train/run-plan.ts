@@ -123,7 +123,7 @@ async function runPlan(onDisk: ServedBase, plan: Plan): Promise<void> {
     base: served,
     parameters,
     scale: plan.alpha / plan.rank,
-    chain: null,
+    chain: [],
     mostTokens: Math.max(...plan.batches.map(({ rows, length }) => rows * length)),
     recompute: job.recompute,
   });
