@@ -381,12 +381,16 @@ const NAMED = `r.value ->> 'name' IN (${WHOLE})`;
 const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c
   WHERE (c.tenant, c.at, c.id) > (?3, ?4, ?5) AND c.at <= ?7 ORDER BY c.tenant, c.at, c.id LIMIT ?6`;
 
+/** The tenant's key `id` has ended with it: one that has not was made by who has its name since. */
+const endedKey = (id: string): string =>
+  `NOT EXISTS (SELECT 1 FROM keys k WHERE k.id = ${id} AND k.revoked_at IS NULL)`;
 /** A tenant's own, and others' of its names: at most a thousand rows each. */
-const KEPT_PROMPTS = `DELETE FROM kept_prompts
-  WHERE ((tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})) AND at <= ?7`;
+const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE at <= ?7
+  AND ((tenant = ?2 AND ${OF_TENANT} AND ${endedKey('kept_prompts.key_id')}) OR name IN (${WHOLE}))`;
 
 /** Only ids of requests: those of a name alone end with what was said. */
-const PREFERENCES = `DELETE FROM preferences WHERE tenant = ?2 AND ${OF_TENANT} AND at <= ?7`;
+const PREFERENCES = `DELETE FROM preferences
+  WHERE tenant = ?2 AND ${OF_TENANT} AND at <= ?7 AND ${endedKey('preferences.key_id')}`;
 
 const REVOKED = 'keys.revoked_at IS NOT NULL';
 /** KV may not have the key's latest change. */

@@ -195,7 +195,8 @@ function isExplained(sim: Simulation, known: KnownJob, code: string): boolean {
     case 'model_not_found':
       return parent !== null || !known.name.startsWith(`${tenant}/`) || sim.erased.size > 0;
     case 'adapter_invalid':
-      return parent !== null;
+      // Its name has become an alias.
+      return parent !== null || sim.truth.names.everWas(known.name, ({ alias }) => alias !== null);
     default:
       return false;
   }

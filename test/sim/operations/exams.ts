@@ -82,6 +82,8 @@ async function keep(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { random } = actor;
   const known = await examsOf(sim, actor);
   const again = known.length > 0 && random.chance(0.4) ? random.pick(known) : null;
+  // They may have gone meanwhile.
+  if (namesOf(sim, actor, 'any').length === 0) return 'refused';
   const name = again?.name ?? pickName(sim, actor, 'live');
   const label = again?.label ?? random.pick(LABELS);
   const { sent } = sim.exams.of(name, label);

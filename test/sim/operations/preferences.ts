@@ -66,7 +66,10 @@ async function prefer(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { random, tenant } = actor;
   const { outcome: had, key } = await improver(sim, actor);
   if (key === null) return had;
-  const name = random.pick(comparable(sim, actor));
+  // They may have gone meanwhile.
+  const names = comparable(sim, actor);
+  if (names.length === 0) return 'refused';
+  const name = random.pick(names);
   const versions = usableVersions(sim, name);
   const one = random.pick(versions);
   const other = random.pick(versions.filter((version) => version !== one));
@@ -139,6 +142,7 @@ async function makeRows(sim: Simulation, actor: Actor): Promise<Outcome> {
   });
   if (readers.outcome !== 'done') return readers.outcome;
   const names = namesOf(sim, actor, 'any');
+  if (names.length === 0) return 'refused';
   const named = sim.preferred.filter((one) => one.tenant === tenant.id && names.includes(one.name));
   const name = named.length > 0 ? random.pick(named).name : random.pick(names);
   const asked = { path: '/admin/improvements', body: { name, method: random.pick(['sft', 'dpo']) } };

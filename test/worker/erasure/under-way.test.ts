@@ -130,6 +130,26 @@ describe('a tenant that is erased', () => {
     expect(await saying('acme')).not.toEqual([]);
   });
 
+  it('keeps what users of another of its name prefer before it has settled, and nothing that is late', async () => {
+    const keeping = { tenant: 'acme', scopes: ['**'], keep_prompts: 24, improve: true };
+    const old = await post('/admin/keys', keeping);
+    await erase('acme');
+    const { key } = await post('/admin/keys', keeping);
+    const preferred = { chosen: 'request-1', rejected: 'request-2' };
+    expect(await post('/v1/preferences', preferred, key)).toMatchObject({ status: 'recorded' });
+    for (const table of ['preferences', 'kept_prompts']) {
+      const columns = table === 'preferences' ? 'chosen, rejected' : 'id, name, bytes, sealed, user, improve';
+      const values = table === 'preferences' ? "'late', 'later'" : "'late', '', 1, 'x', 'u', 0";
+      await rows(`INSERT INTO ${table} (tenant, at, key_id, expires_at, ${columns})
+        VALUES ('acme', ${app.graft.clock.now()}, '${old.id}', ${app.graft.clock.now() + 24 * 3_600_000}, ${values})`);
+    }
+    app.graft.clock.advance(ERASE_SETTLE_MS + MINUTE_MS);
+    await scheduled();
+    expect(await rows('SELECT id FROM erasures')).toEqual([]);
+    expect(await rows('SELECT chosen FROM preferences')).toEqual([{ chosen: 'request-1' }]);
+    expect(await rows('SELECT id FROM kept_prompts')).toEqual([]);
+  });
+
   it('ends, however many files its origins have dropped already', async () => {
     await rows(`INSERT INTO erasures (id, kind, target, owner, cascade, usage, step, place, touched_at)
       VALUES (1, 'tenant', 'acme', 'acme', 0, 0, 'waiting', '', 0)`);
