@@ -2,9 +2,8 @@
 import { createHash } from 'node:crypto';
 import { tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
+import { Exams } from './exams.ts';
 import { Acknowledged } from './invariants/acknowledged.ts';
-import { Exams } from './invariants/exams.ts';
-import type { Preferred } from './invariants/preferences.ts';
 import { Limits } from './invariants/limits.ts';
 import { watchQuotas } from './invariants/quotas.ts';
 import { watchSenders } from './invariants/senders.ts';
@@ -48,6 +47,25 @@ export interface Key {
   changes: number;
   /** … and not ended. */
   changing: number;
+}
+
+export interface KeptAnswer {
+  /** Of its request. */
+  id: string;
+  content: string;
+  text: string;
+}
+
+/** Which of two answers a user preferred, as a client has told, or tried to. */
+export interface Preferred {
+  tenant: string;
+  name: string;
+  key: Key;
+  chosen: KeptAnswer;
+  rejected: KeptAnswer;
+  /** When it was first asked for, ms. */
+  askedAt: number;
+  isAcknowledged: boolean;
 }
 
 /** A file of rows that a client has sent, or tried to. */

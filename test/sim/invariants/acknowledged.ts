@@ -4,7 +4,7 @@
  */
 import type { Answered, Ask } from '../client.ts';
 import type { Truth } from '../truth.ts';
-import { examDigest, type ExamRow } from './exams.ts';
+import { examDigest, type ExamRow } from '../exams.ts';
 import type { Fail } from './fail.ts';
 import type { World } from '../world/world.ts';
 

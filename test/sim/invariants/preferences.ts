@@ -1,31 +1,12 @@
 /** Preferences: what was acknowledged is there as long as it is to be kept, and makes rows of what was said alone. */
 import type { ImprovementRow } from '../../../protocol/admin-api/improvements.ts';
 import { committed } from '../operations/operation.ts';
-import type { Key, Simulation } from '../simulation.ts';
+import type { Preferred, Simulation } from '../simulation.ts';
 
 /** Keys of the workload that keep prompts do so for an hour. */
 const HOUR_MS = 3_600_000;
 /** An isolate's clock may be wrong, and the schedule late, ms. */
 const LATE_MS = 180_000;
-
-export interface KeptAnswer {
-  /** Of its request. */
-  id: string;
-  content: string;
-  text: string;
-}
-
-/** Which of two answers a user preferred, as a client has told, or tried to. */
-export interface Preferred {
-  tenant: string;
-  name: string;
-  key: Key;
-  chosen: KeptAnswer;
-  rejected: KeptAnswer;
-  /** When it was first asked for, ms. */
-  askedAt: number;
-  isAcknowledged: boolean;
-}
 
 /** Whether it may have gone: with its tenant, its key's prompts, or its time. */
 const mayBeGone = (sim: Simulation, { tenant, key, askedAt }: Preferred): boolean =>

@@ -2,7 +2,8 @@
 import type { EvaluationList, EvaluationScore } from '../../../protocol/admin-api/evaluations.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import { codeOf } from '../client.ts';
-import { examDigest, examOf, type ExamRow, wrongScore } from '../invariants/exams.ts';
+import { examDigest, examOf, type ExamRow } from '../exams.ts';
+import { wrongScore } from '../invariants/exams.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { STALE_MS } from '../truth.ts';
 import { chainIdOf } from '../world/played-training.ts';

@@ -2,8 +2,8 @@
 import type { ImprovementRows } from '../../../protocol/admin-api/improvements.ts';
 import { promptOf } from '../answers.ts';
 import { codeOf } from '../client.ts';
-import { type KeptAnswer, type Preferred, wrongRow } from '../invariants/preferences.ts';
-import type { Actor, Key, Outcome, Simulation } from '../simulation.ts';
+import { wrongRow } from '../invariants/preferences.ts';
+import type { Actor, Key, KeptAnswer, Outcome, Preferred, Simulation } from '../simulation.ts';
 import { makeKey } from './keys.ts';
 import {
   admin,
