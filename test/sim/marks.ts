@@ -291,7 +291,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'damaged-file-discarded',
     when: 'a flipped bit on the disk: the file is sent again',
     file: 'gpu-origin/adapter-files/adapter-store.ts',
-    after: '        await discard(digest);',
+    after: '    if ((await sha256Hex(file)) !== digest) {',
   },
   {
     mark: 'upload-resumed-after-restart',
