@@ -204,6 +204,12 @@ export class PrefixCache {
     return this.#path(row).length * this.#chunk;
   }
 
+  /** Whether its prompt's whole chunks can all be kept without evicting others. */
+  hasRoomFor(row: PrefixOwner): boolean {
+    const missing = Math.floor(row.prompt.length / this.#chunk) - this.#path(row).length;
+    return missing <= this.#free.length;
+  }
+
   /** Counts as a use. @returns the blocks with the prompt's first chunks, in order. */
   use(row: PrefixOwner): readonly number[] {
     const path = this.#path(row);

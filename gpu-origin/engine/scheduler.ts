@@ -43,6 +43,8 @@ export interface SchedulerOptions {
   readonly decodeStepsPerTurn: number;
   /** Prompt tokens that are kept and need not be read; absent = none. */
   readonly cached?: (sequence: Sequence) => number;
+  /** Whether reading its prompt pushes no kept prompt out; absent = yes. */
+  readonly roomToKeep?: (sequence: Sequence) => boolean;
 }
 
 /** Is there memory for a sequence in the batch? @param without a row that would leave it. */
@@ -77,6 +79,9 @@ const NEARLY = 1 / 4;
  * admitted before it.
  */
 const PASSES_PER_SLOT = 2;
+
+/** Waiting sequences per slot among which one is looked for whose prompt's beginning is kept. */
+const LOOK_FOR_KEPT = 2;
 
 /** Decides what runs next. Pure: time, slots and memory are inputs. */
 export class Scheduler {
@@ -225,9 +230,11 @@ export class Scheduler {
     /** The first one without memory. */
     let passed: Sequence | null = null;
     for (;;) {
-      const sequence: Sequence | null = chosen ?? shares.first(ready);
-      if (sequence === null) return null;
-      if (!slots.full && canSchedule(sequence)) return this.#letIn(sequence, passed);
+      const first: Sequence | null = chosen ?? shares.first(ready);
+      if (first === null) return null;
+      const sequence: Sequence = chosen === null && passed === null ? this.#kept(first, ready) : first;
+      if (!slots.full && canSchedule(sequence))
+        return this.#letIn(sequence, passed ?? (sequence === first ? null : first));
       const row = slots.swapFull
         ? null
         : shares.pickVictim(sequence.tenant, (of) => this.#queue.counterOf(of));
@@ -240,6 +247,23 @@ export class Scheduler {
       ready = ready.filter((other) => (!waits || other.state === 'preempted') && mayFit(other, sequence));
       chosen = null;
     }
+  }
+
+  /**
+   * Prompts with one beginning are read one after the other, if reading another one in between would push that
+   * beginning out. Each sequence is overtaken at most once per slot, and only by its own tenant's.
+   * @returns the tenant's sequence of which most is kept; `first` if the order does not matter.
+   */
+  #kept(first: Sequence, ready: readonly Sequence[]): Sequence {
+    const { slots, roomToKeep } = this.#options;
+    if (first.state !== 'ready' || first.bypassed >= slots || roomToKeep?.(first) !== false) return first;
+    const others = ready.filter(({ tenant, state }) => tenant === first.tenant && state === 'ready');
+    let [best, most] = [first, this.#cached(first)];
+    for (const other of others.slice(0, LOOK_FOR_KEPT * slots)) {
+      const cached = this.#cached(other);
+      if (cached > most) [best, most] = [other, cached];
+    }
+    return best;
   }
 
   #letIn(sequence: Sequence, passed: Sequence | null): Sequence | Swap {
