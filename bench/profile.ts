@@ -254,7 +254,7 @@ function formatParts(middle: TakenApart, all: readonly TakenApart[]): string {
     table.toString(),
     `wall time ${wallMs.toFixed(0)} ms (${all.map((each) => each.wallMs.toFixed(0)).join(', ')}), parts lack ${share(restMs)}`,
     ...(Math.abs(restMs) > MOST_REST * wallMs ? ['PROBLEM the parts are not the whole'] : []),
-    `${steps.prefill} prefill steps, ${steps.decode} decode steps, the middle one ${steps.decodeMedianMs.toFixed(1)} ms`,
+    `${steps.prefill} prefill steps (${steps.mixed} with rows that decode in the same run), ${steps.decode} decode steps, the middle one ${steps.decodeMedianMs.toFixed(1)} ms`,
     `main thread beside steps: ${sum(besideMs)}`,
     `CPU: ${sum(cpuMs)}`,
   ].join('\n');

@@ -81,6 +81,7 @@ export class Engine implements ServingEngine {
       roomToKeep: (sequence) => this.#prefixes.hasRoomFor(sequence),
       slots: runner.slots,
       ...{ chunk: runner.chunk, parts: runner.parts, doublingTokens: runner.doublingTokens },
+      mixes: runner.mixes,
       maxQueue: options.maxQueue,
       decodeStepsPerTurn: options.decodeStepsPerTurn ?? 1,
     });

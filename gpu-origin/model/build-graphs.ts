@@ -34,7 +34,7 @@ import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
 /** Raise it when the same base and options would produce other files. */
-const BUILDER_VERSION = 6;
+const BUILDER_VERSION = 7;
 const WEIGHTS_FILE = 'weights.bin';
 
 export type Progress = (stage: string, done: number, total: number) => void;
@@ -52,6 +52,8 @@ export interface BuiltGraphs {
   graphs: Record<GraphKind, string>;
   /** The same in float16, over the same weights; null on a processor. */
   fp16Graphs: Record<GraphKind, string> | null;
+  /** Each graph over a chunk and decoding rows; null for a GPU. */
+  mixed: Record<GraphKind, string> | null;
   /** Each graph in parts, for processors; [] for a GPU. */
   parts: readonly (Layers & { graphs: Record<GraphKind, string> })[];
   rotations: RotationSet | null;
@@ -93,7 +95,7 @@ async function readBuilt(
 }
 
 /** @param of the graph, beside its kind. */
-const fileName = (kind: GraphKind, of?: number | 'f16'): string =>
+const fileName = (kind: GraphKind, of?: number | 'f16' | 'mixed'): string =>
   of === undefined ? `${kind}.onnx` : `${kind}.${of}.onnx`;
 
 function describe(
@@ -103,7 +105,7 @@ function describe(
   parts: readonly Layers[],
   flavour: GraphFlavour,
 ): BuiltGraphs {
-  const graphs = (of?: number | 'f16'): Record<GraphKind, string> => {
+  const graphs = (of?: Parameters<typeof fileName>[1]): Record<GraphKind, string> => {
     const paths = GRAPH_KINDS.map((kind) => [kind, join(folder, fileName(kind, of))]);
     return Object.fromEntries(paths) as Record<GraphKind, string>;
   };
@@ -114,6 +116,7 @@ function describe(
     rotations,
     graphs: graphs(),
     fp16Graphs: flavour === 'gpu' ? graphs('f16') : null,
+    mixed: flavour === 'cpu' ? graphs('mixed') : null,
     parts: parts.map((layers, part) => ({ ...layers, graphs: graphs(part) })),
   };
 }
@@ -172,10 +175,11 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
   try {
     const { entries, sha256 } = writeWeights(temporary, { ...options, flavour }, rotations);
     const digests: Record<string, string> = { [WEIGHTS_FILE]: sha256 };
-    const write = (kind: GraphKind, of?: number | 'f16'): void => {
+    const write = (kind: GraphKind, of?: Parameters<typeof fileName>[1]): void => {
       const model = buildLlamaGraph({
         ...{ config: base.config, kind, context, format, flavour, padsLoneRow, rotations },
         ...(typeof of === 'number' ? { layers: parts[of]! } : {}),
+        mixed: of === 'mixed',
         precision: of === 'f16' ? of : 'f32',
         weights: entries,
         weightsFile: WEIGHTS_FILE,
@@ -187,7 +191,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
     for (const kind of GRAPH_KINDS) {
       write(kind);
       for (const part of parts.keys()) write(kind, part);
-      if (flavour === 'gpu') write(kind, 'f16');
+      write(kind, flavour === 'gpu' ? 'f16' : 'mixed');
     }
     writeFileSync(
       join(temporary, 'manifest.json'),

@@ -8,6 +8,7 @@ const built = {
   weightsPath: 'weights.bin',
   weights: [],
   graphs: { none: 'none.onnx', qv: 'qv.onnx', all: 'all.onnx' },
+  mixed: { none: 'none.mixed.onnx', qv: 'qv.mixed.onnx', all: 'all.mixed.onnx' },
   parts: [0, 1].map((part) => ({
     ...{ from: part, to: part + 1 },
     graphs: { none: `none.${part}.onnx`, qv: `qv.${part}.onnx`, all: `all.${part}.onnx` },
@@ -40,12 +41,14 @@ async function open(
 it('opens all graphs at once if they share weights, otherwise the smallest first, and the others on demand', async () => {
   const shared = await open(true);
   expect(shared.log).toEqual(
-    ['none', 'qv', 'all'].flatMap((kind) => [`${kind}.onnx`, `${kind}.0.onnx`, `${kind}.1.onnx`]),
+    ['none', 'qv', 'all'].flatMap((kind) => ['', '.0', '.1', '.mixed'].map((part) => `${kind}${part}.onnx`)),
   );
+  expect(shared.sessions.mixes).toBe(true);
   expect(shared.sessions.parts).toHaveLength(2);
   const { sessions, log } = await open(false);
   expect(log).toEqual(['none.onnx']);
   expect(sessions.parts).toEqual([]);
+  expect(sessions.mixes).toBe(false);
   await Promise.all([sessions.get('all'), sessions.get('all'), sessions.get('none')]);
   expect(log).toEqual(['none.onnx', 'all.onnx']);
   await sessions.close();

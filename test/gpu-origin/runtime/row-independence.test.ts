@@ -237,6 +237,65 @@ describe.each(CASES)('a row in a batch ($weights), $name, $ways', ({ weights, sh
     }
   });
 
+  it('has the same bits if rows decode in the run that reads its chunk, and so have they', async () => {
+    const { runner } = tiny;
+    expect(runner.mixes).toBe(true);
+    const all = [0, 1, 2, 3, 4, 5, 6, 7];
+    const steps = 5;
+    const expected = new Map<number, Float32Array[]>();
+    for (const row of all) expected.set(row, (await together([row], steps)).get(row)!);
+    for (const [reading, ...beside] of [
+      [5, 0],
+      [2, 7],
+      [3, 4, 6],
+      [0, 1, 2, 3, 4, 5, 6, 7],
+      [4, 0, 1, 6],
+      [1, 6, 0],
+    ] as const) {
+      const tokens = prompt(reading, 256 + lengths[reading]!).slice(0, runner.base.context - 8);
+      runner.assign(0, deltas[reading] ?? null);
+      const positions = [3, 127, 129, tokens.length - 1];
+      const wanted = await prefillAll(runner, 0, tokens, positions);
+      runner.release(0);
+      const rows: { row: number; held: number; logits: Float32Array[] }[] = [];
+      for (const [slot, row] of beside.entries()) {
+        runner.assign(slot, deltas[row] ?? null);
+        const logits = (await prefillAll(runner, slot, prompt(row, lengths[row]!)))[0]!;
+        rows.push({ row, held: lengths[row]!, logits: [logits] });
+      }
+      const slot = beside.length;
+      runner.assign(slot, deltas[reading] ?? null);
+      const read: Float32Array[] = [];
+      for (let past = 0, step = 0; past < tokens.length; past += runner.chunk, step++) {
+        const chunk = tokens.slice(past, past + runner.chunk);
+        const here = positions.filter((at) => at >= past && at < past + chunk.length);
+        // The first of several sits out the second step.
+        const out = rows.map((_, at) => at === 0 && rows.length > 1 && step === 1);
+        const logits = await runner.prefill({
+          ...{ slot, tokens: chunk, past, positions: here.map((at) => at - past) },
+          beside: {
+            tokens: rows.map((row, at) => (out[at] === true ? null : argmax(row.logits.at(-1)!))),
+            lengths: rows.map(({ held }) => held),
+          },
+        });
+        const of = (at: number) => logits.slice(at * runner.vocabSize, (at + 1) * runner.vocabSize);
+        expect(logits).toHaveLength((here.length + rows.length) * runner.vocabSize);
+        here.forEach((_, at) => read.push(of(at)));
+        for (const [at, row] of rows.entries()) {
+          if (out[at] === true) continue;
+          row.logits.push(of(here.length + at));
+          row.held += 1;
+        }
+      }
+      expect(read, `the prompt of row ${reading}`).toEqual(wanted);
+      for (const { row, logits } of rows)
+        expect(logits, `row ${row} beside row ${reading}`).toEqual(
+          expected.get(row)!.slice(0, logits.length),
+        );
+      for (const at of [...rows.keys(), slot]) runner.release(at);
+    }
+  });
+
   it('keeps its bits when it is preempted while others use its slot, and returns in another one', async () => {
     const { runner } = tiny;
     const [mine, other] = [4, 3];
@@ -294,8 +353,10 @@ it('releases every object of the library', async () => {
   await tiny.runner.decode({ tokens: [1, 2], lengths: [141, 0] });
   tiny.runner.assign(1, null);
   await tiny.runner.prefill({ slot: 1, tokens: [1, 2], past: 0, positions: [], parts: { from: 0, to: 1 } });
-  // Three graphs, each over all cores and over one, and in two parts.
-  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 12);
+  const beside = { tokens: [3], lengths: [142] };
+  await tiny.runner.prefill({ slot: 1, tokens: [1, 2], past: 0, positions: [], beside });
+  // Three graphs, each over all cores and over one, in two parts, and mixed.
+  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 15);
   await tiny.close();
   for (const [kind, count] of ortLibrary().alive)
     expect([kind, count]).toEqual([kind, before.get(kind) ?? 0]);
