@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { benchPrompt } from '../../bench/load/prompts.ts';
 import { runWave } from '../../bench/load/run-wave.ts';
 import { type Ask, parsePeer, requestFor, type Target } from '../../bench/load/target.ts';
-import { stepMs } from '../../bench/measurements/long-parts.ts';
+import { measureLongParts, stepMs } from '../../bench/measurements/long-parts.ts';
 import { summarize } from '../../bench/measurements/compare-waves.ts';
 import { median, quantile } from '../../bench/statistics.ts';
 
@@ -122,6 +122,20 @@ describe('runWave', () => {
       `${turns[0]}xx\n${turns[1]}`,
       `${turns[0]}xx\n${turns[1]}xx\n${turns[2]}`,
     ]);
+  });
+
+  it('measures a wave beside its prompts and its decode steps, these over the prompts that were just read', async () => {
+    const asked: string[] = [];
+    const target = await serve(3, 3, 200, asked);
+    const wave = { requests: 2, adapters: 2, tokens: 3, words: 2 };
+    const parts = await measureLongParts({ target, wave, rounds: 2 });
+    // The server writes three tokens where one is asked for.
+    expect(parts.problems).toEqual(['asked for 1 tokens, usage says 3']);
+    expect(parts.rounds).toBe(2);
+    expect(parts.wholeMs).toBeGreaterThan(0);
+    expect(parts.promptsMs).toBeGreaterThan(0);
+    const rounds = asked.map((prompt) => Number(prompt.split(' ')[1]));
+    expect(rounds).toEqual([0, 1, 2, 2, 3, 4, 4].flatMap((round) => [round, round]));
   });
 
   it('does not count a refusal', async () => {
