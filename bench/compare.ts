@@ -7,15 +7,16 @@ import Table from 'cli-table3';
 import { cacheFolder, findBase } from '../cli/local/find-base.ts';
 import { ROOT } from '../cli/local/origin-process.ts';
 import { createOutput } from '../cli/output.ts';
-import { comparePeers, type Comparison } from './compare/measure.ts';
+import { COMPARED, comparePeers, type Comparison } from './compare/measure.ts';
 import { drawComparison, readmeTable, replaceTable } from './compare/render.ts';
 import { describeMachine } from './machine.ts';
 import { milliseconds, waveTable } from './report.ts';
 
 const USAGE = `npm run bench -- compare [flags]     (bench/compare.sh sets the peers up first)
   Starts edge and origin, vLLM's CPU build and llama.cpp's server with the same adapters, and sends the same waves to
-  each in turn, the order reversed from turn to turn. About 20 minutes on two cores; nothing else should run.
+  each in turn, the order reversed from turn to turn. About 30 minutes on two cores; nothing else should run.
   --peers FOLDER       what bench/peers/setup.sh filled (default: PEERS, or ~/.cache/graft-peers)
+  --only a,b           scenarios: ${COMPARED.join(', ')} (default: all)
   --turns N            turns of each system (default 4)
   --waves N            counted waves a turn (default 2)
   --write              puts the table into README.md and the plot into docs/compare.svg`;
@@ -29,6 +30,7 @@ export async function benchCompare(argv: readonly string[], signal: AbortSignal)
         type: 'string',
         default: process.env['PEERS'] ?? path.join(os.homedir(), '.cache/graft-peers'),
       },
+      only: { type: 'string', default: COMPARED.join(',') },
       turns: { type: 'string', default: '4' },
       waves: { type: 'string', default: '2' },
       write: { type: 'boolean', default: false },
@@ -36,6 +38,12 @@ export async function benchCompare(argv: readonly string[], signal: AbortSignal)
     },
   });
   if (values.help) return console.log(USAGE);
+  const only = values.only.split(',').map((name) => {
+    const known = COMPARED.find((each) => each === name.trim());
+    if (known === undefined) throw new Error(`--only: unknown '${name}' (${COMPARED.join(', ')})`);
+    return known;
+  });
+  if (values.write && only.length < COMPARED.length) throw new Error('--write needs all, without --only');
   const whole = (flag: 'turns' | 'waves') => {
     const value = Number(values[flag]);
     if (!Number.isInteger(value) || value < 1)
@@ -50,7 +58,7 @@ export async function benchCompare(argv: readonly string[], signal: AbortSignal)
     });
     const comparison = await comparePeers({
       ...{ base, peers: path.resolve(values.peers), work, signal },
-      ...{ turns: whole('turns'), waves: whole('waves') },
+      ...{ only, turns: whole('turns'), waves: whole('waves') },
       note: (text) => process.stderr.write(`${text}\n`),
     });
     const machine = await describeMachine();
@@ -81,14 +89,23 @@ export function formatComparison({ waves, ratios, lonely, many }: Comparison): s
   const problems = waves.flatMap((row) =>
     row.problems.map((problem) => `PROBLEM ${row.scenario} ${row.system}: ${problem}`),
   );
-  const [before, after] = lonely.llamaBench;
   return [
     waveTable(waves),
     compared.toString(),
-    `one request, decode: graft ${lonely.graft.toFixed(1)} tok/s; llama-bench ${before.toFixed(1)} before and ` +
-      `${after.toFixed(1)} after (${((2 * lonely.graft) / (before + after)).toFixed(2)}x)`,
-    `64 at once: worst TTFT ${milliseconds(many.worstTtftMs)} ms, their prefill alone ` +
-      `${milliseconds(many.prefillAloneMs)} ms (${(many.worstTtftMs / many.prefillAloneMs).toFixed(2)}x)`,
+    ...(lonely === null ? [] : [lonelyLine(lonely)]),
+    ...(many === null ? [] : [manyLine(many)]),
     ...problems,
   ].join('\n');
 }
+
+function lonelyLine({ llamaBench: [before, after], graft }: NonNullable<Comparison['lonely']>): string {
+  const times = ((2 * graft) / (before + after)).toFixed(2);
+  return (
+    `one request, decode: graft ${graft.toFixed(1)} tok/s; llama-bench ${before.toFixed(1)} before and ` +
+    `${after.toFixed(1)} after (${times}x)`
+  );
+}
+
+const manyLine = ({ worstTtftMs, prefillAloneMs }: NonNullable<Comparison['many']>): string =>
+  `64 at once: worst TTFT ${milliseconds(worstTtftMs)} ms, their prefill alone ` +
+  `${milliseconds(prefillAloneMs)} ms (${(worstTtftMs / prefillAloneMs).toFixed(2)}x)`;

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { parsePeer, type Target } from './load/target.ts';
 
-export const SCENARIOS = ['base', 'r8', 'r16', 'one', 'r8-64', 'swaps', 'edge'] as const;
+export const SCENARIOS = ['base', 'r8', 'r16', 'one', 'r8-64', 'long16', 'chat', 'swaps', 'edge'] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
 export interface BenchOptions {
@@ -37,7 +37,7 @@ npm run bench -- walk                   the files that one chat completion enter
                        NAME=openai:PORT[:PREFIX[:BASE]] (adapter i is PREFIXi) or NAME=llama:PORT; may be repeated
   --peer-r16 SPEC      the same, loaded with 16 rank-16 adapters on all linears
   --base PATH          base model of our origin (default: the pinned one, from the cache)
-  --waves N            counted waves a turn, two turns each (default 3)
+  --waves N            counted waves a turn, two turns each, and rounds of long16's parts (default 3)
   --swaps N            adapter swaps (default 1000)
   --pairs N            pairs of requests for the edge's overhead (default 200)
   --port N             our origin's port (default: any free one)

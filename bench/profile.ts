@@ -14,7 +14,7 @@ import { startStack, type Stack } from '../cli/local/stack.ts';
 import { createOutput } from '../cli/output.ts';
 import { publishAdapter } from '../cli/publish/publish-adapter.ts';
 import { QV, writeRandomAdapter } from './adapters/write-random-adapter.ts';
-import { runWave } from './load/run-wave.ts';
+import { runWave, type Wave } from './load/run-wave.ts';
 import { targetAt, type Target } from './load/target.ts';
 import { describeMachine } from './machine.ts';
 import { processesNamed } from './processes.ts';
@@ -28,6 +28,8 @@ const USAGE = `npm run bench -- profile [flags]
   --base PATH        base model (default: the pinned one, from the cache)
   --waves N          waves, the first of which does not count (default 6)
   --adapters N       adapters; 0 = the base alone (default 16)
+  --tokens a,b       tokens of the prompts, one table for each length: 100,1000,4000 shows what a context costs
+                     (default: mixed-16's, about 50)
   --no-operators     without the second run
   --origin-arg ARG   passed to the origin; may be repeated`;
 
@@ -42,6 +44,8 @@ interface Options {
   base: string;
   waves: number;
   adapters: number;
+  /** Of each prompt; undefined: those of mixed-16. */
+  words?: number;
   originArgs: readonly string[];
   signal: AbortSignal;
 }
@@ -54,6 +58,7 @@ export async function benchProfile(argv: readonly string[], signal: AbortSignal)
       base: { type: 'string' },
       waves: { type: 'string', default: '6' },
       adapters: { type: 'string', default: String(REQUESTS) },
+      tokens: { type: 'string' },
       'no-operators': { type: 'boolean', default: false },
       'origin-arg': { type: 'string', multiple: true, default: [] },
       help: { type: 'boolean', default: false },
@@ -68,13 +73,45 @@ export async function benchProfile(argv: readonly string[], signal: AbortSignal)
   const output = createOutput({ json: false });
   const cache = cacheFolder(process.env);
   const base = await findBase({ base: values.base, cache, env: process.env, output });
-  const options: Options = { base, waves, adapters, originArgs: values['origin-arg'], signal };
-  const taken = (await profiledWaves(options)).sort((a, b) => a.wallMs - b.wallMs);
-  const middle = taken[taken.length >> 1]!;
   const machine = await describeMachine();
   console.log(`${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.os}`);
+  for (const words of promptWords(values.tokens)) {
+    const options: Options = {
+      ...{ base, waves, adapters, originArgs: values['origin-arg'], signal },
+      ...(words === undefined ? {} : { words }),
+    };
+    if (words !== undefined) console.log(`prompts of ${words + NUMBERS} tokens`);
+    const profile = await profileLength(options, !values['no-operators']);
+    const tokens = words === undefined ? {} : { tokens: words + NUMBERS };
+    console.log(
+      JSON.stringify({ date: new Date().toISOString(), machine, profile: { ...tokens, ...profile } }),
+    );
+  }
+}
+
+/** Tokens of a prompt's two leading numbers. */
+const NUMBERS = 3;
+
+/** @param tokens lengths of prompts, separated by commas. @returns words of each. @throws Error that names the flag. */
+function promptWords(tokens: string | undefined): (number | undefined)[] {
+  if (tokens === undefined) return [undefined];
+  return tokens.split(',').map((text) => {
+    const length = Number(text);
+    if (!Number.isInteger(length) || length <= NUMBERS)
+      throw new Error(`--tokens ${text}: not a whole number above ${NUMBERS}`);
+    return length - NUMBERS;
+  });
+}
+
+/** Prints the tables of prompts of one length. */
+async function profileLength(
+  options: Options,
+  withOperators: boolean,
+): Promise<{ middle: TakenApart; operators: Awaited<ReturnType<typeof operatorShares>> }> {
+  const taken = (await profiledWaves(options)).sort((a, b) => a.wallMs - b.wallMs);
+  const middle = taken[taken.length >> 1]!;
   console.log(formatParts(middle, taken));
-  const operators = values['no-operators'] ? [] : await profiledOperators({ ...options, waves: 2 });
+  const operators = withOperators ? await profiledOperators({ ...options, waves: 2 }) : [];
   if (operators.length > 0) {
     const table = new Table({
       head: ['operator, decode steps', 'ms', 'share'],
@@ -84,8 +121,13 @@ export async function benchProfile(argv: readonly string[], signal: AbortSignal)
       if (share >= 0.005) table.push([operator, ms.toFixed(0), `${(share * 100).toFixed(1)} %`]);
     console.log(table.toString());
   }
-  console.log(JSON.stringify({ date: new Date().toISOString(), machine, profile: { middle, operators } }));
+  return { middle, operators };
 }
+
+const waveOf = ({ adapters, words }: Options): Wave => ({
+  ...{ requests: REQUESTS, adapters, tokens: TOKENS },
+  ...(words === undefined ? {} : { words }),
+});
 
 async function profiledWaves(options: Options): Promise<TakenApart[]> {
   return withStack(options, {}, async ({ target, stack, recordFile }) => {
@@ -96,11 +138,7 @@ async function profiledWaves(options: Options): Promise<TakenApart[]> {
       const edgePids = await processesNamed('workerd');
       const before = { edge: await cpuOf(edgePids), mine: process.cpuUsage() };
       const start = performance.timeOrigin + performance.now();
-      const result = await runWave(
-        target,
-        { requests: REQUESTS, adapters: options.adapters, tokens: TOKENS },
-        round,
-      );
+      const result = await runWave(target, waveOf(options), round);
       const end = performance.timeOrigin + performance.now();
       if (result.problems[0] !== undefined) throw new Error(result.problems[0]);
       const mine = process.cpuUsage(before.mine);
@@ -122,7 +160,7 @@ async function profiledOperators(options: Options): ReturnType<typeof operatorSh
   try {
     // The files are written when the origin ends.
     await withStack(options, { BENCH_OPERATORS: prefix }, async ({ target }) => {
-      await runWave(target, { requests: REQUESTS, adapters: options.adapters, tokens: TOKENS }, 0);
+      await runWave(target, waveOf(options), 0);
     });
     return await operatorShares(prefix);
   } finally {
@@ -216,7 +254,7 @@ function formatParts(middle: TakenApart, all: readonly TakenApart[]): string {
     table.toString(),
     `wall time ${wallMs.toFixed(0)} ms (${all.map((each) => each.wallMs.toFixed(0)).join(', ')}), parts lack ${share(restMs)}`,
     ...(Math.abs(restMs) > MOST_REST * wallMs ? ['PROBLEM the parts are not the whole'] : []),
-    `${steps.prefill} prefill steps, ${steps.decode} decode steps, the middle one ${steps.decodeMedianMs.toFixed(1)} ms`,
+    `${steps.prefill} prefill steps (${steps.mixed} with rows that decode in the same run), ${steps.decode} decode steps, the middle one ${steps.decodeMedianMs.toFixed(1)} ms`,
     `main thread beside steps: ${sum(besideMs)}`,
     `CPU: ${sum(cpuMs)}`,
   ].join('\n');

@@ -1,6 +1,7 @@
 import Table from 'cli-table3';
 import type { Machine } from './machine.ts';
 import type { WaveSummary } from './measurements/compare-waves.ts';
+import type { LongParts } from './measurements/long-parts.ts';
 import type { EdgeSummary } from './measurements/edge-overhead.ts';
 import type { SwapSummary } from './measurements/swap-adapters.ts';
 
@@ -12,6 +13,7 @@ export interface Report {
   waves: WaveSummary[];
   /** Peak resident set of our origin during mixed-16, bytes, by scenario. */
   peakBytes: Record<string, number>;
+  longParts: LongParts | null;
   swaps: SwapSummary | null;
   edge: EdgeSummary | null;
 }
@@ -29,6 +31,7 @@ export function formatReport(report: Report): string {
       row.problems.map((problem) => `${row.scenario} ${row.system}: ${problem}`),
     ),
     ...(report.swaps?.problems.map((problem) => `swaps: ${problem}`) ?? []),
+    ...(report.longParts?.problems.map((problem) => `long16: ${problem}`) ?? []),
     ...(report.edge?.problems.map((problem) => `edge: ${problem}`) ?? []),
   ];
   return [
@@ -39,6 +42,7 @@ export function formatReport(report: Report): string {
     ...Object.entries(report.peakBytes).map(
       ([scenario, bytes]) => `memory of the origin during ${scenario}: ${megabytes(bytes)} at most`,
     ),
+    ...(report.longParts === null ? [] : [longPartsLine(report.longParts)]),
     ...(report.swaps === null ? [] : [swapLine(report.swaps)]),
     ...(report.edge === null ? [] : [edgeLine(report.edge)]),
     ...problems.map((problem) => `PROBLEM ${problem}`),
@@ -75,6 +79,10 @@ export function waveTable(waves: readonly WaveSummary[]): string {
   }
   return table.toString();
 }
+
+const longPartsLine = ({ rounds, wholeMs, promptsMs, stepsMs, times }: LongParts): string =>
+  `long16, ${rounds} rounds: ${milliseconds(wholeMs)} ms, its prompts alone ${milliseconds(promptsMs)}, its decode steps ` +
+  `alone ${milliseconds(stepsMs)}: ${times.median.toFixed(2)} times both (${times.best.toFixed(2)} to ${times.worst.toFixed(2)})`;
 
 const swapLine = (swaps: SwapSummary): string =>
   `${swaps.swaps} adapter swaps: TTFT median ${milliseconds(swaps.ttftMs.median)} ms, p95 ${milliseconds(swaps.ttftMs.p95)} ms; memory ` +

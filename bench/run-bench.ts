@@ -1,8 +1,10 @@
 import { R16, R8, writeSet, type AdapterSet } from './adapters/adapter-set.ts';
+import { CHAT_TURNS, LONG_WORDS, TURN_WORDS } from './load/prompts.ts';
 import type { Wave } from './load/run-wave.ts';
 import type { Target } from './load/target.ts';
 import { compareWaves } from './measurements/compare-waves.ts';
 import { benchEdge } from './measurements/bench-edge.ts';
+import { measureLongParts } from './measurements/long-parts.ts';
 import { swapAdapters } from './measurements/swap-adapters.ts';
 import type { BenchOptions, Scenario } from './options.ts';
 import type { Report } from './report.ts';
@@ -19,6 +21,9 @@ const SWAP_ADAPTERS = 64;
 /** About a third of them: a rank-8 q,v adapter is 1.9 MB in float32. */
 const SWAP_BUDGET_BYTES = 40_000_000;
 
+/** Holds the prompts of a wave of long16: 112 whole chunks, of 6 MB each. */
+const LONG_CACHE_BYTES = 2 ** 30;
+
 const R8_MANY: AdapterSet = { ...R8, count: MANY };
 
 type Measured = Omit<Report, 'date' | 'machine'>;
@@ -33,7 +38,14 @@ export async function runBench(params: {
   const { options, work, signal } = params;
   const wants = (...scenarios: Scenario[]) =>
     scenarios.some((scenario) => options.scenarios.includes(scenario));
-  const measured: Measured = { base: null, waves: [], peakBytes: {}, swaps: null, edge: null };
+  const measured: Measured = {
+    base: null,
+    waves: [],
+    peakBytes: {},
+    longParts: null,
+    swaps: null,
+    edge: null,
+  };
   const withOrigin = async <T>(
     sets: readonly AdapterSet[],
     args: readonly string[],
@@ -85,6 +97,20 @@ export async function runBench(params: {
   if (wants('r8-64'))
     await withOrigin([R8_MANY], ['--slots', String(MANY)], (origin) =>
       waves(origin, 'r8-64', { requests: MANY, adapters: MANY, tokens: TOKENS }, R8_MANY, []),
+    );
+  const long: Wave = { requests: SLOTS, adapters: R8.count, tokens: TOKENS, words: LONG_WORDS };
+  if (wants('long16', 'chat'))
+    await withOrigin([R8], ['--slots', String(SLOTS)], async (origin) => {
+      const chat: Wave = { ...long, words: TURN_WORDS, turns: CHAT_TURNS };
+      for (const [scenario, wave] of [['long16', long] as const, ['chat', chat] as const])
+        if (wants(scenario)) await waves(origin, scenario, wave, R8, options.peers);
+    });
+  if (wants('long16'))
+    measured.longParts = await withOrigin(
+      [R8],
+      ['--slots', String(SLOTS), '--prefix-cache-bytes', String(LONG_CACHE_BYTES)],
+      (origin) =>
+        measureLongParts({ target: origin.target('graft', R8.prefix), wave: long, rounds: options.waves }),
     );
   if (wants('swaps'))
     measured.swaps = await withOrigin(

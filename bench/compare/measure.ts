@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { R16, R8, writeSet } from '../adapters/adapter-set.ts';
+import { CHAT_TURNS, LONG_WORDS, TURN_WORDS } from '../load/prompts.ts';
 import type { Wave, WaveResult } from '../load/run-wave.ts';
 import { runWave } from '../load/run-wave.ts';
 import type { Target } from '../load/target.ts';
@@ -13,15 +14,24 @@ export interface Comparison {
   waves: WaveSummary[];
   /** graft's figure over a peer's of the same turn. */
   ratios: (Ratio & { peer: string })[];
-  /** Decode, tokens a second of one request: llama-bench before and after, graft through the edge in between. */
-  lonely: { llamaBench: [number, number]; graft: number };
-  /** 64 requests at once: the last first token, ms, of those that want 64 tokens and of those that want one. */
-  many: { worstTtftMs: number; prefillAloneMs: number };
+  /**
+   * Decode, tokens a second of one request: llama-bench before and after, graft through the edge in between. null: not
+   * asked for.
+   */
+  lonely: { llamaBench: [number, number]; graft: number } | null;
+  /**
+   * 64 requests at once: the last first token, ms, of those that want 64 tokens and of those that want one. null: not
+   * asked for.
+   */
+  many: { worstTtftMs: number; prefillAloneMs: number } | null;
 }
+
+export const COMPARED = ['base', 'r8', 'r16', 'r8-64', 'long16', 'chat', 'one'] as const;
+export type Compared = (typeof COMPARED)[number];
 
 /** Waves of one kind against these systems; graft comes first. */
 interface Scenario {
-  name: string;
+  name: Compared;
   wave: Wave;
   systems: readonly Target[];
   turns: number;
@@ -40,12 +50,13 @@ export async function comparePeers(params: {
   peers: string;
   /** An empty folder. */
   work: string;
+  only: readonly Compared[];
   turns: number;
   waves: number;
   signal: AbortSignal;
   note: (text: string) => void;
 }): Promise<Comparison> {
-  const { base, work, signal, turns, waves, note } = params;
+  const { base, work, only, signal, turns, waves, note } = params;
   const peers = findPeers(params.peers);
   const adapters = path.join(work, 'adapters');
   const r8 = await writeSet(adapters, { ...R8, count: MANY });
@@ -88,6 +99,16 @@ export async function comparePeers(params: {
         turns: Math.max(1, turns >> 1),
         waves: 1,
       },
+      {
+        name: 'long16',
+        wave: { ...sixteen, adapters: AT_ONCE, words: LONG_WORDS },
+        ...{ systems: all, turns: Math.max(1, turns >> 1), waves: 1 },
+      },
+      {
+        name: 'chat',
+        wave: { ...sixteen, adapters: AT_ONCE, words: TURN_WORDS, turns: CHAT_TURNS },
+        ...{ systems: all, turns: Math.max(1, turns >> 1), waves: 1 },
+      },
     ];
     const measured: Pick<Comparison, 'waves' | 'ratios'> = { waves: [], ratios: [] };
     const onWave = (name: string) => (system: string, result: WaveResult) =>
@@ -115,25 +136,29 @@ export async function comparePeers(params: {
           ...ratiosByTurn(name, [peer, graft!], taken).map((ratio) => ({ ...ratio, peer: peer.label })),
         );
     };
-    for (const scenario of scenarios) await run(scenario);
-    const firsts: number[] = [];
-    for (let round = 0; round < 3; round++) {
-      const wave = await runWave(edge, { requests: MANY, adapters: MANY, tokens: 1 }, 500 + round);
-      firsts.push(Math.max(...wave.ttftMs));
-    }
-    const before = await runLlamaBench(peers.llamaBench, peers.gguf);
-    await run({
-      ...{ name: 'one', wave: { requests: 1, adapters: 0, tokens: TOKENS } },
-      ...{ systems: all, turns, waves: 2 * waves },
-    });
-    const after = await runLlamaBench(peers.llamaBench, peers.gguf);
-    const row = (scenario: string) =>
+    for (const scenario of scenarios) if (only.includes(scenario.name)) await run(scenario);
+    const row = (scenario: Compared) =>
       measured.waves.find((wave) => wave.scenario === scenario && wave.system === GRAFT)!;
-    return {
-      ...measured,
-      lonely: { llamaBench: [before, after], graft: row('one').decodePerSecond },
-      many: { worstTtftMs: row('r8-64').ttftMs.worst, prefillAloneMs: median(firsts) },
+    const measureMany = async (): Promise<Comparison['many']> => {
+      const firsts: number[] = [];
+      for (let round = 0; round < 3; round++) {
+        const wave = await runWave(edge, { requests: MANY, adapters: MANY, tokens: 1 }, 500 + round);
+        firsts.push(Math.max(...wave.ttftMs));
+      }
+      return { worstTtftMs: row('r8-64').ttftMs.worst, prefillAloneMs: median(firsts) };
     };
+    const measureOne = async (): Promise<Comparison['lonely']> => {
+      const before = await runLlamaBench(peers.llamaBench, peers.gguf);
+      await run({
+        ...{ name: 'one', wave: { requests: 1, adapters: 0, tokens: TOKENS } },
+        ...{ systems: all, turns, waves: 2 * waves },
+      });
+      const after = await runLlamaBench(peers.llamaBench, peers.gguf);
+      return { llamaBench: [before, after], graft: row('one').decodePerSecond };
+    };
+    const many = only.includes('r8-64') ? await measureMany() : null;
+    const lonely = only.includes('one') ? await measureOne() : null;
+    return { ...measured, lonely, many };
   } finally {
     for (const server of servers) await server.stop();
     await stack.stop();

@@ -10,6 +10,8 @@ export interface RequestResult {
   totalMs: number;
   /** When each chunk with a token came. */
   tokenMs: number[];
+  /** The answer, if it is a turn of a chat; else ''. */
+  text: string;
   /** Why the answer does not count; null when it does. */
   problem: string | null;
 }
@@ -37,12 +39,14 @@ export async function runRequest(
   return new Promise((resolve) => {
     const start = performance.now();
     const tokenMs: number[] = [];
+    const kept: string[] = [];
     let used: number | null = null;
     let rest = '';
     const finish = (problem: string | null) =>
       resolve({
         ...{ firstMs: tokenMs[0] ?? NaN, lastMs: tokenMs.at(-1) ?? NaN, tokenMs, problem },
         totalMs: performance.now() - start,
+        text: kept.map(textOf).join(''),
       });
     const request = http.request(
       {
@@ -70,6 +74,7 @@ export async function runRequest(
             if (usage !== null) used = Number(usage[1]);
             if (usage !== null && /"choices":\s*\[\]/.test(line)) continue;
             tokenMs.push(performance.now() - start);
+            if (ask.chat === true) kept.push(line);
           }
         });
         response.on('end', () => {
@@ -86,6 +91,15 @@ export async function runRequest(
     request.on('error', (error) => finish(error.message));
     request.end(body);
   });
+}
+
+/** @param line of an event, as either kind of server sends it. */
+function textOf(line: string): string {
+  const event = JSON.parse(line.slice('data:'.length)) as {
+    choices?: { text?: string }[];
+    content?: string;
+  };
+  return event.choices?.[0]?.text ?? event.content ?? '';
 }
 
 /** Signing is the edge's work, and done before the clock starts. */

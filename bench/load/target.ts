@@ -29,6 +29,8 @@ export interface Ask {
   tokens: number;
   /** Which adapter; null = the base model. */
   adapter: number | null;
+  /** A turn of a chat: the server may keep what it has read, and the answer's text is returned. Default: no. */
+  chat?: boolean;
 }
 
 /** @returns path and JSON body of a greedy, streaming request for exactly `tokens` tokens. */
@@ -42,7 +44,7 @@ export function requestFor(target: Target, ask: Ask): { path: string; body: stri
         temperature: 0,
         ignore_eos: true,
         stream: true,
-        cache_prompt: false,
+        cache_prompt: ask.chat === true,
         // Where none is named it adds all that it has loaded, each with scale 1.
         lora: ask.adapter === null ? [{ id: 0, scale: 0 }] : [{ id: ask.adapter, scale: 1 }],
       }),

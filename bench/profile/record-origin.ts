@@ -14,7 +14,8 @@ export type Part = 'sampling' | 'detokenizing' | 'SSE' | 'HTTP';
 
 /** Times in ms since the epoch. */
 export interface Recorded {
-  steps: { kind: 'prefill' | 'decode'; rows: number; start: number; end: number }[];
+  /** `prefill` includes those beside which rows decode. */
+  steps: { kind: 'prefill' | 'decode'; mixed: boolean; rows: number; start: number; end: number }[];
   /** Time of the main thread, ms: while no step ran, and beside one. */
   parts: Record<Part, { between: number; beside: number }>;
   /** Time that the event loop was not waiting, ms. */
@@ -67,7 +68,7 @@ const epoch = (): number => performance.timeOrigin + performance.now();
 for (const kind of ['prefill', 'decode'] as const) {
   const prototype = OrtRunner.prototype as unknown as Record<
     string,
-    (params: { tokens: readonly number[] }) => Promise<Float32Array>
+    (params: { tokens: readonly number[]; beside?: object }) => Promise<Float32Array>
   >;
   const original = prototype[kind]!;
   prototype[kind] = async function (this: unknown, params) {
@@ -77,7 +78,8 @@ for (const kind of ['prefill', 'decode'] as const) {
       return await original.call(this, params);
     } finally {
       running -= 1;
-      steps.push({ kind, rows: kind === 'decode' ? params.tokens.length : 1, start, end: epoch() });
+      const rows = kind === 'decode' ? params.tokens.length : 1;
+      steps.push({ kind, mixed: params.beside !== undefined, rows, start, end: epoch() });
     }
   };
 }

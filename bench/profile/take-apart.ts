@@ -6,7 +6,8 @@ export interface TakenApart {
   parts: { name: string; ms: number }[];
   /** `wallMs` less the sum of the parts. */
   restMs: number;
-  steps: { prefill: number; decode: number; decodeMedianMs: number };
+  /** `mixed`: of the prefill steps, those with rows that decode in the same run. */
+  steps: { prefill: number; mixed: number; decode: number; decodeMedianMs: number };
   /** Time of the origin's main thread at it while the model ran. */
   besideMs: Record<Part, number>;
   /** CPU time by who used it. */
@@ -23,13 +24,13 @@ export function takeApart(params: {
   const steps = [...recorded.steps].sort((a, b) => a.start - b.start);
   const [first] = steps;
   if (first === undefined) throw new Error('the origin ran no step');
-  const total = { prefill: 0, decode: 0 };
+  const total = { prefill: 0, mixed: 0, decode: 0 };
   let between = 0;
   let until = first.start;
-  for (const { kind, start, end } of steps) {
+  for (const { kind, mixed, start, end } of steps) {
     between += Math.max(0, start - until);
     // Where steps overlap, what overlaps counts once.
-    total[kind] += Math.max(0, end - Math.max(start, until));
+    total[mixed ? 'mixed' : kind] += Math.max(0, end - Math.max(start, until));
     until = Math.max(until, end);
   }
   const named = (Object.entries(recorded.parts) as [Part, { between: number }][]).map(([name, at]) => ({
@@ -43,6 +44,7 @@ export function takeApart(params: {
       ms: first.start - wave.start,
     },
     { name: 'prefill', ms: total.prefill },
+    { name: 'prefill with rows that decode in the same run', ms: total.mixed },
     { name: 'decode', ms: total.decode },
     ...named,
     { name: 'gaps between steps: scheduling, events, whatever else the loop does', ms: between - known },
@@ -57,6 +59,7 @@ export function takeApart(params: {
     restMs: wallMs - parts.reduce((sum, { ms }) => sum + ms, 0),
     steps: {
       prefill: steps.length - decodes.length,
+      mixed: steps.filter(({ mixed }) => mixed).length,
       decode: decodes.length,
       decodeMedianMs: decodes[decodes.length >> 1] ?? NaN,
     },

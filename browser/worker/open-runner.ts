@@ -129,6 +129,7 @@ function graphsOf<D extends Device>({ rotations, onProgress }: Parts, device: D)
     weights: [],
     graphs: graphs(GPU_GRAPHS.f32),
     fp16Graphs: graphs(GPU_GRAPHS.f16),
+    mixed: null,
     parts: [],
     rotations,
   };

@@ -78,8 +78,10 @@ export class Engine implements ServingEngine {
     this.#prefixes = new PrefixCache(runner);
     this.#scheduler = new Scheduler({
       cached: (sequence) => this.#prefixes.tokensOf(sequence),
+      roomToKeep: (sequence) => this.#prefixes.hasRoomFor(sequence),
       slots: runner.slots,
       ...{ chunk: runner.chunk, parts: runner.parts, doublingTokens: runner.doublingTokens },
+      mixes: runner.mixes,
       maxQueue: options.maxQueue,
       decodeStepsPerTurn: options.decodeStepsPerTurn ?? 1,
     });

@@ -222,6 +222,16 @@ export class PrefixCache {
     return this.#path(row).at(-1)?.to ?? 0;
   }
 
+  /** Whether all chunks of its prompt that can be kept have room beside those of others. */
+  hasRoomFor(row: PrefixOwner): boolean {
+    let missing = 0;
+    for (let from = this.tokensOf(row); from < row.prompt.length;) {
+      from = chunkEnd(row, from, this.#chunk);
+      if (this.#mayKeep(row, from)) missing += 1;
+    }
+    return missing <= this.#free.length;
+  }
+
   /** Counts as a use. @returns the prompt's first chunks, in order. */
   use(row: PrefixOwner): readonly KeptChunk[] {
     const path = this.#path(row);
@@ -240,9 +250,7 @@ export class PrefixCache {
   add(row: PrefixOwner, to: number): number | null {
     const parent = this.#reached.get(row) ?? null;
     const from = parent?.to ?? 0;
-    // The prompt's last chunk ends there only by chance.
-    if (to % this.#chunk !== 0 && !row.stages.some((stage) => stage.from === to)) return null;
-    if (chunkEnd(row, from, this.#chunk) !== to) return null;
+    if (!this.#mayKeep(row, to) || chunkEnd(row, from, this.#chunk) !== to) return null;
     // Its parent has been evicted in the meantime.
     if (parent !== null && this.#entries.get(parent.key) !== parent) return null;
     const key = this.#key(row, parent, to);
@@ -263,6 +271,11 @@ export class PrefixCache {
     this.#touch(entry);
     this.#reached.set(row, entry);
     return block;
+  }
+
+  /** Whether the chunk that ends before token `to` may be kept: the prompt's last one ends there only by chance. */
+  #mayKeep(row: PrefixOwner, to: number): boolean {
+    return to % this.#chunk === 0 || row.stages.some((stage) => stage.from === to);
   }
 
   #path(row: PrefixOwner): Entry[] {

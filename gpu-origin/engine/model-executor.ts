@@ -2,7 +2,15 @@ import { rankOf, scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault, NOT_FINITE } from './requests.ts';
 import type { KvSlots, PrefixCache } from './kv-cache-manager.ts';
 import type { PooledStates, AnswerPart, Sequence } from './sequence.ts';
-import type { Clock, GrammarMasks, MaskUpdate, ModelRunner, EngineObserver, Outcome } from './ports.ts';
+import type {
+  Clock,
+  DecodeRows,
+  GrammarMasks,
+  MaskUpdate,
+  ModelRunner,
+  EngineObserver,
+  Outcome,
+} from './ports.ts';
 import type { PrefillStep, Step, Scheduler } from './scheduler.ts';
 import type { ApiError } from '../../protocol/api-error.ts';
 import type { FinishReason } from '../../protocol/completion-answers.ts';
@@ -18,8 +26,9 @@ const ROWS_BETWEEN_YIELDS = 16;
 const MASK_GRACE_MS = 5;
 
 export interface StepReport {
-  readonly kind: Step['kind'];
-  /** Rows in the step, including those that sit it out. */
+  /** `mixed`: a chunk was read, and rows decoded in the same run. */
+  readonly kind: Step['kind'] | 'mixed';
+  /** Rows that decode, including those that sit it out; 1 if none does. */
   readonly batch: number;
   /** Tokens fed. */
   readonly tokens: number;
@@ -59,24 +68,33 @@ export class ModelExecutor {
   /** An error of the runner ends only the step's rows. */
   async run(step: Step): Promise<StepReport> {
     const startedAt = this.#clock.now();
-    const rows = step.kind === 'decode' ? [...step.rows] : [step.sequence];
-    const decoding = rows.filter(({ keptLogits }) => keptLogits === null).length;
+    const decoding = [...(step.kind === 'decode' ? step.rows : (step.beside ?? []))];
+    const rows = step.kind === 'decode' ? decoding : [...decoding, step.sequence];
+    const decoded = decoding.filter(({ keptLogits }) => keptLogits === null).length;
     try {
       // Masks depend on earlier tokens only, so they are computed while the model runs.
-      const masks = this.#updateMasks(step, rows);
-      const logits = step.kind === 'decode' ? await this.#decode(rows) : await this.#prefill(step);
+      const masks = this.#updateMasks(step, decoding);
+      const output = step.kind === 'decode' ? await this.#decode(decoding) : await this.#prefill(step);
       await this.#grace(masks);
-      if (step.kind === 'decode') this.#decoded(rows, logits);
-      else if (step.parts.to < this.#runner.parts) step.sequence.partsRead = step.parts.to;
-      else await this.#prefilled(step, logits);
+      const read = output.length - decoding.length * this.#runner.vocabSize;
+      if (decoding.length > 0) this.#decoded(decoding, output.subarray(read));
+      if (step.kind === 'prefill') await this.#readTo(step, output.subarray(0, read));
     } catch (error) {
       this.#lifecycle.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
       for (const row of [...rows].reverse())
         if (!row.ended) this.#lifecycle.fail(row, rowFault(MODEL_FAILED));
     }
-    const tokens = step.kind === 'decode' ? decoding : this.#tokensRead(step);
-    return { kind: step.kind, batch: rows.length, tokens, ms: this.#clock.now() - startedAt };
+    const kind = step.kind === 'prefill' && decoding.length > 0 ? 'mixed' : step.kind;
+    const tokens = decoded + (step.kind === 'decode' ? 0 : this.#tokensRead(step));
+    const batch = kind === 'prefill' ? 1 : decoding.length;
+    return { kind, batch, tokens, ms: this.#clock.now() - startedAt };
+  }
+
+  /** @param output of the row whose chunk, or some parts of it, was read. */
+  async #readTo(step: PrefillStep, output: Float32Array): Promise<void> {
+    if (step.parts.to < this.#runner.parts) step.sequence.partsRead = step.parts.to;
+    else await this.#prefilled(step, output);
   }
 
   /** Rows whose masks have arrived take their token and run again. Between two steps. */
@@ -100,10 +118,7 @@ export class ModelExecutor {
   }
 
   #decode(rows: readonly Sequence[]): Promise<Float32Array> {
-    return this.#runner.decode({
-      tokens: rows.map((row) => (row.keptLogits === null ? row.answer.ids.at(-1)! : null)),
-      lengths: rows.map((row) => row.length),
-    });
+    return this.#runner.decode(fed(rows));
   }
 
   #decoded(rows: readonly Sequence[], logits: Float32Array): void {
@@ -125,13 +140,15 @@ export class ModelExecutor {
     else this.#lifecycle.advance(row, row.answer.next(logits, offset, vocabSize));
   }
 
-  /** Rows of the step that get a token. */
-  #updateMasks(step: Step, rows: readonly Sequence[]): readonly MaskUpdate[] {
-    if (step.kind === 'prefill') {
-      const { parts, sequence, to } = step;
-      if (parts.to < this.#runner.parts || to < sequence.prompt.length) return [];
-    }
-    const held = rows.flatMap((row) => (row.keptLogits === null ? (row.answer.grammar ?? []) : []));
+  /** Of the rows that get a token. */
+  #updateMasks(step: Step, decoding: readonly Sequence[]): readonly MaskUpdate[] {
+    const last =
+      step.kind === 'prefill' &&
+      step.parts.to === this.#runner.parts &&
+      step.to === step.sequence.prompt.length;
+    const held = [...decoding, ...(last ? [step.sequence] : [])].flatMap((row) =>
+      row.keptLogits === null ? (row.answer.grammar ?? []) : [],
+    );
     if (held.length === 0) return [];
     const updates = this.#masks.update(held);
     for (const { done } of updates) void done.then(this.#wake);
@@ -151,7 +168,7 @@ export class ModelExecutor {
     });
   }
 
-  #prefill({ sequence, from, to, parts }: PrefillStep): Promise<Float32Array> {
+  #prefill({ sequence, from, to, parts, beside }: PrefillStep): Promise<Float32Array> {
     if (sequence.state === 'ready') {
       sequence.become('prefill');
       sequence.startedAt = this.#clock.now();
@@ -167,7 +184,10 @@ export class ModelExecutor {
       parts,
     };
     if (sequence.pooled !== null) return this.#runner.hiddenStates(chunk);
-    return this.#runner.prefill({ ...chunk, positions: wantedPositions(sequence, from, to) });
+    return this.#runner.prefill({
+      ...{ ...chunk, positions: wantedPositions(sequence, from, to) },
+      ...(beside === undefined ? {} : { beside: fed(beside) }),
+    });
   }
 
   /** The row gets its prompt's first `tokens` from kept chunks. */
@@ -251,6 +271,12 @@ export class ModelExecutor {
     this.#lifecycle.advance(sequence, part);
   }
 }
+
+/** What the rows of a step are fed. */
+const fed = (rows: readonly Sequence[]): DecodeRows => ({
+  tokens: rows.map((row) => (row.keptLogits === null ? row.answer.ids.at(-1)! : null)),
+  lengths: rows.map((row) => row.length),
+});
 
 /** Positions of the chunk `from` … `to`-1 whose logits this sequence needs, counted from `from`. */
 export function wantedPositions(

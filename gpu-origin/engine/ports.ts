@@ -43,6 +43,14 @@ export interface Clipped {
   readonly values: number;
 }
 
+/** Rows that decode, in slots 0 … tokens.length-1. */
+export interface DecodeRows {
+  /** null: the row sits this step out. It stays as it is, and its logits are meaningless. */
+  readonly tokens: readonly (number | null)[];
+  /** Tokens that each row holds before this step. */
+  readonly lengths: readonly number[];
+}
+
 /** Parts `from` … `to`-1 of a chunk that is read. */
 export interface ChunkParts {
   readonly from: number;
@@ -77,6 +85,8 @@ export interface ModelRunner {
   readonly chunk: number;
   /** Number of parts in which a chunk can be read, with decode steps between them; 1 = only whole. */
   readonly parts: number;
+  /** Whether rows decode in the same run as a chunk that is read; see `prefill`. */
+  readonly mixes: boolean;
   /** Reading after this many tokens takes twice as long as at the beginning of a prompt. */
   readonly doublingTokens: number;
   /**
@@ -125,7 +135,10 @@ export interface ModelRunner {
    * @param positions indexes into `tokens` whose logits are wanted; may be empty.
    * @param parts of the chunk; all of it unless given. They come one after the other, with the same other parameters, and
    * until the last nothing else becomes of the row but its `release`. The bits are the same.
-   * @returns `[positions.length, vocabSize]` row-major, valid until the next step; nothing before the last part.
+   * @param beside rows in slots below that decode meanwhile, as in `decode` and with the same bits; none unless given. Only
+   * of a runner that `mixes`, and only with a whole chunk.
+   * @returns `[positions.length, vocabSize]` row-major, valid until the next step; nothing before the last part. Logits of
+   * the rows beside follow, `[beside.tokens.length, vocabSize]`.
    */
   prefill(params: {
     slot: number;
@@ -133,6 +146,7 @@ export interface ModelRunner {
     past: number;
     positions: readonly number[];
     parts?: ChunkParts;
+    beside?: DecodeRows;
   }): Promise<Float32Array>;
   /**
    * Appends `tokens` to the row in `slot`, as `prefill` does.
@@ -146,12 +160,10 @@ export interface ModelRunner {
     parts?: ChunkParts;
   }): Promise<Float32Array>;
   /**
-   * One token for each of the rows in slots 0 … tokens.length-1.
-   * @param tokens null: the row sits this step out. It stays as it is, and its logits are meaningless.
-   * @param lengths tokens that each row holds before this step.
+   * One token for each of the rows.
    * @returns `[tokens.length, vocabSize]` row-major, valid until the next step.
    */
-  decode(params: { tokens: readonly (number | null)[]; lengths: readonly number[] }): Promise<Float32Array>;
+  decode(params: DecodeRows): Promise<Float32Array>;
   close(): Promise<void>;
 }
 
@@ -218,8 +230,8 @@ export type Outcome = 'stop' | 'length' | 'aborted' | 'failed';
 export interface EngineObserver {
   /** After each step. `ms`: from its beginning to its postprocessing; `kvTokens`: tokens held by all rows. */
   onStep?(step: {
-    kind: 'prefill' | 'decode';
-    /** Rows in the step. */
+    kind: 'prefill' | 'decode' | 'mixed';
+    /** Rows that decode; 1 for a prefill. */
     batch: number;
     /** Tokens fed. */
     tokens: number;

@@ -13,6 +13,8 @@ export interface PrefillStep {
   readonly from: number;
   readonly to: number;
   readonly parts: ChunkParts;
+  /** Rows that decode in the same run, as in a `DecodeStep`; absent = none. */
+  readonly beside?: readonly Sequence[];
 }
 
 /** One token for each row that is not late; the index is the slot. */
@@ -40,10 +42,14 @@ export interface SchedulerOptions {
   readonly parts: number;
   /** Reading after this many tokens takes twice as long as at the beginning of a prompt. */
   readonly doublingTokens: number;
+  /** Whether rows can decode in the run that reads a chunk. */
+  readonly mixes: boolean;
   /** Decode steps between two turns of reading: more is smoother for decoding rows, slower for new ones. */
   readonly decodeStepsPerTurn: number;
   /** Prompt tokens that are kept and need not be read; absent = none. */
   readonly cached?: (sequence: Sequence) => number;
+  /** Whether reading its prompt pushes no kept prompt out; absent = yes. */
+  readonly roomToKeep?: (sequence: Sequence) => boolean;
 }
 
 /** Is there memory for a sequence in the batch? @param without a row that would leave it. */
@@ -70,6 +76,13 @@ const QUEUE_SHARE = 1 / 4;
 /** A turn continues with another prompt while this much of it is left. */
 const WORTH_A_PROMPT = 1 / 2;
 
+/**
+ * Rows decode in the run that reads a chunk, if the chunk takes so many times as long as one at the beginning of a
+ * prompt: shorter ones share a turn, and longer ones would hold up these rows, so they are read in parts.
+ */
+const LEAST_MIXED = 1 / 2;
+const MOST_MIXED = 2;
+
 /** A smaller remainder is not worth its own turn. */
 const NEARLY = 1 / 4;
 
@@ -78,6 +91,9 @@ const NEARLY = 1 / 4;
  * admitted before it.
  */
 const PASSES_PER_SLOT = 2;
+
+/** Waiting sequences per slot among which one is looked for whose prompt's beginning is kept. */
+const LOOK_FOR_KEPT = 2;
 
 /** Decides what runs next. Pure: time, slots and memory are inputs. */
 export class Scheduler {
@@ -159,7 +175,7 @@ export class Scheduler {
           ? this.#admit(slots, canSchedule)
           : this.#goOn(slots.prefilling.row, slots, canSchedule);
       if (admitted !== null && 'kind' in admitted) return admitted;
-      if (admitted !== null) return this.#prefill(admitted, rows.length > 0);
+      if (admitted !== null) return this.#prefill(admitted, rows);
     }
     if (rows.length === 0) return null;
     this.#decodesSinceTurn += 1;
@@ -167,17 +183,24 @@ export class Scheduler {
     return { kind: 'decode', rows };
   }
 
-  /** @param beside rows decode, and wait meanwhile. */
-  #prefill(sequence: Sequence, beside: boolean): PrefillStep {
-    const { chunk, parts, doublingTokens } = this.#options;
+  /** @param rows that decode, and wait meanwhile unless they do so in the same run. */
+  #prefill(sequence: Sequence, rows: readonly Sequence[]): PrefillStep {
+    const { chunk, parts, doublingTokens, mixes } = this.#options;
     const from = sequence.state === 'ready' ? this.#cached(sequence) : sequence.length;
     const to = chunkEnd(sequence, from, chunk);
     const begin = sequence.partsRead;
     // Counted as it is read, not when it starts: otherwise the tenant would seem served more than it was.
     if (begin === 0) this.#queue.charge(sequence.tenant, (to - from) * PROMPT_TOKEN_WEIGHT);
-    const ofPart = ((to - from) * (1 + from / doublingTokens)) / parts;
+    const cost = (to - from) * (1 + from / doublingTokens);
+    const worth = cost >= chunk * LEAST_MIXED && cost <= chunk * MOST_MIXED;
+    if (mixes && worth && rows.length > 0 && begin === 0 && this.#read === 0 && sequence.pooled === null) {
+      // It is a turn of reading and the decode step behind it.
+      this.#decodesSinceTurn = 1;
+      return { kind: 'prefill', sequence, from, to, parts: { from: 0, to: parts }, beside: rows };
+    }
+    const ofPart = cost / parts;
     const left = Math.max(0, chunk - this.#read);
-    const count = beside ? Math.max(1, Math.floor(left / ofPart + NEARLY)) : parts;
+    const count = rows.length > 0 ? Math.max(1, Math.floor(left / ofPart + NEARLY)) : parts;
     const end = Math.min(parts, begin + count);
     this.#decodesSinceTurn = 0;
     this.#read += (end - begin) * ofPart;
@@ -226,9 +249,11 @@ export class Scheduler {
     /** The first one without memory. */
     let passed: Sequence | null = null;
     for (;;) {
-      const sequence: Sequence | null = chosen ?? shares.first(ready);
-      if (sequence === null) return null;
-      if (!slots.full && canSchedule(sequence)) return this.#letIn(sequence, passed);
+      const first: Sequence | null = chosen ?? shares.first(ready);
+      if (first === null) return null;
+      const sequence: Sequence = chosen === null && passed === null ? this.#kept(first, ready) : first;
+      if (!slots.full && canSchedule(sequence))
+        return this.#letIn(sequence, passed ?? (sequence === first ? null : first));
       const row = slots.swapFull
         ? null
         : shares.pickVictim(sequence.tenant, (of) => this.#queue.counterOf(of));
@@ -241,6 +266,23 @@ export class Scheduler {
       ready = ready.filter((other) => (!waits || other.state === 'preempted') && mayFit(other, sequence));
       chosen = null;
     }
+  }
+
+  /**
+   * Prompts with one beginning are read one after the other, if reading another one in between would push that
+   * beginning out. Each sequence is overtaken at most once per slot, and only by its own tenant's.
+   * @returns the tenant's sequence of which most is kept; `first` if the order does not matter.
+   */
+  #kept(first: Sequence, ready: readonly Sequence[]): Sequence {
+    const { slots, roomToKeep } = this.#options;
+    if (first.state !== 'ready' || first.bypassed >= slots || roomToKeep?.(first) !== false) return first;
+    const others = ready.filter(({ tenant, state }) => tenant === first.tenant && state === 'ready');
+    let [best, most] = [first, this.#cached(first)];
+    for (const other of others.slice(0, LOOK_FOR_KEPT * slots)) {
+      const cached = this.#cached(other);
+      if (cached > most) [best, most] = [other, cached];
+    }
+    return best;
   }
 
   #letIn(sequence: Sequence, passed: Sequence | null): Sequence | Swap {

@@ -119,7 +119,7 @@ export function createMetrics(registry = new Registry()) {
     },
     observer: {
       onStep(step) {
-        if (step.kind === 'decode') batch.observe(step.batch);
+        if (step.kind !== 'prefill') batch.observe(step.batch);
         steps.inc({ kind: step.kind });
         stepSeconds.inc({ kind: step.kind }, step.ms / 1000);
       },

@@ -220,6 +220,9 @@ export const streamNames = (layer: number): { normed: string; stream: string } =
   stream: `l${layer}.x2`,
 });
 
+/** Before names of a mixed graph's inputs and outputs that belong to the rows that decode. */
+export const DECODING_INPUTS = 'decoding.';
+
 /** Of the tensors in the weights' file. */
 export const WEIGHT_TYPES = ['f32', 'i8', 'u8'] as const;
 

@@ -34,7 +34,7 @@ import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
 /** Raise it when the same base and options would produce other files. */
-const BUILDER_VERSION = 6;
+const BUILDER_VERSION = 7;
 const WEIGHTS_FILE = 'weights.bin';
 
 export type Progress = (stage: string, done: number, total: number) => void;
@@ -52,6 +52,8 @@ export interface BuiltGraphs {
   graphs: Record<GraphKind, string>;
   /** The same in float16, over the same weights; null on a processor. */
   fp16Graphs: Record<GraphKind, string> | null;
+  /** Each graph over a chunk and decoding rows; null for a GPU. */
+  mixed: Record<GraphKind, string> | null;
   /** Each graph in parts, for processors; [] for a GPU. */
   parts: readonly (Layers & { graphs: Record<GraphKind, string> })[];
   rotations: RotationSet | null;
@@ -108,7 +110,7 @@ function describe(
   parts: readonly Layers[],
   flavour: GraphFlavour,
 ): BuiltGraphs {
-  const graphs = (of?: number | 'f16'): Record<GraphKind, string> => graphsIn(folder, of);
+  const graphs = (of?: number | 'f16' | 'mixed'): Record<GraphKind, string> => graphsIn(folder, of);
   return {
     folder,
     weightsPath: join(folder, WEIGHTS_FILE),
@@ -116,6 +118,7 @@ function describe(
     rotations,
     graphs: graphs(),
     fp16Graphs: flavour === 'gpu' ? graphs('f16') : null,
+    mixed: flavour === 'cpu' ? graphs('mixed') : null,
     parts: parts.map((layers, part) => ({ ...layers, graphs: graphs(part) })),
   };
 }
@@ -174,10 +177,11 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
   try {
     const { entries, sha256 } = writeWeights(temporary, { ...options, flavour }, rotations);
     const digests: Record<string, string> = { [WEIGHTS_FILE]: sha256 };
-    const write = (kind: GraphKind, of?: number | 'f16'): void => {
+    const write = (kind: GraphKind, of?: Parameters<typeof fileName>[1]): void => {
       const model = buildLlamaGraph({
         ...{ config: base.config, kind, context, format, flavour, padsLoneRow, rotations },
         ...(typeof of === 'number' ? { layers: parts[of]! } : {}),
+        mixed: of === 'mixed',
         precision: of === 'f16' ? of : 'f32',
         weights: entries,
         weightsFile: WEIGHTS_FILE,
@@ -189,7 +193,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
     for (const kind of GRAPH_KINDS) {
       write(kind);
       for (const part of parts.keys()) write(kind, part);
-      if (flavour === 'gpu') write(kind, 'f16');
+      write(kind, flavour === 'gpu' ? 'f16' : 'mixed');
     }
     writeFileSync(
       join(temporary, 'manifest.json'),
@@ -205,7 +209,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
 }
 
 /** Raise it when the same base would get other scales or graphs. */
-const DECODING_VERSION = 1;
+const DECODING_VERSION = 2;
 
 const Steps = z.array(z.number().positive()).transform((values) => Float32Array.from(values));
 const DecodingManifest = z.strictObject({
@@ -218,6 +222,8 @@ const DecodingManifest = z.strictObject({
 /** Graphs of decode steps over int8 keys and values. */
 export interface DecodingGraphs {
   graphs: Record<GraphKind, string>;
+  /** Over a chunk in float32, and decoding rows in int8. */
+  mixed: Record<GraphKind, string>;
   scales: KvScales;
   /** Mean KL that int8 keys and values add to the answers, nats a token; huge if one was not finite. */
   divergence: number;
@@ -243,40 +249,48 @@ export async function buildDecodingGraphs(
   const known = await readDecoding(folder);
   if (known !== null) return known;
   const temporary = `${process.pid}.tmp`;
-  const files = [...Object.values(graphsIn(folder, `kv-int8.${temporary}`))];
+  const writing = INT8_GRAPHS.map((of) => graphsIn(folder, `${of}.${temporary}`));
   const manifest = join(folder, DECODING_MANIFEST);
   try {
     const scales = await calibration.scales();
     const sha256: Record<string, string> = {};
-    for (const kind of GRAPH_KINDS) {
-      const model = buildLlamaGraph({
-        ...{ config: options.base.config, kind, context: options.context, format: options.format },
-        ...{ flavour: 'cpu', padsLoneRow: options.padsLoneRow ?? false, rotations },
-        ...{ weights, weightsFile: WEIGHTS_FILE, kvScales: scales },
-      });
-      writeFileSync(join(folder, fileName(kind, `kv-int8.${temporary}`)), model);
-      sha256[fileName(kind, 'kv-int8')] = createHash('sha256').update(model).digest('hex');
-    }
-    const graphs = graphsIn(folder, `kv-int8.${temporary}`);
-    const measured = await calibration.divergence({ graphs });
+    for (const [index, of] of INT8_GRAPHS.entries())
+      for (const kind of GRAPH_KINDS) {
+        const model = buildLlamaGraph({
+          ...{ config: options.base.config, kind, context: options.context, format: options.format },
+          ...{ flavour: 'cpu', padsLoneRow: options.padsLoneRow ?? false, rotations },
+          ...{ weights, weightsFile: WEIGHTS_FILE, kvScales: scales, mixed: of === INT8_MIXED },
+        });
+        writeFileSync(writing[index]![kind], model);
+        sha256[fileName(kind, of)] = createHash('sha256').update(model).digest('hex');
+      }
+    const measured = await calibration.divergence({ graphs: writing[0]! });
     const divergence = Number.isFinite(measured) ? measured : Number.MAX_VALUE;
     const written = scales.map(({ k, v }) => ({ k: [...k], v: [...v] }));
     writeFileSync(
       `${manifest}.${temporary}`,
       JSON.stringify({ version: DECODING_VERSION, sha256, scales: written, divergence }),
     );
-    const final = graphsIn(folder, 'kv-int8');
-    for (const kind of GRAPH_KINDS) renameSync(graphs[kind], final[kind]);
+    for (const [index, of] of INT8_GRAPHS.entries())
+      for (const kind of GRAPH_KINDS) renameSync(writing[index]![kind], graphsIn(folder, of)[kind]);
     // The last one: it has the others' digests.
     renameSync(`${manifest}.${temporary}`, manifest);
-    return { graphs: final, scales, divergence };
+    return { ...int8GraphsIn(folder), scales, divergence };
   } catch (error) {
-    for (const file of [...files, `${manifest}.${temporary}`]) rmSync(file, { force: true });
+    for (const file of [...writing.flatMap((graphs) => Object.values(graphs)), `${manifest}.${temporary}`])
+      rmSync(file, { force: true });
     throw error;
   }
 }
 
 const DECODING_MANIFEST = 'kv-int8.json';
+const INT8_MIXED = 'kv-int8-mixed';
+const INT8_GRAPHS = ['kv-int8', INT8_MIXED] as const;
+
+const int8GraphsIn = (folder: string): Pick<DecodingGraphs, 'graphs' | 'mixed'> => ({
+  graphs: graphsIn(folder, INT8_GRAPHS[0]),
+  mixed: graphsIn(folder, INT8_MIXED),
+});
 
 async function readDecoding(folder: string): Promise<DecodingGraphs | null> {
   const path = join(folder, DECODING_MANIFEST);
@@ -285,7 +299,7 @@ async function readDecoding(folder: string): Promise<DecodingGraphs | null> {
     const { sha256, scales, divergence } = DecodingManifest.parse(JSON.parse(readFileSync(path, 'utf8')));
     for (const [file, digest] of Object.entries(sha256))
       if ((await fileDigest(join(folder, file))) !== digest) return null;
-    return { graphs: graphsIn(folder, 'kv-int8'), scales, divergence };
+    return { ...int8GraphsIn(folder), scales, divergence };
   } catch {
     return null;
   }

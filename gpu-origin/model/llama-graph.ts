@@ -1,13 +1,15 @@
 /**
  * The Llama family as an ONNX graph: token ids, KV cache and low-rank deltas in; logits at chosen positions and, where it is asked for, the last hidden states out.
  * Three graphs share the same weights and differ in the linears that take a delta: none, q and v, or all seven. Each is
- * there whole, and in parts of its layers.
+ * there whole, in parts of its layers, and mixed: one row's chunk, and behind it in the same stream one token each of
+ * rows that decode.
  */
 import {
   type LinearKind,
   linearShape,
   type LlamaConfig,
   DataType,
+  DECODING_INPUTS,
   DELTA_KINDS,
   deltaNames,
   deltaShapeOfA,
@@ -48,8 +50,22 @@ export const INT8_ATTENTION = {
   kv_cache_bit_width: 8,
 } as const;
 
+/**
+ * Which rows a node belongs to, where a mixed graph tells them apart: prefix of its graph's inputs and outputs, and
+ * suffix of its name.
+ */
+interface Rows {
+  readonly inputs: '' | typeof DECODING_INPUTS;
+  readonly suffix: '' | '.d';
+}
+/** All rows of the graph; in a mixed one, the row whose chunk is read. */
+const FIRST_ROWS: Rows = { inputs: '', suffix: '' };
+/** The rows of a mixed graph that decode. */
+const DECODING_ROWS: Rows = { inputs: DECODING_INPUTS, suffix: '.d' };
+
 class LlamaGraph {
   private readonly g = new GraphBuilder();
+  private readonly split = new Map<string, { chunk: string; rows: string }>();
   private readonly tensors: GraphTensors;
   private readonly products: WeightProducts;
   private readonly norms: GraphNorms;
@@ -64,6 +80,8 @@ class LlamaGraph {
       kind: GraphKind;
       /** Layers of the part; default: all. */
       layers?: Layers;
+      /** A chunk `[1, T]` and the tokens of decoding rows behind it, in one stream `[1, T + rows]`; default: no. */
+      mixed?: boolean;
       /** Tokens that a row can have: a window of as many is none. */
       context: number;
       format: WeightFormat;
@@ -72,7 +90,7 @@ class LlamaGraph {
       padsLoneRow?: boolean;
       /** Default: float32. */
       precision?: Precision;
-      /** Keys and values in int8; default: in the precision. */
+      /** Keys and values in int8, in a mixed graph those of the rows that decode; default: in the precision. */
       kvScales?: KvScales | null;
       rotations: RotationSet | null;
       weights: readonly WeightEntry[];
@@ -116,34 +134,85 @@ class LlamaGraph {
     return DELTA_KINDS[this.params.kind].includes(kind);
   }
 
-  /** y + (x A^T) B, if this graph has a delta for the kind. */
-  private withDelta(y: string, x: string, layer: number, kind: LinearKind): string {
-    if (!this.takesDelta(kind)) return y;
+  /** (x A^T) B of some rows. */
+  private delta(x: string, layer: number, kind: LinearKind, { inputs, suffix }: Rows): string {
     const g = this.g;
     const name = `l${layer}.${kind}`;
     const shape = linearShape(this.params.config, kind);
-    const { a, b } = deltaNames(layer, kind);
+    const names = deltaNames(layer, kind);
+    const [a, b] = [`${inputs}${names.a}`, `${inputs}${names.b}`];
+    const [rows, rank] = [`${inputs}B`, `${inputs}R_${kind}`];
     const { flavour } = this.params;
-    g.input(a, this.precision, deltaShapeOfA<string | number>(flavour, 'B', `R_${kind}`, shape.in));
-    g.input(b, this.precision, ['B', `R_${kind}`, shape.out]);
-    if (flavour === 'gpu') g.node('MatMul', [x, a], `${name}.xa`);
-    else g.node('FusedMatMul', [x, a], `${name}.xa`, { transB: 1 }, MICROSOFT);
-    g.node('MatMul', [`${name}.xa`, b], `${name}.delta`);
-    return g.node('Add', [y, `${name}.delta`], `${name}.yd`);
+    g.input(a, this.precision, deltaShapeOfA<string | number>(flavour, rows, rank, shape.in));
+    g.input(b, this.precision, [rows, rank, shape.out]);
+    const xa = `${name}.xa${suffix}`;
+    if (flavour === 'gpu') g.node('MatMul', [x, a], xa);
+    else g.node('FusedMatMul', [x, a], xa, { transB: 1 }, MICROSOFT);
+    return g.node('MatMul', [xa, b], `${name}.delta${suffix}`);
   }
 
-  /** The outputs of a group's linears, one by one, with their deltas. */
-  private linears(x: string, layer: number, group: LinearGroup): string[] {
-    const y = this.group(x, layer, group);
+  /** y + (x A^T) B, if this graph has a delta for the kind. */
+  private withDelta(y: string, x: string, layer: number, kind: LinearKind, rows = FIRST_ROWS): string {
+    if (!this.takesDelta(kind)) return y;
+    return this.g.node('Add', [y, this.delta(x, layer, kind, rows)], `l${layer}.${kind}.yd${rows.suffix}`);
+  }
+
+  /** The same over the whole stream, in which a mixed graph has two kinds of rows. */
+  private withDeltas(y: string, x: string, layer: number, kind: LinearKind): string {
+    if (this.params.mixed !== true || !this.takesDelta(kind)) return this.withDelta(y, x, layer, kind);
+    const { in: from, out: to } = linearShape(this.params.config, kind);
+    const { chunk, rows } = this.apart(x, from);
+    const name = `l${layer}.${kind}`;
+    const delta = this.joined(
+      this.delta(chunk, layer, kind, FIRST_ROWS),
+      this.delta(rows, layer, kind, DECODING_ROWS),
+      to,
+      `${name}.deltas`,
+    );
+    return this.g.node('Add', [y, delta], `${name}.yd`);
+  }
+
+  /** A mixed graph's stream `[1, T + rows, width]` as `[1, T, width]` and `[rows, 1, width]`. Repeating x is free. */
+  private apart(x: string, width: number): { chunk: string; rows: string } {
+    const g = this.g;
+    const known = this.split.get(x);
+    if (known !== undefined) return known;
+    g.node('Split', [x, 'stream_parts'], [`${x}.first`, `${x}.behind`], { axis: 1 });
+    // ONNX Runtime infers no shape behind a split whose sizes are an input, and attention needs the width.
+    const shaped = (part: string, sizes: number[], name: string): string =>
+      g.node('Reshape', [part, this.tensors.sizes('shape', sizes)], name);
+    const apart = {
+      chunk: shaped(`${x}.first`, [1, -1, width], `${x}.chunk`),
+      rows: shaped(`${x}.behind`, [-1, 1, width], `${x}.d`),
+    };
+    this.split.set(x, apart);
+    return apart;
+  }
+
+  /** … and back. */
+  private joined(chunk: string, rows: string, width: number, name: string): string {
+    const shape = this.tensors.sizes('shape', [1, -1, width]);
+    const behind = this.g.node('Reshape', [rows, shape], `${name}.joined`);
+    return this.g.node('Concat', [chunk, behind], name, { axis: 1 });
+  }
+
+  /** A group's product `[…, N]` linear by linear. @param delta adds one's own. */
+  private separate(
+    y: string,
+    layer: number,
+    group: LinearGroup,
+    delta: (y: string, kind: LinearKind) => string,
+    suffix = '',
+  ): string[] {
     const widths = group.map((kind) => linearShape(this.params.config, kind).out);
     const split = this.tensors.sizes('split', widths);
-    const names = group.map((kind) => `l${layer}.${kind}.y`);
+    const names = group.map((kind) => `l${layer}.${kind}.y${suffix}`);
     this.g.node('Split', [y, split], names, { axis: -1 });
-    return group.map((kind, index) => this.withDelta(names[index]!, x, layer, kind));
+    return group.map((kind, index) => delta(names[index]!, kind));
   }
 
   private linear(x: string, layer: number, kind: LinearKind): string {
-    return this.withDelta(this.group(x, layer, [kind]), x, layer, kind);
+    return this.withDeltas(this.group(x, layer, [kind]), x, layer, kind);
   }
 
   /**
@@ -188,39 +257,48 @@ class LlamaGraph {
   }
 
   /** q, k and v to the heads' values side by side. Without deltas and norms, q is the one product and k and v are ''. */
-  private attention(layer: number, q: string, k: string, v: string): string {
+  private attention(layer: number, q: string, k: string, v: string, rows: Rows): string {
     const g = this.g;
+    const { inputs, suffix } = rows;
     const { config, context } = this.params;
     const { window, rope } = config.attention[layer]!;
-    const cache = ['B', config.kvHeads, 'M', config.headDim] as const;
-    const scales = this.params.kvScales?.[layer];
+    const cache = [`${inputs}B`, config.kvHeads, 'M', config.headDim] as const;
+    const scales = this.scalesOf(layer, rows);
     const type = scales === undefined ? this.precision : 'i8';
-    const pastK = g.input(`past.${layer}.k`, type, cache);
-    const pastV = g.input(`past.${layer}.v`, type, cache);
-    g.output(`present.${layer}.k`, type, cache);
-    g.output(`present.${layer}.v`, type, cache);
+    const pastK = g.input(`${inputs}past.${layer}.k`, type, cache);
+    const pastV = g.input(`${inputs}past.${layer}.v`, type, cache);
+    const presentK = `${inputs}present.${layer}.k`;
+    const presentV = `${inputs}present.${layer}.v`;
+    g.output(presentK, type, cache);
+    g.output(presentV, type, cache);
     const tables = rope === null ? null : rotaryNames(rope);
-    const { inputs, attributes } = this.int8Attention(layer, scales);
+    const int8 = this.int8Attention(layer, scales);
     return g.node(
       'GroupQueryAttention',
       [
-        ...[q, k, v, pastK, pastV, 'last_position', 'total_length'],
+        ...[q, k, v, pastK, pastV, `${inputs}last_position`, `${inputs}total_length`],
         ...(tables === null
-          ? inputs.slice(0, 2).map(() => '')
+          ? int8.inputs.slice(0, 2).map(() => '')
           : [tables.cos, tables.sin].map((table) => this.tensors.numbers(table, this.precision))),
-        ...inputs,
+        ...int8.inputs,
       ],
-      [`l${layer}.attention`, `present.${layer}.k`, `present.${layer}.v`],
+      [`l${layer}.attention${suffix}`, presentK, presentV],
       {
         num_heads: config.heads,
         kv_num_heads: config.kvHeads,
         do_rotary: tables === null ? 0 : 1,
         ...(config.attentionScale === null ? {} : { scale: { float: config.attentionScale } }),
         ...(window === null || window >= context ? {} : { local_window_size: window }),
-        ...attributes,
+        ...int8.attributes,
       },
       MICROSOFT,
     );
+  }
+
+  /** Of int8 keys and values; undefined if the rows' are in the precision, as those of a chunk in a mixed graph. */
+  private scalesOf(layer: number, rows: Rows): KvScales[number] | undefined {
+    const { mixed, kvScales } = this.params;
+    return mixed === true && rows === FIRST_ROWS ? undefined : kvScales?.[layer];
   }
 
   /** What attention takes besides, behind the rotary tables. */
@@ -239,28 +317,56 @@ class LlamaGraph {
     };
   }
 
+  /** The heads' values of all rows. @param y the product of q, k and v with x. */
+  private attended(x: string, y: string, layer: number): string {
+    const { config, mixed } = this.params;
+    if (mixed !== true) return this.attendedBy(x, y, layer, FIRST_ROWS);
+    const widths = (['q', 'k', 'v'] as const).map((kind) => linearShape(config, kind).out);
+    const ys = this.apart(
+      y,
+      widths.reduce((sum, width) => sum + width, 0),
+    );
+    const xs = this.takesDelta('q') ? this.apart(x, config.hidden) : { chunk: '', rows: '' };
+    return this.joined(
+      this.attendedBy(xs.chunk, ys.chunk, layer, FIRST_ROWS),
+      this.attendedBy(xs.rows, ys.rows, layer, DECODING_ROWS),
+      linearShape(config, 'o').in,
+      `l${layer}.attention.all`,
+    );
+  }
+
+  private attendedBy(x: string, y: string, layer: number, rows: Rows): string {
+    const { config } = this.params;
+    if (!this.takesDelta('q') && !config.qkNorm) return this.attention(layer, y, '', '', rows);
+    const add = (of: string, kind: LinearKind): string => this.withDelta(of, x, layer, kind, rows);
+    const [q, k, v] = this.separate(y, layer, ['q', 'k', 'v'], add, rows.suffix) as [string, string, string];
+    if (!config.qkNorm) return this.attention(layer, q, k, v, rows);
+    const { suffix } = rows;
+    return this.attention(
+      layer,
+      this.norms.ofHeads(q, layer, 'q', config.heads, suffix),
+      this.norms.ofHeads(k, layer, 'k', config.kvHeads, suffix),
+      v,
+      rows,
+    );
+  }
+
   private layer(layer: number, h: string, x: string): { h: string; x: string } {
     const g = this.g;
     const { config } = this.params;
     const p = `l${layer}`;
     const input = this.input(h);
-    const [q, k, v] = (
-      this.takesDelta('q') || config.qkNorm
-        ? this.linears(input, layer, ['q', 'k', 'v'])
-        : [this.group(input, layer, ['q', 'k', 'v']), '', '']
-    ) as [string, string, string];
-    const attention = config.qkNorm
-      ? this.attention(
-          layer,
-          this.norms.ofHeads(q, layer, 'q', config.heads),
-          this.norms.ofHeads(k, layer, 'k', config.kvHeads),
-          v,
-        )
-      : this.attention(layer, q, k, v);
+    const attention = this.attended(input, this.group(input, layer, ['q', 'k', 'v']), layer);
     const o = this.norms.after(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
     const between = { normed: `${p}.h1`, stream: `${p}.x1` };
     const middle = this.norms.add(x, o, between, { layer, path: mlpNorm(config) });
-    const [gate, up] = this.linears(this.input(middle.h), layer, ['gate', 'up']) as [string, string];
+    const read = this.input(middle.h);
+    const [gate, up] = this.separate(
+      this.group(read, layer, ['gate', 'up']),
+      layer,
+      ['gate', 'up'],
+      (y, kind) => this.withDeltas(y, read, layer, kind),
+    ) as [string, string];
     g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
     const gated = this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, config.ffn, `${p}.act`);
     const down = this.norms.after(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
@@ -288,8 +394,12 @@ class LlamaGraph {
     const { config, kind } = this.params;
     const { from, to } = this.params.layers ?? { from: 0, to: config.layers };
     // GroupQueryAttention's seqlens_k: total length of the row minus one.
-    g.input('last_position', 'i32', ['B']);
-    g.input('total_length', 'i32', [1]);
+    for (const { inputs } of this.params.mixed === true ? [FIRST_ROWS, DECODING_ROWS] : [FIRST_ROWS]) {
+      g.input(`${inputs}last_position`, 'i32', [`${inputs}B`]);
+      g.input(`${inputs}total_length`, 'i32', [1]);
+    }
+    // Tokens of the chunk, and decoding rows.
+    if (this.params.mixed === true) g.input('stream_parts', 'i64', [2]);
     let { h, x } = this.begin(from);
     for (let layer = from; layer < to; layer++) ({ h, x } = this.layer(layer, h, x));
     if (to === config.layers) this.end(h);
@@ -415,14 +525,14 @@ class GraphNorms {
   }
 
   /** Each head of q or k, normalized by itself. */
-  ofHeads(x: string, layer: number, kind: 'q' | 'k', heads: number): string {
+  ofHeads(x: string, layer: number, kind: 'q' | 'k', heads: number, suffix: string): string {
     const { g, config, tensors, precision } = this.params;
     const { headDim } = config;
-    const name = `l${layer}.${kind}.heads`;
+    const name = `l${layer}.${kind}.heads${suffix}`;
     g.node('Reshape', [x, tensors.sizes('shape', [0, 0, heads, headDim])], name);
     this.norm(name, tensors.numbers(gainName(layer, `self_attn.${kind}_norm`), precision), `${name}.n`);
     const whole = tensors.sizes('shape', [0, 0, heads * headDim]);
-    return g.node('Reshape', [`${name}.n`, whole], `l${layer}.${kind}.normed`);
+    return g.node('Reshape', [`${name}.n`, whole], `l${layer}.${kind}.normed${suffix}`);
   }
 
   /** The output of attention or the MLP, normalized before it is added if the family does so. */

@@ -5,6 +5,7 @@ import {
   linearShape,
   type LlamaConfig,
   blockOfA,
+  DECODING_INPUTS,
   DELTA_KINDS,
   deltaNames,
   deltaShapeOfA,
@@ -32,7 +33,7 @@ import {
   type Weights,
 } from './device.ts';
 import { MOST_ALONE } from './step-choice.ts';
-import type { BuiltGraphs, Progress } from '../model/build-graphs.ts';
+import type { BuiltGraphs, DecodingGraphs, Progress } from '../model/build-graphs.ts';
 
 /** Tensors of one batch size that are the same in every step. */
 export interface StepTensors {
@@ -96,6 +97,13 @@ export async function stepTensors(
   };
 }
 
+/** Binds the rows of a mixed graph that decode; their tokens and logits are in the chunk's stream. */
+export function bindDecoding(binding: Binding, step: StepTensors): void {
+  for (const name of ['last_position', 'total_length'] as const)
+    binding.input(`${DECODING_INPUTS}${name}`, step.bound[name]);
+  bindCache(binding, step.cache, { from: 0, to: step.cache.length >> 1 }, DECODING_INPUTS);
+}
+
 /** @param layers of the part that runs; all unless given. */
 export function bindStep(binding: Binding, step: StepTensors, layers?: Layers): void {
   const all = step.cache.length >> 1;
@@ -106,13 +114,22 @@ export function bindStep(binding: Binding, step: StepTensors, layers?: Layers): 
     binding.input('positions', step.bound.positions);
     binding.output('logits', step.bound.logits);
   }
-  step.cache.forEach((tensor, index) => {
+  bindCache(binding, step.cache, { from, to }, '');
+}
+
+function bindCache(
+  binding: Binding,
+  cache: readonly DeviceTensor[],
+  { from, to }: Layers,
+  prefix: string,
+): void {
+  cache.forEach((tensor, index) => {
     const layer = index >> 1;
     if (layer < from || layer >= to) return;
     const name = `${layer}.${index & 1 ? 'v' : 'k'}`;
     // The same memory in and out: GroupQueryAttention then appends in place.
-    binding.input(`past.${name}`, tensor);
-    binding.output(`present.${name}`, tensor);
+    binding.input(`${prefix}past.${name}`, tensor);
+    binding.output(`${prefix}present.${name}`, tensor);
   });
 }
 
@@ -131,13 +148,15 @@ export function bindDeltas(params: {
   graph: GraphKind;
   /** Of the part that runs; all unless given. */
   layers?: Layers | undefined;
+  /** Before the inputs' names; none unless given. */
+  prefix?: typeof DECODING_INPUTS;
   slot: number;
   rows: number;
   ranks: RankByKind;
   memory: (layer: number, kind: LinearKind) => DeltaMemory | undefined;
   nothing: DeviceMemory;
 }): DeviceTensor[] {
-  const { device, config, precision, binding, slot, rows, nothing } = params;
+  const { device, config, precision, binding, slot, rows, nothing, prefix = '' } = params;
   const { from, to } = params.layers ?? { from: 0, to: config.layers };
   const { flavour } = device;
   const made: DeviceTensor[] = [];
@@ -151,8 +170,8 @@ export function bindDeltas(params: {
       const a = device.tensor(precision, source?.a ?? nothing, at * shape.in, shapeOfA);
       const b = device.tensor(precision, source?.b ?? nothing, at * shape.out, [rows, rank, shape.out]);
       const names = deltaNames(layer, kind);
-      binding.input(names.a, a);
-      binding.input(names.b, b);
+      binding.input(`${prefix}${names.a}`, a);
+      binding.input(`${prefix}${names.b}`, b);
       made.push(a, b);
     }
   }
@@ -254,6 +273,8 @@ export class PlacedDeltas {
   }
 }
 
+type Int8Graphs = Pick<DecodingGraphs, 'graphs' | 'mixed'>;
+
 /**
  * The sessions of a base's graphs. If they share their weights all are opened at once, because the second and
  * third cost little; otherwise the first, and each of the others when a step needs it.
@@ -264,7 +285,7 @@ export class GraphSessions {
   private constructor(
     private readonly device: Device,
     private readonly built: BuiltGraphs,
-    private readonly decodingGraphs: Record<GraphKind, string> | null,
+    private readonly int8: Int8Graphs | null,
     private readonly weights: Weights,
     /** Smallest first. */
     private readonly kinds: readonly GraphKind[],
@@ -272,12 +293,12 @@ export class GraphSessions {
 
   /**
    * @param params.kinds that may be opened, including the largest.
-   * @param params.decoding graphs of decode steps, if these are others than those that read prompts.
+   * @param params.decoding where rows decode over int8 keys and values; null (default): over those that prompts are read into.
    */
   static async open(params: {
     device: Device;
     built: BuiltGraphs;
-    decoding?: Record<GraphKind, string> | null;
+    decoding?: Int8Graphs | null;
     kinds: readonly GraphKind[];
     onProgress: Progress;
   }): Promise<GraphSessions> {
@@ -290,6 +311,7 @@ export class GraphSessions {
       ...(decoding === null ? [] : [() => sessions.get(kind)]),
       ...cores.map((each) => () => sessions.decoding(kind, each)),
       ...sessions.parts.map((_, part) => () => sessions.part(kind, part)),
+      ...(sessions.mixes ? [() => sessions.mixed(kind)] : []),
     ]);
     for (const [index, open] of now.entries()) {
       await open();
@@ -301,6 +323,11 @@ export class GraphSessions {
   /** Parts in which a prompt's chunk may be read; [] if each session would hold its own weights. */
   get parts(): BuiltGraphs['parts'] {
     return this.device.sharesWeights ? this.built.parts : [];
+  }
+
+  /** Whether there are mixed graphs: not if each session would hold its own weights. */
+  get mixes(): boolean {
+    return this.device.sharesWeights && this.built.mixed !== null;
   }
 
   /** @returns the smallest allowed graph that takes all deltas of `kind`. */
@@ -316,13 +343,18 @@ export class GraphSessions {
 
   /** For decode steps. @throws OrtError */
   decoding(kind: GraphKind, cores: SessionCores): Promise<Session> {
-    if (this.decodingGraphs === null) return this.get(kind, cores);
-    return this.session(`${kind} decoding ${cores}`, this.decodingGraphs[kind], cores);
+    if (this.int8 === null) return this.get(kind, cores);
+    return this.session(`${kind} decoding ${cores}`, this.int8.graphs[kind], cores);
   }
 
   /** @throws OrtError */
   part(kind: GraphKind, part: number): Promise<Session> {
     return this.session(`${kind} part ${part}`, this.built.parts[part]!.graphs[kind], 'all');
+  }
+
+  /** @throws OrtError */
+  mixed(kind: GraphKind): Promise<Session> {
+    return this.session(`${kind} mixed`, (this.int8 ?? this.built).mixed![kind], 'all');
   }
 
   private session(key: string, path: string, cores: SessionCores): Promise<Session> {

@@ -283,7 +283,7 @@ async function openRunner(
   const sessions =
     precision === 'f16' && own !== null
       ? await openFp16({ device, own, config, built, kinds, chunk, onProgress })
-      : await GraphSessions.open({ device, built, decoding: decoding?.graphs ?? null, kinds, onProgress });
+      : await GraphSessions.open({ device, built, decoding, kinds, onProgress });
   if (typeof sessions === 'string') {
     params.onNotice(`serving float32, because on this GPU ${sessions}.`);
     return openRunner(loaded, device, params, { ...chosen, precision: 'f32' });

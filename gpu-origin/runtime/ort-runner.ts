@@ -5,11 +5,15 @@ import type {
   ChainMember,
   ChunkParts,
   Clipped,
+  DecodeRows,
   ModelRunner,
   ResidentAdapter,
   RowDelta,
 } from '../engine/ports.ts';
 import {
+  DECODING_INPUTS,
+  GRAPH_KINDS,
+  type GraphKind,
   LINEAR_KINDS,
   linearShape,
   type LlamaConfig,
@@ -22,6 +26,7 @@ import { undoRotation } from '../model/rotation.ts';
 import {
   noDelta,
   PlacedDeltas,
+  bindDecoding,
   bindDeltas,
   bindStep,
   stepTensors,
@@ -229,9 +234,41 @@ export class OrtRunner implements ModelRunner {
     return this.chunks.parts;
   }
 
-  async prefill(params: Chunk & { parts?: ChunkParts }): Promise<Float32Array> {
+  get mixes(): boolean {
+    return this.params.sessions.mixes;
+  }
+
+  async prefill(params: Chunk & { parts?: ChunkParts; beside?: DecodeRows }): Promise<Float32Array> {
+    if (params.beside !== undefined) return this.mixed(params, params.beside);
     const logits = await this.read(params, null);
     return logits?.subarray(0, params.positions.length * this.vocabSize) ?? NOTHING;
+  }
+
+  /** @param parts all of the chunk. */
+  private async mixed(
+    { beside: _, parts: __, ...chunk }: Parameters<OrtRunner['prefill']>[0],
+    beside: DecodeRows,
+  ): Promise<Float32Array> {
+    const rows = this.rows.slice(0, beside.tokens.length);
+    if (!this.decodeSteps.runTogether(rows)) {
+      const read = (await this.prefill(chunk)).slice();
+      const decoded = await this.decode(beside);
+      const logits = new Float32Array(read.length + decoded.length);
+      logits.set(read);
+      logits.set(decoded, read.length);
+      return logits;
+    }
+    this.wrote(chunk.slot, chunk.past + chunk.tokens.length);
+    const delta = this.rows[chunk.slot] ?? null;
+    const decoding = await this.decodeSteps.decoding(this.fed(beside), beside.lengths, rows);
+    return this.chunks.readBeside(chunk, delta, decoding);
+  }
+
+  /** @returns each row's token. */
+  private fed({ tokens, lengths }: DecodeRows): number[] {
+    lengths.forEach((length, slot) => this.wrote(slot, length + 1));
+    // What a row that sits it out writes behind its tokens is written again when it goes on.
+    return tokens.map((token) => token ?? 0);
   }
 
   async hiddenStates(params: Omit<Chunk, 'positions'> & { parts?: ChunkParts }): Promise<Float32Array> {
@@ -257,13 +294,10 @@ export class OrtRunner implements ModelRunner {
     return this.chunks.read(chunk, { delta: this.rows[chunk.slot] ?? null, parts, hidden });
   }
 
-  async decode(params: Parameters<ModelRunner['decode']>[0]): Promise<Float32Array> {
-    const { lengths } = params;
-    // What a row that sits it out writes behind its tokens is written again when it goes on.
-    const tokens = params.tokens.map((token) => token ?? 0);
+  async decode(params: DecodeRows): Promise<Float32Array> {
+    const tokens = this.fed(params);
     this.chunks.takeBack();
-    lengths.forEach((length, slot) => this.wrote(slot, length + 1));
-    return this.decodeSteps.run(tokens, lengths, this.rows.slice(0, tokens.length));
+    return this.decodeSteps.run(tokens, params.lengths, this.rows.slice(0, tokens.length));
   }
 
   async close(): Promise<void> {
@@ -361,6 +395,57 @@ class ChunkReader {
     const { step } = this.begun;
     this.drop({ lend: true });
     return step.logits;
+  }
+
+  /**
+   * The whole chunk, and one token of each decoding row in the same run.
+   * @returns the chunk's logits and then the rows', valid until the next step.
+   */
+  async readBeside(chunk: Chunk, delta: OrtRowDelta | null, decoding: Decoding): Promise<Float32Array> {
+    const { device, config, precision, sessions, nothing, kv } = this.params;
+    const { slot, past, positions } = chunk;
+    this.takeBack();
+    this.drop();
+    const [read, rows] = [chunk.tokens.length, decoding.tokens.length];
+    const graph = sessions.covering(wider(delta?.graph ?? 'none', decoding.graph));
+    const session = await sessions.mixed(graph);
+    const placed = delta === null ? null : await this.params.placed.place(delta);
+    const wanted = [...positions, ...decoding.tokens.map((_, row) => read + row)];
+    const shape = { rows: 1, length: read + rows, positions: wanted, vocab: config.vocab };
+    const step = await stepTensors(device, shape, await kv.rowOf(slot, past, read));
+    [...chunk.tokens, ...decoding.tokens].forEach((token, index) => (step.tokens[index] = BigInt(token)));
+    step.lastPosition[0] = past + read - 1;
+    step.total[0] = past + read;
+    const sizes = await device.host(2 * BigInt64Array.BYTES_PER_ELEMENT);
+    new BigInt64Array(sizes.buffer, sizes.offset, 2).set([BigInt(read), BigInt(rows)]);
+    const made = [device.tensor('i64', sizes, 0, [2])];
+    const binding = session.bind();
+    const bound = { device, config, precision, nothing, binding, graph, slot: 0 };
+    try {
+      bindStep(binding, step);
+      bindDecoding(binding, decoding.step);
+      binding.input('stream_parts', made[0]!);
+      made.push(
+        ...bindDeltas({
+          ...{ ...bound, rows: 1, ranks: delta?.ranks ?? noRanks() },
+          memory: (layer, kind) => placed?.memory(layer, kind),
+        }),
+        ...bindDeltas({
+          ...{ ...bound, rows, ranks: decoding.ranks, memory: decoding.memory },
+          prefix: DECODING_INPUTS,
+        }),
+      );
+      await binding.run();
+      this.lent.push(step.memory);
+      return step.logits;
+    } catch (error) {
+      step.memory.close();
+      throw error;
+    } finally {
+      binding.close();
+      for (const tensor of [...made, ...Object.values(step.bound)]) tensor.close();
+      sizes.close();
+    }
   }
 
   private async begin({ slot, tokens, past, positions }: Chunk): Promise<Begun> {
@@ -468,6 +553,20 @@ class ChunkReader {
 
 type Rows = readonly (OrtRowDelta | null)[];
 
+/** Rows that decode beside a chunk: their tokens, and what their attention and deltas are bound to. */
+interface Decoding {
+  tokens: readonly number[];
+  step: StepTensors;
+  /** Of the batch's deltas. */
+  ranks: RankByKind;
+  graph: GraphKind;
+  memory: (layer: number, kind: LinearKind) => DeltaMemory | undefined;
+}
+
+/** @returns the one of both that covers the other. */
+const wider = (a: GraphKind, b: GraphKind): GraphKind =>
+  GRAPH_KINDS.indexOf(a) > GRAPH_KINDS.indexOf(b) ? a : b;
+
 /** Rows of slots that lie side by side and run together. Its binding is kept as long as it fits. */
 interface Group {
   readonly from: number;
@@ -537,6 +636,27 @@ class DecodeSteps {
     }
     const { buffer, offset } = this.logits;
     return new Float32Array(buffer, offset, count * config.vocab);
+  }
+
+  /** Whether none of the rows runs by itself. */
+  runTogether(rows: Rows): boolean {
+    return this.wide(rows).length === 0;
+  }
+
+  /** What a chunk's run needs to decode such rows too. */
+  async decoding(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<Decoding> {
+    const { device, config, batch, slots } = this.params;
+    this.logits ??= await device.host(slots * config.vocab * Float32Array.BYTES_PER_ELEMENT);
+    const lone = rows.length === 1 ? rows[0]! : null;
+    const ranks = lone?.ranks ?? (await batch.prepare(rows));
+    this.dropStale();
+    const { step } = await this.group(0, rows.length);
+    feed(step, tokens, lengths);
+    const placed = lone === null ? null : await this.params.placed.place(lone);
+    const graph = graphFor(widestRanks(rows.flatMap((row) => row?.ranks ?? [])));
+    const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
+      placed === null ? batch.memory(layer, kind) : placed.memory(layer, kind);
+    return { tokens, step, ranks, graph, memory };
   }
 
   /** Rows of a step that run by themselves; none where no tensor begins inside the device's memory. */

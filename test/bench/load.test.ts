@@ -3,7 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { benchPrompt } from '../../bench/load/prompts.ts';
 import { runWave } from '../../bench/load/run-wave.ts';
-import { parsePeer, requestFor, type Target } from '../../bench/load/target.ts';
+import { type Ask, parsePeer, requestFor, type Target } from '../../bench/load/target.ts';
+import { measureLongParts, stepMs } from '../../bench/measurements/long-parts.ts';
 import { summarize } from '../../bench/measurements/compare-waves.ts';
 import { median, quantile } from '../../bench/statistics.ts';
 
@@ -64,6 +65,11 @@ describe('requestFor', () => {
     });
     const base = requestFor({ ...target, kind: 'llama' }, { prompt: 'p', tokens: 64, adapter: null });
     expect(JSON.parse(base.body)).toMatchObject({ lora: [{ id: 0, scale: 0 }] });
+    const chat = requestFor(
+      { ...target, kind: 'llama' },
+      { prompt: 'p', tokens: 64, adapter: null, chat: true },
+    );
+    expect(JSON.parse(chat.body)).toMatchObject({ cache_prompt: true });
   });
 });
 
@@ -72,8 +78,9 @@ describe('runWave', () => {
   afterEach(() => new Promise((resolve) => (server ? server.close(resolve) : resolve(undefined))));
 
   /** Streams `tokens` chunks and a usage of `said`. */
-  const serve = async (tokens: number, said: number, status = 200): Promise<Target> => {
-    server = createServer((_request, response) => {
+  const serve = async (tokens: number, said: number, status = 200, asked: string[] = []): Promise<Target> => {
+    server = createServer((request, response) => {
+      request.on('data', (body: Buffer) => asked.push((JSON.parse(body.toString()) as Ask).prompt));
       response.writeHead(status);
       for (let i = 0; i < tokens; i++) response.write(`data: {"choices":[{"text":"x"}],"usage":null}\n\n`);
       response.end(`data: {"choices":[],"usage":{"completion_tokens":${said}}}\n\ndata: [DONE]\n\n`);
@@ -102,9 +109,46 @@ describe('runWave', () => {
     expect(result.tokensPerSecond).toBe(0);
   });
 
+  it('sends a chat turn by turn, each with all turns before and their answers', async () => {
+    const asked: string[] = [];
+    const target = await serve(2, 2, 200, asked);
+    const chat = { requests: 1, adapters: 1, tokens: 2, words: 2, turns: 3 };
+    const result = await runWave(target, chat, 5);
+    expect(result.problems).toEqual([]);
+    expect(result.ttftMs).toHaveLength(3);
+    const turns = [0, 1, 2].map((turn) => benchPrompt(0, 5 + turn, 2));
+    expect(asked).toEqual([
+      turns[0],
+      `${turns[0]}xx\n${turns[1]}`,
+      `${turns[0]}xx\n${turns[1]}xx\n${turns[2]}`,
+    ]);
+  });
+
+  it('measures a wave beside its prompts and its decode steps, these over the prompts that were just read', async () => {
+    const asked: string[] = [];
+    const target = await serve(3, 3, 200, asked);
+    const wave = { requests: 2, adapters: 2, tokens: 3, words: 2 };
+    const parts = await measureLongParts({ target, wave, rounds: 2 });
+    // The server writes three tokens where one is asked for.
+    expect(parts.problems).toEqual(['asked for 1 tokens, usage says 3']);
+    expect(parts.rounds).toBe(2);
+    expect(parts.wholeMs).toBeGreaterThan(0);
+    expect(parts.promptsMs).toBeGreaterThan(0);
+    const rounds = asked.map((prompt) => Number(prompt.split(' ')[1]));
+    expect(rounds).toEqual([0, 1, 2, 2, 3, 4, 4].flatMap((round) => [round, round]));
+  });
+
   it('does not count a refusal', async () => {
     const result = await runWave(await serve(0, 4, 429), { requests: 1, adapters: 0, tokens: 4 }, 0);
     expect(result.problems[0]).toMatch(/^status 429: data:/);
+  });
+});
+
+describe('stepMs', () => {
+  it('takes the middle gap while all rows decode', () => {
+    const row = (tokenMs: number[]) => ({ firstMs: tokenMs[0]!, lastMs: tokenMs.at(-1)!, tokenMs });
+    expect(stepMs([row([0, 100, 110, 120, 130]), row([100, 111, 121, 200])])).toBe(10);
+    expect(stepMs([row([0, 10]), row([20, 30])])).toBeNaN();
   });
 });
 

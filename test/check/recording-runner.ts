@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type {
   BatchRows,
   ChainMember,
+  DecodeRows,
   ModelRunner,
   ResidentAdapter,
   RowDelta,
@@ -26,6 +27,8 @@ export class RecordingRunner implements ModelRunner {
   readonly misuses: string[] = [];
   /** Chunks that were taken instead of read. */
   reused = 0;
+  /** Rows that decoded in a run that read a chunk. */
+  mixed = 0;
   readonly #inner: ModelRunner;
   readonly #rows: (Row | null)[];
   readonly #members = new WeakMap<RowDelta, readonly ResidentAdapter[]>();
@@ -61,6 +64,9 @@ export class RecordingRunner implements ModelRunner {
   }
   get parts() {
     return this.#inner.parts;
+  }
+  get mixes() {
+    return this.#inner.mixes;
   }
   get doublingTokens() {
     return this.#inner.doublingTokens;
@@ -173,12 +179,15 @@ export class RecordingRunner implements ModelRunner {
   }
 
   async prefill(params: Parameters<ModelRunner['prefill']>[0]): Promise<Float32Array> {
-    const { slot, tokens, past, positions, parts } = params;
+    const { slot, tokens, past, positions, parts, beside } = params;
     this.#require(past % this.chunk === 0 && tokens.length <= this.chunk, 'a chunk has other borders');
     if (parts !== undefined && parts.to < this.parts) return this.#step(() => this.#inner.prefill(params));
     const row = this.#feed(slot, past, tokens);
+    const rows = beside === undefined ? [] : this.#feedAll(beside);
     const logits = await this.#step(() => this.#inner.prefill(params));
     positions.forEach((_, index) => row?.logits.push(this.#hash(logits, index)));
+    rows.forEach((each, index) => each?.logits.push(this.#hash(logits, positions.length + index)));
+    this.mixed += rows.length;
     return logits;
   }
 
@@ -189,9 +198,7 @@ export class RecordingRunner implements ModelRunner {
   }
 
   async decode(params: Parameters<ModelRunner['decode']>[0]): Promise<Float32Array> {
-    const rows = params.tokens.map((token, slot) =>
-      token === null ? null : this.#feed(slot, params.lengths[slot], [token]),
-    );
+    const rows = this.#feedAll(params);
     const logits = await this.#step(() => this.#inner.decode(params));
     rows.forEach((row, index) => row?.logits.push(this.#hash(logits, index)));
     return logits;
@@ -199,6 +206,10 @@ export class RecordingRunner implements ModelRunner {
 
   close(): Promise<void> {
     return this.#inner.close();
+  }
+
+  #feedAll({ tokens, lengths }: DecodeRows): (Row | null)[] {
+    return tokens.map((token, slot) => (token === null ? null : this.#feed(slot, lengths[slot], [token])));
   }
 
   #feed(slot: number, past: number | undefined, tokens: readonly number[]): Row | null {

@@ -154,7 +154,7 @@ describe(`${SECONDS} s of joins, aborts, adapter loads and evictions on the real
     }
     console.log(
       `soak, seed ${SEED}: ${seen.finished} canaries and ${seen.noise} others ended, ${seen.aborted} aborted, ` +
-        `${rig.counts.loads} loads, ${rig.counts.evictions} evictions, ${crowded} steps of ${SLOTS / 2} rows or more, ${rig.runner.reused} chunks kept and taken again, ${logits} rows of canaries' logits compared`,
+        `${rig.counts.loads} loads, ${rig.counts.evictions} evictions, ${crowded} steps of ${SLOTS / 2} rows or more, ${rig.runner.reused} chunks kept and taken again, ${rig.runner.mixed} tokens decoded beside chunks, ${logits} rows of canaries' logits compared`,
     );
     expect(different).toEqual([]);
     expect(rig.runner.misuses).toEqual([]);
@@ -163,6 +163,7 @@ describe(`${SECONDS} s of joins, aborts, adapter loads and evictions on the real
     expect(logits).toBeGreaterThan(48 * canaries.length);
     expect(crowded).toBeGreaterThan(20);
     expect(rig.runner.reused).toBeGreaterThan(0);
+    expect(rig.runner.mixed).toBeGreaterThan(0);
     expect(seen.aborted).toBeGreaterThan(10);
     expect(rig.counts.evictions).toBeGreaterThan(10);
     expect(rig.runner.occupied).toEqual([]);

@@ -33,6 +33,36 @@ export function itReadsInParts(params: {
     expect(runner.doublingTokens).toBeGreaterThan(0);
   });
 
+  it('decodes rows in the run that reads a chunk, if it mixes, as in steps of their own', async () => {
+    const runner = params.runner();
+    if (!runner.mixes) return;
+    const [delta, other] = deltas();
+    const rows = [delta, null, other];
+    const { vocabSize } = runner;
+    const rowsOf = (logits: Float32Array): number[][] =>
+      Array.from({ length: logits.length / vocabSize }, (_, row) => [
+        ...logits.subarray(row * vocabSize, (row + 1) * vocabSize),
+      ]);
+    /** Three rows whose prompts are read, and a fourth whose one is read while they decode, or before. */
+    const run = async (mixed: boolean): Promise<number[][]> => {
+      for (const [slot, own] of rows.entries()) {
+        runner.assign(slot, own);
+        await runner.prefill({ slot, tokens: PROMPT.slice(slot), past: 0, positions: [] });
+      }
+      runner.assign(3, delta);
+      const chunk = { slot: 3, tokens: PROMPT, past: 0, positions: [0, 3] };
+      const beside = { tokens: [1, 2, 3], lengths: [4, 3, 2] };
+      const found = mixed
+        ? rowsOf(await runner.prefill({ ...chunk, beside }))
+        : [...rowsOf(await runner.prefill(chunk)), ...rowsOf(await runner.decode(beside))];
+      const after = { tokens: [6, null, 8, 9], lengths: [5, 4, 3, 4] };
+      const next = rowsOf(await runner.decode(after)).filter((_, row) => row !== 1);
+      for (const slot of [0, 1, 2, 3]) runner.release(slot);
+      return [...found, ...next];
+    };
+    expectSame(await run(true), await run(false));
+  });
+
   it('gives the hidden states of a chunk with its last part', async () => {
     const runner = params.runner();
     const chunk = { slot: 0, tokens: PROMPT, past: 0 };

@@ -205,6 +205,7 @@ it('answers with the same bits while it trains', async () => {
   const { step } = await reaches(id, (now) => now.state === 'running' && now.step > 0);
   for (let i = 0; i < 5; i++) expect(await ask()).toEqual(alone);
   await reaches(id, (now) => now.step > step);
+  await call('DELETE', `/jobs/${id}`);
 });
 
 it('goes on after pauses, ends and kills of the origin and of the training, to the same bytes', async () => {

@@ -2,6 +2,7 @@ import { AdapterFormatError } from '../../adapters/errors.ts';
 import type {
   BatchRows,
   ChainMember,
+  DecodeRows,
   ModelRunner,
   ResidentAdapter,
   RowDelta,
@@ -34,6 +35,7 @@ export class FakeRunner implements ModelRunner {
   readonly kvTokens: number;
   readonly chunk: number;
   readonly parts: number;
+  readonly mixes: boolean;
   readonly doublingTokens: number;
   readonly blocks: number;
   readonly blockBytes = 1_000;
@@ -56,6 +58,7 @@ export class FakeRunner implements ModelRunner {
     this.chunk = options.chunk ?? 8;
     this.parts = options.parts ?? 1;
     this.#begun = new FakeParts(this.parts);
+    this.mixes = options.mixes ?? false;
     this.doublingTokens = options.doublingTokens ?? 1_000;
     this.blocks = options.blocks ?? 0;
     this.#kept = new FakeBlocks(this.chunk, (what) => this.#misuse(what));
@@ -188,14 +191,20 @@ export class FakeRunner implements ModelRunner {
   }
 
   async prefill(params: Parameters<ModelRunner['prefill']>[0]): Promise<Float32Array> {
-    const { tokens, past, positions } = params;
+    const { slot, tokens, past, positions, parts, beside } = params;
     if (positions.some((at) => at < 0 || at >= tokens.length))
       this.#misuse('prefill: a position outside the chunk');
     const row = this.#read(params, 'prefill');
-    if (row === null) return this.#step('prefill', [this.#row(params.slot, 'prefill')], 0, () => []);
-    return this.#step('prefill', [row], this.vocabSize, () =>
-      positions.map((at) => ({ ...row, tokens: row.tokens.slice(0, past + at + 1) })),
-    );
+    if (beside !== undefined && (!this.mixes || (parts !== undefined && parts.to - parts.from < this.parts)))
+      this.#misuse('prefill: rows decode beside a part, or in a runner that does not mix');
+    if (beside !== undefined && beside.tokens.length > slot)
+      this.#misuse(`prefill: slot ${slot} is read and decodes`);
+    if (row === null) return this.#step('prefill', [this.#row(slot, 'prefill')], 0, () => []);
+    const decoding = beside === undefined ? [] : this.#decoding(beside, 'prefill');
+    return this.#step(beside === undefined ? 'prefill' : 'mixed', [row, ...decoding], this.vocabSize, () => [
+      ...positions.map((at) => ({ ...row, tokens: row.tokens.slice(0, past + at + 1) })),
+      ...decoding,
+    ]);
   }
 
   async hiddenStates(params: Parameters<ModelRunner['hiddenStates']>[0]): Promise<Float32Array> {
@@ -226,25 +235,30 @@ export class FakeRunner implements ModelRunner {
     return row;
   }
 
-  async decode(params: Parameters<ModelRunner['decode']>[0]): Promise<Float32Array> {
-    const { tokens, lengths } = params;
+  async decode(params: DecodeRows): Promise<Float32Array> {
     this.#expectIdle('decode');
+    const rows = this.#decoding(params, 'decode');
+    return this.#step('decode', rows, this.vocabSize, () => rows);
+  }
+
+  /** Checks rows that decode, and appends their tokens. */
+  #decoding({ tokens, lengths }: DecodeRows, where: string): FakeRow[] {
     if (tokens.length === 0 || tokens.length > this.slots || tokens.length !== lengths.length)
-      this.#misuse(`decode: ${tokens.length} tokens, ${lengths.length} lengths`);
+      this.#misuse(`${where}: ${tokens.length} tokens, ${lengths.length} lengths`);
     const rows = tokens.map((token, slot) => {
-      const row = this.#row(slot, 'decode');
+      const row = this.#row(slot, where);
       if (row.tokens.length === 0 || row.tokens.length !== lengths[slot])
-        this.#misuse(`decode: slot ${slot} has ${row.tokens.length} tokens, not ${lengths[slot]}`);
+        this.#misuse(`${where}: slot ${slot} has ${row.tokens.length} tokens, not ${lengths[slot]}`);
       // What sits out may lie anywhere but at the end: a step goes up to the last row that has a token.
       if (token === null && slot === tokens.length - 1)
-        this.#misuse(`decode: slot ${slot} sits out at the end`);
+        this.#misuse(`${where}: slot ${slot} sits out at the end`);
       if (token !== null) this.#append(row, [token]);
       return row;
     });
     const deltas = rows.flatMap(({ delta }) => delta ?? []);
     // As the real one, a row that is alone leaves the buffers as they are.
     if (rows.length > 1) this.#batch = nextLayout(this.#batch, this.#needed({ rows: rows.length, deltas }));
-    return this.#step('decode', rows, this.vocabSize, () => rows);
+    return rows;
   }
 
   async close(): Promise<void> {
@@ -464,6 +478,8 @@ export interface FakeRunnerOptions {
   chunk?: number;
   /** 1 unless given. */
   parts?: number;
+  /** Not unless given. */
+  mixes?: boolean;
   /** 1,000 unless given. */
   doublingTokens?: number;
   /** None unless given. */
@@ -487,7 +503,7 @@ export interface FakeRunnerOptions {
 }
 
 export interface FakeStep {
-  readonly kind: 'prefill' | 'decode';
-  /** Tokens and delta of each row in the step, as they are after it. */
+  readonly kind: 'prefill' | 'decode' | 'mixed';
+  /** Tokens and delta of each row in the step, as they are after it; of a mixed one, first the row that is read. */
   readonly rows: readonly { readonly tokens: readonly number[]; readonly delta: string }[];
 }

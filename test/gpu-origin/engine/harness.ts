@@ -138,7 +138,7 @@ export async function collect(handle: EngineHandle): Promise<Collected> {
   const events: EngineEvent[] = [];
   for await (const event of handle.events) events.push(event);
   const final = events.at(-1);
-  if (final === undefined || final.kind === 'tokens' || final.kind === 'prompt' || final.kind === 'embedding')
+  if (final?.kind !== 'end' && final?.kind !== 'error' && final?.kind !== 'aborted')
     throw new Error('the events have no end');
   const parts = events.filter((event) => event.kind === 'tokens');
   return {

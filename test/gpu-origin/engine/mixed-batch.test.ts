@@ -71,6 +71,7 @@ describe('a row in a mixed batch', () => {
           runner: {
             ...RUNNER,
             parts: 1 + (seed % 4),
+            mixes: seed % 2 === 1,
             doublingTokens: 10,
             duringLoad: loads(random),
             poisoned: (tokens) =>

@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { chunkEnd, PrefixCache } from '../../../gpu-origin/engine/kv-cache-manager.ts';
-import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
-import { collect, generate, request, rig, type Rig } from './harness.ts';
+import type { EngineHandle, EngineRequest } from '../../../gpu-origin/engine/engine.ts';
+import { collect, generate, request, rig, start, type Rig } from './harness.ts';
 
 const CHUNK = 8;
 const tokens = (length: number, seed = 0): number[] =>
@@ -105,6 +105,91 @@ describe('prompts that come again', () => {
   });
 });
 
+describe('waiting prompts with one beginning', () => {
+  const LONG = 4 * CHUNK;
+  const shared = (seed: number, own: number): number[] => [...tokens(LONG, seed), ...tokens(3, own)];
+  const short = { ...GREEDY, maxTokens: 4, ignoreEos: true };
+
+  /** Sends all at once. @returns their ends and the prompt tokens that the model read. */
+  async function askAll(
+    options: { blocks: number; slots?: number },
+    asked: readonly Partial<EngineRequest>[],
+    during?: (made: Rig, handles: readonly EngineHandle[], read: () => number) => void,
+  ) {
+    const made = rig({ runner: { chunk: CHUNK, ...options } });
+    const prefill = made.runner.prefill.bind(made.runner);
+    let handles: readonly EngineHandle[] = [];
+    let read = 0;
+    made.runner.prefill = async (params) => {
+      const logits = await prefill(params);
+      read += params.tokens.length;
+      during?.(made, handles, () => read);
+      return logits;
+    };
+    handles = await Promise.all(asked.map((changes) => start(made.engine, { sampling: short, ...changes })));
+    const ends = await Promise.all(handles.map(collect));
+    await made.engine.close();
+    expect(made.runner.misuses).toEqual([]);
+    return { ends, read };
+  }
+  const alone = async (asked: Partial<EngineRequest>): Promise<number[]> =>
+    (await askAll({ blocks: 0 }, [asked])).ends[0]!.ids;
+
+  it.each([2, 5, 16])('are read once, and all %i answers are what they are alone', async (count) => {
+    const asked = Array.from({ length: count }, (_, own) => ({ prompt: shared(1, own) }));
+    const { ends, read } = await askAll({ blocks: 64 }, asked);
+    expect(read).toBe(LONG + 3 * count);
+    for (const [at, { ids }] of ends.entries()) expect(ids).toEqual(await alone(asked[at]!));
+  });
+
+  it('are read once in a cache that holds only one of them, whatever waits in between', async () => {
+    const asked = Array.from({ length: 12 }, (_, own) => ({ prompt: shared(own % 3, own) }));
+    const { ends, read } = await askAll({ blocks: 4, slots: 4 }, asked);
+    expect(read).toBe(3 * LONG + 12 * 3);
+    for (const [at, { ids }] of ends.entries()) expect(ids).toEqual(await alone(asked[at]!));
+  });
+
+  it('overtake another one of their tenant at most once per slot, and none of another tenant', async () => {
+    const order: string[] = [];
+    const kept = Array.from({ length: 9 }, (_, own) => ({ prompt: shared(1, own), id: `kept ${own}` }));
+    const others = [
+      { prompt: shared(2, 0), id: 'another beginning' },
+      { prompt: shared(3, 0), id: 'another tenant', tenant: 'u' },
+    ];
+    const asked = [kept[0]!, ...others, ...kept.slice(1)].map((changes) => ({
+      ...changes,
+      onBegin: () => order.push(changes.id),
+    }));
+    await askAll({ blocks: 4, slots: 3 }, asked);
+    // The other tenant has been served least.
+    expect(order.slice(0, 2)).toEqual(['kept 0', 'another tenant']);
+    expect(order.indexOf('another beginning')).toBe(5);
+  });
+
+  it('stay read when the one that is read is aborted', async () => {
+    const asked = Array.from({ length: 4 }, (_, own) => ({ prompt: shared(1, own) }));
+    const { ends, read } = await askAll({ blocks: 64 }, asked, (_, [first], soFar) => {
+      if (soFar() === 2 * CHUNK) first!.abort();
+    });
+    expect(ends[0]!.final.kind).toBe('aborted');
+    expect(read).toBe(LONG + 3 * 3);
+    for (const at of [1, 2, 3]) expect(ends[at]!.ids).toEqual(await alone(asked[at]!));
+  });
+
+  it('are read by each tenant for itself', async () => {
+    const asked = ['t', 'u', 't', 'u'].map((tenant, own) => ({ prompt: shared(1, own), tenant }));
+    const { ends, read } = await askAll({ blocks: 64 }, asked);
+    expect(read).toBe(2 * LONG + 4 * 3);
+    expect(ends.map(({ final }) => final.usage.prompt_tokens_details?.cached_tokens ?? 0)).toEqual([
+      0,
+      0,
+      LONG,
+      LONG,
+    ]);
+    for (const [at, { ids }] of ends.entries()) expect(ids).toEqual(await alone(asked[at]!));
+  });
+});
+
 describe('the prefix cache', () => {
   const row = (tenant: string, length: number, seed = 0, key = '') => ({
     ...{ tenant, stages: [{ from: 0, key }] },
@@ -148,6 +233,27 @@ describe('the prefix cache', () => {
     expect(cache.tokensOf(long)).toBe(3 * CHUNK);
   });
 
+  it('has room for a prompt if all chunks of it that would be kept fit beside others', () => {
+    // They end at 8, 11, 16 and 24.
+    const staged = {
+      ...row('t', 3),
+      stages: [
+        { from: 0, key: '' },
+        { from: CHUNK + 3, key: 'x' },
+      ],
+    };
+    for (const [blocks, room] of [
+      [3, false],
+      [4, true],
+    ] as const)
+      expect(new PrefixCache({ blocks, chunk: CHUNK }).hasRoomFor(staged)).toBe(room);
+    const cache = new PrefixCache({ blocks: 4, chunk: CHUNK });
+    cache.add(staged, CHUNK);
+    read(cache, row('u', 1, 1));
+    expect(cache.hasRoomFor(staged)).toBe(false);
+    expect(cache.hasRoomFor({ ...staged, prompt: staged.prompt.slice(0, -2) })).toBe(true);
+  });
+
   it('knows the content of every block, whatever happens', () => {
     const action = fc.record({
       tenant: fc.constantFrom('a', 'b', 'c'),
@@ -178,14 +284,20 @@ describe('the prefix cache', () => {
             const acting = (at: number) => stages.findLast((stage) => stage.from <= at)!.key;
             return JSON.stringify([tenant, from, each.prompt.slice(0, to).map((id, at) => [id, acting(at)])]);
           };
+          const [before, roomy] = [cache.used, cache.hasRoomFor(each)];
+          let stored = 0;
           const found = cache.use(each);
           for (const { from, to, block } of found) expect(content.get(block)).toBe(told(from, to));
           let from = found.at(-1)?.to ?? 0;
           for (let to = from; from < each.prompt.length; from = to) {
             to = chunkEnd(each, from, CHUNK);
             const block = cache.add(each, to);
-            if (block !== null) content.set(block, told(from, to));
+            if (block === null) continue;
+            content.set(block, told(from, to));
+            stored += 1;
           }
+          // Nothing was pushed out, or there was no room.
+          expect(cache.used).toBe(roomy ? before + stored : blocks);
           expect(cache.used).toBeLessThanOrEqual(blocks);
           expect([...content.keys()].every((block) => block >= 0 && block < blocks)).toBe(true);
         }

@@ -11,7 +11,9 @@ function recorder() {
   return {
     steps,
     duringStep: (step: { kind: string; rows: readonly { tokens: readonly number[] }[] }) => {
-      steps.push(step.kind === 'prefill' ? `p${step.rows[0]!.tokens.length}` : `d${step.rows.length}`);
+      const read = `p${step.rows[0]!.tokens.length}`;
+      if (step.kind === 'mixed') steps.push(`${read}+d${step.rows.length - 1}`);
+      else steps.push(step.kind === 'prefill' ? read : `d${step.rows.length}`);
     },
   };
 }
@@ -65,6 +67,71 @@ describe('steps', () => {
     const read = seen.filter((step) => step.startsWith('prefill') && step !== 'prefill 0');
     expect(read).toEqual(['prefill 2', 'prefill 8', 'prefill 8', 'prefill 8']);
     expect(runner.misuses).toEqual([]);
+  });
+
+  it('decodes in the runs that read chunks, but not beside short ones nor beside those that take long', async () => {
+    const { steps, duringStep } = recorder();
+    const seen: string[] = [];
+    const { engine, runner } = rig({
+      runner: { parts: 4, doublingTokens: 16, mixes: true, duringStep },
+      observer: { onStep: ({ kind, batch, tokens }) => seen.push(`${kind} ${batch} ${tokens}`) },
+    });
+    const handles = await Promise.all([
+      start(engine, { prompt: prompt(3), sampling: sampling(40) }),
+      start(engine, { prompt: prompt(3), sampling: sampling(40) }),
+      start(engine, { prompt: prompt(32), sampling: sampling(4) }),
+      start(engine, { prompt: prompt(3), sampling: sampling(4) }),
+    ]);
+    await Promise.all(handles.map(collect));
+    // Behind 16 tokens a chunk takes twice as long as at the beginning, behind 24 more than that.
+    const wanted = [
+      'p3',
+      'p3',
+      'd2',
+      'p8+d2',
+      'p16+d2',
+      'p24+d2',
+      'p24',
+      'd2',
+      'p24',
+      'd2',
+      'p24',
+      'd2',
+      'p32',
+    ];
+    expect(steps.slice(0, wanted.length)).toEqual(wanted);
+    expect(seen.slice(2, 5)).toEqual(['decode 2 2', 'mixed 2 10', 'mixed 2 10']);
+    expect(runner.misuses).toEqual([]);
+  });
+
+  it('answers the same where rows decode beside chunks, and an error of such a run ends all of its rows', async () => {
+    const asked = Array.from({ length: 6 }, (_, index) => ({
+      prompt: prompt(6 + 5 * index),
+      sampling: sampling(3 + 4 * index),
+    }));
+    const answers = async (mixes: boolean): Promise<number[][]> => {
+      const { steps, duringStep } = recorder();
+      const { engine, runner } = rig({ runner: { parts: 4, mixes, duringStep } });
+      const handles = await Promise.all(asked.map((each) => start(engine, each)));
+      const ended = await Promise.all(handles.map(collect));
+      expect(steps.some((step) => step.includes('+'))).toBe(mixes);
+      expect(runner.misuses).toEqual([]);
+      return ended.map(({ ids }) => ids);
+    };
+    expect(await answers(true)).toEqual(await answers(false));
+
+    const { engine, runner } = rig({
+      runner: {
+        mixes: true,
+        duringStep: ({ kind }) => {
+          if (kind === 'mixed') throw new Error('broken');
+        },
+      },
+    });
+    const two = await Promise.all([3, 20].map((length) => start(engine, { prompt: prompt(length) })));
+    const ends = await Promise.all(two.map(collect));
+    expect(ends.map(({ final }) => final.kind)).toEqual(['error', 'error']);
+    expect(runner.occupied).toEqual([]);
   });
 
   it('reads a whole chunk at once where nothing decodes', async () => {

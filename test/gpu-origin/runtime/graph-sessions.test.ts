@@ -8,6 +8,7 @@ const built = {
   weightsPath: 'weights.bin',
   weights: [],
   graphs: { none: 'none.onnx', qv: 'qv.onnx', all: 'all.onnx' },
+  mixed: { none: 'none.mixed.onnx', qv: 'qv.mixed.onnx', all: 'all.mixed.onnx' },
   parts: [0, 1].map((part) => ({
     ...{ from: part, to: part + 1 },
     graphs: { none: `none.${part}.onnx`, qv: `qv.${part}.onnx`, all: `all.${part}.onnx` },
@@ -22,6 +23,7 @@ async function open(
   sharesWeights: boolean,
   kinds: readonly GraphKind[] = GRAPH_KINDS,
   failures: string[] = [],
+  decoding: Parameters<typeof GraphSessions.open>[0]['decoding'] = null,
 ): Promise<{ sessions: GraphSessions; log: string[] }> {
   const log: string[] = [];
   const device = {
@@ -34,22 +36,35 @@ async function open(
       return { bind: () => expect.unreachable(), close: () => log.push(`${model} closed`) };
     },
   } as unknown as Device;
-  return { sessions: await GraphSessions.open({ device, built, kinds, onProgress: () => {} }), log };
+  return {
+    sessions: await GraphSessions.open({ device, built, decoding, kinds, onProgress: () => {} }),
+    log,
+  };
 }
 
 it('opens all graphs at once if they share weights, otherwise the smallest first, and the others on demand', async () => {
   const shared = await open(true);
   expect(shared.log).toEqual(
-    ['none', 'qv', 'all'].flatMap((kind) => [`${kind}.onnx`, `${kind}.0.onnx`, `${kind}.1.onnx`]),
+    ['none', 'qv', 'all'].flatMap((kind) => ['', '.0', '.1', '.mixed'].map((part) => `${kind}${part}.onnx`)),
   );
+  expect(shared.sessions.mixes).toBe(true);
   expect(shared.sessions.parts).toHaveLength(2);
   const { sessions, log } = await open(false);
   expect(log).toEqual(['none.onnx']);
   expect(sessions.parts).toEqual([]);
+  expect(sessions.mixes).toBe(false);
   await Promise.all([sessions.get('all'), sessions.get('all'), sessions.get('none')]);
   expect(log).toEqual(['none.onnx', 'all.onnx']);
   await sessions.close();
   expect(log.slice(2)).toEqual(['none.onnx closed', 'all.onnx closed', 'weights closed']);
+});
+
+it('opens other graphs for rows that decode over int8 keys and values, also beside a chunk', async () => {
+  const { log } = await open(true, ['qv'], [], {
+    graphs: { none: 'none.kv.onnx', qv: 'qv.kv.onnx', all: 'all.kv.onnx' },
+    mixed: { none: 'none.kv-mixed.onnx', qv: 'qv.kv-mixed.onnx', all: 'all.kv-mixed.onnx' },
+  });
+  expect(log).toEqual(['qv.onnx', 'qv.kv.onnx', 'qv.0.onnx', 'qv.1.onnx', 'qv.kv-mixed.onnx']);
 });
 
 it('serves all rows by one graph if only that may be opened', async () => {

@@ -62,14 +62,17 @@ describe('keys and values', () => {
     expect(await served({ weights: 'f32', kv: 'int8' })).toMatchObject({ kv: 'int8' });
   });
 
-  it('are measured again where a graph is damaged', async () => {
-    const path = join(built(), 'qv.kv-int8.onnx');
-    const whole = readFileSync(path);
-    writeFileSync(path, whole.subarray(0, whole.length - 1));
-    expect(await served()).toMatchObject({ kv: 'int8', measured: true });
-    // The same scales, so the same graph.
-    expect(readFileSync(path).equals(whole)).toBe(true);
-  });
+  it.each(['qv.kv-int8.onnx', 'all.kv-int8-mixed.onnx'])(
+    'are measured again where %s is damaged',
+    async (file) => {
+      const path = join(built(), file);
+      const whole = readFileSync(path);
+      writeFileSync(path, whole.subarray(0, whole.length - 1));
+      expect(await served()).toMatchObject({ kv: 'int8', measured: true });
+      // The same scales, so the same graph.
+      expect(readFileSync(path).equals(whole)).toBe(true);
+    },
+  );
 
   it('are in float32 where int8 changes answers too much, unless int8 is asked for', async () => {
     const path = join(built(), 'kv-int8.json');

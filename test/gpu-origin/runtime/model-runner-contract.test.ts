@@ -5,7 +5,7 @@ import { digestOf } from '../engine/harness.ts';
 
 describeModelRunner('fake', async () => {
   const ranks = new Map<string, number>();
-  const runner = new FakeRunner({ slots: 16, rank: (digest) => ranks.get(digest)! });
+  const runner = new FakeRunner({ slots: 16, mixes: true, rank: (digest) => ranks.get(digest)! });
   return {
     runner,
     async file({ seed, rank }) {

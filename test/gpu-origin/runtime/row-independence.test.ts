@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RowDelta } from '../../../gpu-origin/engine/ports.ts';
+import type { KvFormat } from '../../../gpu-origin/runtime/kv-cache.ts';
 import { ortLibrary } from '../../../gpu-origin/runtime/native/native-device.ts';
 import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import { argmax, makeTinyRunner, prefillAll, type TinyRunner } from '../../fixtures/tiny-runner.ts';
@@ -16,20 +17,24 @@ const WAYS: Record<Ways, (step: number) => boolean> = {
 };
 
 /**
- * Rows run together on all cores, in groups with a core each, or alternating; in three groups for one base.
+ * Rows run together on all cores, in groups with a core each, or alternating; in three groups for one base. Keys and
+ * values in float32 beside one format of weights, and for one base beside both.
  */
 const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
-  Object.entries(TINY_SHAPES).flatMap(([name, shape], index) =>
-    (index === 0 ? (['in groups', 'by turns', 'together'] as const) : (['by turns'] as const)).map(
-      (ways) => ({
-        ...{ weights, name, shape, ways },
+  Object.entries(TINY_SHAPES).flatMap(([name, shape], index) => {
+    const each: Ways[] = index === 0 ? ['in groups', 'by turns', 'together'] : ['by turns'];
+    const formats: KvFormat[] = index === 0 || weights === 'int8' ? ['int8', 'f32'] : ['int8'];
+    return formats.flatMap((kv) =>
+      (kv === 'int8' ? each : (['by turns'] as const)).map((ways) => ({
+        ...{ weights, kv, name, shape, ways },
         threads: ways === 'in groups' ? 3 : 2,
-      }),
-    ),
-  ),
+      })),
+    );
+  }),
 );
 
-describe.each(CASES)('a row in a batch ($weights), $name, $ways', ({ weights, shape, ways, threads }) => {
+describe.each(CASES)('a row in a batch ($weights, keys and values in $kv), $name, $ways', (each) => {
+  const { weights, kv, shape, ways, threads } = each;
   let tiny: TinyRunner;
   /** By rank: base, q and v of ranks 3, 8 and 40, everything of rank 20, a chain. */
   let deltas: (RowDelta | null)[];
@@ -38,8 +43,8 @@ describe.each(CASES)('a row in a batch ($weights), $name, $ways', ({ weights, sh
   beforeAll(async () => {
     let steps = 0;
     const laneChoice = { takesLanes: () => WAYS[ways](steps++), took: () => {} };
-    tiny = await makeTinyRunner({ slots: 8, shape, weights, threads, laneChoice, prefixBytes: 2 ** 20 });
-    expect(tiny.runner.base.kv).toBe('int8');
+    tiny = await makeTinyRunner({ slots: 8, shape, weights, threads, kv, laneChoice, prefixBytes: 2 ** 20 });
+    expect(tiny.runner.base.kv ?? 'f32').toBe(kv);
     const [three, eight, forty, everything] = await Promise.all([
       tiny.adapter('three', { seed: 1, rank: 3, alpha: 3, targets: ['q_proj', 'v_proj'] }),
       tiny.adapter('eight', { seed: 2, rank: 8, alpha: 16, targets: ['q_proj', 'v_proj'] }),
@@ -238,6 +243,74 @@ describe.each(CASES)('a row in a batch ($weights), $name, $ways', ({ weights, sh
     }
   });
 
+  it('has the same bits if rows decode in the run that reads its chunk, and so have they', async () => {
+    const { runner } = tiny;
+    expect(runner.mixes).toBe(true);
+    const all = [0, 1, 2, 3, 4, 5, 6, 7];
+    const steps = 5;
+    const expected = new Map<number, Float32Array[]>();
+    for (const row of all) expected.set(row, (await together([row], steps)).get(row)!);
+    for (const [reading, ...beside] of [
+      [5, 0],
+      [2, 7],
+      [3, 4, 6],
+      [0, 1, 2, 3, 4, 5, 6, 7],
+      [4, 0, 1, 6],
+      [1, 6, 0],
+    ] as const) {
+      const tokens = prompt(reading, 256 + lengths[reading]!).slice(0, runner.base.context - 8);
+      runner.assign(0, deltas[reading] ?? null);
+      const positions = [3, 127, 129, tokens.length - 1];
+      const wanted = await prefillAll(runner, 0, tokens, positions);
+      const last = argmax(wanted.at(-1)!);
+      wanted.push((await runner.decode({ tokens: [last], lengths: [tokens.length] })).slice());
+      runner.release(0);
+      const rows: { row: number; held: number; logits: Float32Array[] }[] = [];
+      for (const [slot, row] of beside.entries()) {
+        runner.assign(slot, deltas[row] ?? null);
+        const logits = (await prefillAll(runner, slot, prompt(row, lengths[row]!)))[0]!;
+        rows.push({ row, held: lengths[row]!, logits: [logits] });
+      }
+      const slot = beside.length;
+      runner.assign(slot, deltas[reading] ?? null);
+      const read: Float32Array[] = [];
+      for (let past = 0, step = 0; past < tokens.length; past += runner.chunk, step++) {
+        const chunk = tokens.slice(past, past + runner.chunk);
+        const here = positions.filter((at) => at >= past && at < past + chunk.length);
+        // The first of several sits out the second step.
+        const out = rows.map((_, at) => at === 0 && rows.length > 1 && step === 1);
+        const logits = await runner.prefill({
+          ...{ slot, tokens: chunk, past, positions: here.map((at) => at - past) },
+          beside: {
+            tokens: rows.map((row, at) => (out[at] === true ? null : argmax(row.logits.at(-1)!))),
+            lengths: rows.map(({ held }) => held),
+          },
+        });
+        const of = (at: number) => logits.slice(at * runner.vocabSize, (at + 1) * runner.vocabSize);
+        expect(logits).toHaveLength((here.length + rows.length) * runner.vocabSize);
+        here.forEach((_, at) => read.push(of(at)));
+        for (const [at, row] of rows.entries()) {
+          if (out[at] === true) continue;
+          row.logits.push(of(here.length + at));
+          row.held += 1;
+        }
+      }
+      // What was read is decoded behind, and rows beside go on from what they decoded.
+      const after = await runner.decode({
+        tokens: [...rows.map((row) => argmax(row.logits.at(-1)!)), last],
+        lengths: [...rows.map(({ held }) => held), tokens.length],
+      });
+      for (const [at, { logits }] of [...rows, { logits: read }].entries())
+        logits.push(after.slice(at * runner.vocabSize, (at + 1) * runner.vocabSize));
+      expect(read, `the prompt of row ${reading}`).toEqual(wanted);
+      for (const { row, logits } of rows)
+        expect(logits, `row ${row} beside row ${reading}`).toEqual(
+          expected.get(row)!.slice(0, logits.length),
+        );
+      for (const at of [...rows.keys(), slot]) runner.release(at);
+    }
+  });
+
   it('keeps its bits when it is preempted while others use its slot, and returns in another one', async () => {
     const { runner } = tiny;
     const [mine, other] = [4, 3];
@@ -295,8 +368,10 @@ it('releases every object of the library', async () => {
   await tiny.runner.decode({ tokens: [1, 2], lengths: [141, 0] });
   tiny.runner.assign(1, null);
   await tiny.runner.prefill({ slot: 1, tokens: [1, 2], past: 0, positions: [], parts: { from: 0, to: 1 } });
-  // Three graphs, each in two parts and whole to read prompts, and over all cores and over one to decode.
-  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 15);
+  const beside = { tokens: [3], lengths: [142] };
+  await tiny.runner.prefill({ slot: 1, tokens: [1, 2], past: 0, positions: [], beside });
+  // Three graphs, each whole and in two parts to read prompts, over all cores and over one to decode, and mixed.
+  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 18);
   await tiny.close();
   for (const [kind, count] of ortLibrary().alive)
     expect([kind, count]).toEqual([kind, before.get(kind) ?? 0]);

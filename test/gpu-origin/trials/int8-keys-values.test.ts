@@ -29,7 +29,7 @@ async function opened(kv: KvFormat) {
     ...{ engine, base: tiny.runner.base, tokenizer },
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),
-    files: source,
+    files: { invocation: async () => null },
   };
   return {
     engine,

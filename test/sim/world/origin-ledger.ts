@@ -180,7 +180,7 @@ export class EngineWatch {
   }
 
   /** No tenant waits for a row longer than the fair share says, where nothing but rows is short. */
-  #checkShares(kind: 'prefill' | 'decode', preempted: number): void {
+  #checkShares(kind: 'prefill' | 'decode' | 'mixed', preempted: number): void {
     const engine = this.#engine;
     const { slots, kvTokens, base } = this.#runner;
     // A preempted row keeps its keys and values.
@@ -221,7 +221,7 @@ export class EngineWatch {
   }
 
   /** After each step. */
-  step(kind: 'prefill' | 'decode'): void {
+  step(kind: 'prefill' | 'decode' | 'mixed'): void {
     const stats = this.#engine?.stats();
     if (stats === undefined || this.#engine === null) return;
     this.#checkShares(kind, stats.preempted);

@@ -105,7 +105,8 @@ describe('figures of an origin', () => {
     observer.onFirstToken?.({ tenant, ms: 250 });
     observer.onToken?.({ tenant, ms: 20 });
     observer.onToken?.({ tenant, ms: 40 });
-    for (const batch of [2, 3]) observer.onStep?.({ ...step, kind: 'decode', batch });
+    observer.onStep?.({ ...step, kind: 'decode', batch: 2 });
+    observer.onStep?.({ ...step, kind: 'mixed', batch: 3 });
     observer.onStep?.({ ...step, kind: 'prefill', batch: 9 });
     observer.onAdapterEvict?.();
     expect(readOriginFigures(await metrics.text())).toMatchObject({
