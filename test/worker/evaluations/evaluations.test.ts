@@ -98,8 +98,8 @@ async function scoreAll(body: object = {}): Promise<EvaluationScore> {
   }
 }
 
-async function readBack(label = 'holdout', key = alice): Promise<EvaluationRow[]> {
-  const rows: EvaluationRow[] = [];
+async function readBack(label = 'holdout', key = alice): Promise<KeptRows['rows']> {
+  const rows: KeptRows['rows'] = [];
   for (let cursor: string | null = null; ;) {
     const more: string = cursor === null ? '' : `&cursor=${cursor}`;
     const page: KeptRows = await read(
