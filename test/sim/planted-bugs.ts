@@ -39,15 +39,15 @@ export const PLANTED: readonly PlantedBug[] = [
       'Two adapter files that are read from disk at the same time share a variable, and one request gets the weights ' +
       'of the other, after their hash was checked. Needs two loads at once.',
     file: 'gpu-origin/adapter-files/adapter-store.ts',
-    find: `      await utimes(path, seconds, seconds).catch(() => undefined);
-      return file;
+    find: `    await utimes(path, seconds, seconds).catch(() => undefined);
+    return file;
 `,
-    replace: `      const shared = room as unknown as { read: Uint8Array<ArrayBuffer> };
-      shared.read = file;
-      await utimes(path, seconds, seconds).catch(() => undefined);
-      return shared.read;
+    replace: `    const shared = room as unknown as { read: Uint8Array<ArrayBuffer> };
+    shared.read = file;
+    await utimes(path, seconds, seconds).catch(() => undefined);
+    return shared.read;
 `,
-    seed: 2,
+    seed: 4,
   },
   {
     id: 'stale-cache-after-promote',
@@ -62,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 2,
+    seed: 5,
   },
   {
     id: 'missing-abort',
@@ -97,7 +97,7 @@ export const PLANTED: readonly PlantedBug[] = [
     const state = await this.#load();
     await new Promise((resolve) => setTimeout(resolve, 1));
 `,
-    seed: 2,
+    seed: 1,
   },
   {
     id: 'slow-heartbeat',
