@@ -45,8 +45,8 @@ export interface Config {
    * float32.
    */
   precision: 'auto' | 'f32' | 'f16';
-  /** Format of keys and values on a processor; undefined = int8 where it passes its tests. */
-  kv: 'int8' | 'f32' | undefined;
+  /** Format of keys and values on a processor. */
+  kv: 'int8' | 'f32';
   /** null = the origin runs the model itself. */
   vllm: VllmConfig | null;
   host: string;
@@ -104,7 +104,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'int4', 'f32']),
     provider: oneOf('provider', flags.provider ?? 'auto', ['auto', 'cpu', 'webgpu', 'web']),
     precision: oneOf('precision', flags.precision ?? 'auto', ['auto', 'f32', 'f16']),
-    kv: flags.kv === undefined ? undefined : oneOf<'int8' | 'f32'>('kv', flags.kv, ['int8', 'f32']),
+    kv: oneOf('kv', flags.kv ?? 'f32', ['int8', 'f32']),
     vllm,
     host,
     port: whole('port', flags.port, 0, 65_535) ?? DEFAULTS.port,
@@ -295,8 +295,8 @@ export const HELP = `gpu-origin: serves a base model, with a different adapter i
                                webgpu on a GPU that is faster than the processor, otherwise cpu if it loads
   --precision auto|f32|f16     what a GPU computes in; auto: float16 for int8 and int4 if the GPU supports it and its answers
                                match float32, which is checked at each start; processors compute in float32
-  --kv int8|f32                format of keys and values on a processor; default: int8 with int8 and int4 weights, if its
-                               answers match float32, which is checked once for each base; a quarter of the memory
+  --kv f32|int8                format of keys and values on a processor; default f32; int8: a quarter of the memory, and
+                               faster steps over long rows, but adapters that need larger values are refused
   --host <address>             default ${DEFAULTS.host}
   --port <port>                default ${DEFAULTS.port}; 0 picks a free one
   --engine native|vllm         what runs the model; default native: this process

@@ -81,8 +81,8 @@ export const devCommand = command({
     kv: {
       type: 'string',
       description:
-        'Format of keys and values on a processor: int8 (default with int8 and int4 weights, if its ' +
-        'answers match f32; a quarter of the memory) or f32',
+        'Format of keys and values on a processor: f32 (default) or int8 (a quarter of the memory, faster ' +
+        'over long conversations; adapters that need larger values are refused)',
       valueHint: 'format',
     },
     train: {

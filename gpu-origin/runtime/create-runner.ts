@@ -67,7 +67,7 @@ export interface CreateRunnerParams {
   provider?: WantedProvider | undefined;
   /** Precision of activations; default `auto`: float16 for int8 and int4 if a GPU supports it. */
   precision?: WantedPrecision | undefined;
-  /** Format of keys and values on a processor; default: int8 beside weights in int8 or int4, where it passes its tests. */
+  /** Format of keys and values on a processor; default f32. */
   kv?: KvFormat | undefined;
   cacheDir: string;
   /** Called before anything is prepared, with the base's number of tokens; may throw. */
@@ -114,7 +114,7 @@ export async function createRunner(
         kernels.format === 'int8' && device.preciseInt8 ? `${message}, ${SLOW_INT8}` : message,
       );
       const precision = await choosePrecision(device, params);
-      const kv = await chooseKv(device, base, params, kernels.format);
+      const kv = await chooseKv(device, base, params);
       const loaded = { base, tokenizerSource };
       return {
         runner: await openRunner(loaded, device, params, { precision, kv, kernels }),
@@ -143,21 +143,18 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
   throw new OrtError('--precision f16', -1, `${missing}. Remove --precision, or set it to f32`);
 }
 
-/** The format of keys and values to try first. @throws OrtError when int8 is requested but cannot be served. */
+/** @throws OrtError when int8 is requested but cannot be served. */
 async function chooseKv(
   device: Device,
   { config }: BaseModel,
-  { kv: wanted }: CreateRunnerParams,
-  weights: WeightFormat,
+  { kv: wanted = 'f32' }: CreateRunnerParams,
 ): Promise<KvFormat> {
-  // Weights in float32 are the reference for others.
-  if (wanted === 'f32' || (wanted === undefined && weights === 'f32')) return 'f32';
+  if (wanted === 'f32') return 'f32';
   const fault =
     device.provider === 'cpu'
       ? await int8AttentionFault(device, config)
       : `provider ${device.provider} keeps keys and values in float32 or float16; int8 needs --provider cpu`;
   if (fault === null) return 'int8';
-  if (wanted === undefined) return 'f32';
   throw new OrtError('--kv int8', -1, `${fault}. Remove --kv, or set it to f32`);
 }
 
@@ -266,13 +263,11 @@ async function openRunner(
           }),
         )
       : null;
-  if (decoding !== null && decoding.divergence > MOST_KV_DIVERGENCE && params.kv === undefined) {
+  if (decoding !== null && decoding.divergence > MOST_KV_DIVERGENCE)
     params.onNotice(
-      "serving float32 keys and values, because this base's int8 ones differ too much from them (mean KL " +
-        `${decoding.divergence.toPrecision(2)}); --kv int8 serves them all the same.`,
+      "this base's keys and values in int8 differ much from those in float32 (mean KL " +
+        `${decoding.divergence.toPrecision(2)}); --kv f32 serves exact ones.`,
     );
-    return openRunner(loaded, device, params, { ...chosen, kv: 'f32' });
-  }
   const chunk =
     own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);
   if (chunk < PREFILL_CHUNK)

@@ -25,8 +25,7 @@ let dev: GraftProcess;
 let local: LocalFile & { dashboard: string | null };
 let openai: OpenAI;
 
-// As in tiny-stack.ts, --kv f32 for adapters with values far beyond the base's.
-const devArgs = ['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json', '--kv', 'f32'];
+const devArgs = ['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'];
 const graft = (...args: string[]) => runGraft(args, { cwd: folder, env });
 const answers = (port: number): Promise<boolean> =>
   new Promise((resolve) => {

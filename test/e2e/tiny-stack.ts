@@ -20,9 +20,6 @@ export interface TinyStack {
   remove(): Promise<void>;
 }
 
-/** Tests' adapters move a tiny base's values far beyond its own: int8 would clip them, and their trial refuse them. */
-const WIDE_VALUES = ['--kv', 'f32'];
-
 /** @param originArgs further flags for the origin. @param devArgs of `graft dev`. @param shape of the base. */
 export async function startTinyStack(
   originArgs = '',
@@ -34,8 +31,7 @@ export async function startTinyStack(
   const env = { GRAFT_CACHE: path.join(folder, 'cache') };
   const start = async () => {
     const ports = ['--port', '0', '--origin-port', '0'];
-    const own = originArgs.includes('--engine vllm') ? devArgs : [...WIDE_VALUES, ...devArgs];
-    const rest = [...own, ...(originArgs === '' ? [] : [`--origin-arg=${originArgs}`])];
+    const rest = [...devArgs, ...(originArgs === '' ? [] : [`--origin-arg=${originArgs}`])];
     const dev = startGraft(['dev', ...ports, '--no-examples', '--json', '--base', 'tiny-base', ...rest], {
       cwd: folder,
       env,

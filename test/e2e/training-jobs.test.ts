@@ -20,7 +20,7 @@ let origin: ChildProcess | null = null;
 let url: string;
 
 /** Long enough to be stopped in between. */
-const LONG = { ...TINY_REQUEST, least_steps: 300 };
+const LONG = { ...TINY_REQUEST, least_steps: 1_000 };
 const JOBS = 'cache/jobs-standalone';
 
 beforeAll(() => {
@@ -224,7 +224,7 @@ it('goes on after pauses, ends and kills of the origin and of the training, to t
   await call('POST', `/jobs/${id}/pause`);
   await expect.poll(trainings).toEqual([]);
   const paused = await report(id);
-  expect(paused).toMatchObject({ state: 'paused', steps: 300 });
+  expect(paused).toMatchObject({ state: 'paused', steps: 1_000 });
   await call('POST', `/jobs/${id}/resume`);
   await reaches(id, ({ step }) => step > paused.step);
 

@@ -36,7 +36,7 @@ beforeAll(async () => {
     [
       ...['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'],
       // As in tiny-stack.ts, for adapters with values far beyond the base's.
-      ...['--kv', 'f32', '--base', SMALL, '--also-base', LARGE, `--also-origin-arg=${engine}`],
+      ...['--base', SMALL, '--also-base', LARGE, `--also-origin-arg=${engine}`],
     ],
     { cwd: folder, env: { GRAFT_CACHE: path.join(folder, 'cache') } },
   );

@@ -25,7 +25,7 @@ const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
     const each: Ways[] = index === 0 ? ['in groups', 'by turns', 'together'] : ['by turns'];
     const formats: KvFormat[] = index === 0 || weights === 'int8' ? ['int8', 'f32'] : ['int8'];
     return formats.flatMap((kv) =>
-      (kv === 'int8' ? each : (['by turns'] as const)).map((ways) => ({
+      each.map((ways) => ({
         ...{ weights, kv, name, shape, ways },
         threads: ways === 'in groups' ? 3 : 2,
       })),
