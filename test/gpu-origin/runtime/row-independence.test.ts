@@ -358,9 +358,13 @@ describe.each(CASES)('a row in a batch ($weights, keys and values in $kv), $name
   });
 });
 
-it('releases every object of the library', async () => {
+// Three graphs, each over all cores and over one, in two parts, and mixed. Over int8, prompts are read by others, whole.
+it.each([
+  ['f32', 15],
+  ['int8', 18],
+] as const)('releases every object of the library, with keys and values in %s', async (kv, sessions) => {
   const before = new Map(ortLibrary().alive);
-  const tiny = await makeTinyRunner({ slots: 2 });
+  const tiny = await makeTinyRunner({ slots: 2, kv });
   const adapter = await tiny.adapter('attention');
   tiny.runner.assign(0, tiny.runner.compose([{ adapter, scale: 1 }]));
   await prefillAll(tiny.runner, 0, prompt(0, 140));
@@ -370,8 +374,7 @@ it('releases every object of the library', async () => {
   await tiny.runner.prefill({ slot: 1, tokens: [1, 2], past: 0, positions: [], parts: { from: 0, to: 1 } });
   const beside = { tokens: [3], lengths: [142] };
   await tiny.runner.prefill({ slot: 1, tokens: [1, 2], past: 0, positions: [], beside });
-  // Three graphs, each whole and in two parts to read prompts, over all cores and over one to decode, and mixed.
-  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 18);
+  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + sessions);
   await tiny.close();
   for (const [kind, count] of ortLibrary().alive)
     expect([kind, count]).toEqual([kind, before.get(kind) ?? 0]);
