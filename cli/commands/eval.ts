@@ -49,7 +49,7 @@ export const evalCommand = command({
       does: 'keeps the rows, encrypted, under the label holdout',
     },
     {
-      line: 'graft eval add support/intent asked.jsonl --judge medicine',
+      line: 'graft eval add support/intent prompts.jsonl --judge medicine',
       does: 'keeps rows whose answers the live version of medicine judges',
     },
     { line: 'graft eval support/intent', does: 'scores the live version and the newest staged one' },
