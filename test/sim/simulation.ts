@@ -98,6 +98,8 @@ export interface KnownJob {
   going: boolean;
   /** … and acknowledged. */
   cancelled: boolean;
+  /** Its owner has paused it last. */
+  paused: boolean;
   /** Its owner knows that it has ended. */
   ended: boolean;
   /** What its owner was told that it has become, `name@version`. */

@@ -162,6 +162,7 @@ async function create(
     staged: new Map(),
     going: false,
     cancelled: false,
+    paused: false,
     ended: false,
     model: null,
   };
@@ -249,6 +250,7 @@ async function steer(
   if (outcome !== 'done') return outcome;
   const view = json as View;
   learn(sim, job, view, before);
+  job.paused = to === 'pause';
   if (to === 'cancel') {
     job.cancelled = true;
     if (view.status !== 'cancelled') sim.fail(LOST, `job ${job.id} was cancelled, and is ${view.status}`);
@@ -496,7 +498,11 @@ export const TRAINING = {
   'resume a training': {
     weight: 0.8,
     possible: hasOpenJob,
-    run: (sim, actor) => steer(sim, actor, actor.random.pick(jobsOf(sim, actor, { open: true })), 'resume'),
+    run(sim, actor) {
+      const open = jobsOf(sim, actor, { open: true });
+      const paused = open.filter((job) => job.paused);
+      return steer(sim, actor, actor.random.pick(paused.length > 0 ? paused : open), 'resume');
+    },
   },
   'look at a training': {
     weight: 3,
