@@ -197,7 +197,7 @@ async function measure(params: {
   return rows;
 }
 
-/** @returns the prompt of a user: the system prompt of so many tokens, and a question of its own. */
+/** @returns makes a user's prompt: a system prompt of `tokens` tokens, and the user's own question. */
 function promptsOf(tokenizer: Tokenizer, tokens: number): (user: number) => readonly number[] {
   const template = createChatTemplate(tokenizer);
   if (template === null) throw new Error('the base has no chat template');

@@ -52,7 +52,7 @@ import { type Activation, activationOf } from './training/activation.ts';
 import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
-import { fitsUnpacked, loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
+import { loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
 import { parseRows } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
@@ -252,7 +252,7 @@ async function trainRows(
     },
   };
   const { device } = await openDevice({ provider: params.provider, threads: params.threads });
-  const served = device.own === null && fitsUnpacked(onDisk) ? unpackedBase(onDisk) : onDisk;
+  const served = device.own === null ? unpackedBase(onDisk) : onDisk;
   const chain = await loadChain({ base: info, ...served }, files);
   const trainer = await Trainer.open({
     device,

@@ -191,7 +191,7 @@ const ProbeTokens = z.array(ProbeToken).min(1).max(MAX_TOP_LOGPROBS);
 export const KvFit = z.object({
   /** Mean KL of its answer to the one over float32 keys and values, nats a token. With int8 weights some of it is noise. */
   kl: z.number(),
-  /** Keys and values of the prompt that are larger than int8 holds, of so many `values`. */
+  /** How many of the prompt's keys and values are larger than int8 holds; `values` is how many there are. */
   clipped: z.int().min(0),
   values: z.int().min(0),
 });

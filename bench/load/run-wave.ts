@@ -11,7 +11,7 @@ export interface Wave {
   tokens: number;
   /** Words of each prompt, or of each turn of a chat; those of mixed-16 unless given. */
   words?: number;
-  /** Each request is a chat of so many turns, one after the other; unless given, a prompt by itself. */
+  /** Turns of each request's chat, asked one after the other; unless given, a request is a single prompt. */
   turns?: number;
 }
 

@@ -11,7 +11,7 @@ import { readGains, type WeightTransform } from '../../gpu-origin/runtime/adapte
 import { openDevice } from '../../gpu-origin/runtime/open-device.ts';
 import { AdamW } from '../../gpu-origin/training/adamw.ts';
 import type { Batch } from '../../gpu-origin/training/batches.ts';
-import { fitsUnpacked, type ServedBase, unpackedBase } from '../../gpu-origin/training/frozen-base.ts';
+import { type ServedBase, unpackedBase } from '../../gpu-origin/training/frozen-base.ts';
 import { Trainer } from '../../gpu-origin/training/trainer.ts';
 import { newParameters } from '../../gpu-origin/training/training-run.ts';
 import type { Plan, PlannedBatch } from './plan.ts';
@@ -109,7 +109,7 @@ if (job.plan !== null) await runPlan(base, JSON.parse(readFileSync(job.plan, 'ut
 process.exit(0);
 
 async function runPlan(onDisk: ServedBase, plan: Plan): Promise<void> {
-  const served = fitsUnpacked(onDisk) ? unpackedBase(onDisk) : onDisk;
+  const served = unpackedBase(onDisk);
   const { device } = await openDevice({ provider: 'cpu', threads: plan.threads });
   const runs: Parts = {};
   const parameters = newParameters(served.config, {

@@ -77,8 +77,8 @@ const QUEUE_SHARE = 1 / 4;
 const WORTH_A_PROMPT = 1 / 2;
 
 /**
- * Rows decode in the run that reads a chunk, if the chunk takes so many times as long as one at the beginning of a
- * prompt: shorter ones share a turn, and longer ones would hold up these rows, so they are read in parts.
+ * Rows decode in the run that reads a chunk, if reading it takes between a half of and twice the time of a chunk at the
+ * beginning of a prompt: shorter ones share a turn, and longer ones would hold up these rows, so they are read in parts.
  */
 const LEAST_MIXED = 1 / 2;
 const MOST_MIXED = 2;

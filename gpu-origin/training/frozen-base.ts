@@ -62,12 +62,6 @@ const float32 = (bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> =>
 /** Above this, int8 weights are cast to float32 a layer at a time, bytes of all in float32. */
 export const UNPACKED_BYTES = 1024 ** 3;
 
-/** Is there room for a base's weights in float32 (`unpackedBase`), on a machine that serves it? */
-export const fitsUnpacked = ({ weights }: Pick<ServedBase, 'weights'>): boolean =>
-  weights.entries
-    .filter(({ name }) => !isLookedUp(name))
-    .reduce((sum, { dims }) => sum + bytesOf('f32', dims), 0) <= UNPACKED_BYTES;
-
 interface StoredTensor extends Pick<WeightEntry, 'name' | 'type' | 'dims'> {
   content: Uint8Array<ArrayBuffer>;
 }
@@ -85,12 +79,15 @@ const NO_ROTATION = makeRotation(1, 0, false);
 /**
  * The base with int8 weights as float32, where there is room for them on processors: a cast of each twice a step is
  * saved, and so are the rotations that are applied at run time, which are undone in the weights.
- * @returns `base` itself if its weights are float32.
+ * @returns `base` itself if its weights are float32, or take more than `UNPACKED_BYTES` so.
  */
 export function unpackedBase(base: ServedBase): ServedBase {
   const { rotations, weights } = base;
   const isPacked = ({ name, type }: WeightEntry): boolean => type === 'i8' && !isLookedUp(name);
-  if (!weights.entries.some(isPacked)) return base;
+  const bytes = weights.entries
+    .filter(({ name }) => !isLookedUp(name))
+    .reduce((sum, { dims }) => sum + bytesOf('f32', dims), 0);
+  if (bytes > UNPACKED_BYTES || !weights.entries.some(isPacked)) return base;
   const undone = (name: string): Rotation | null => {
     if (rotations === null) return null;
     if (/\.down\.w$/.test(name)) return rotations.down;
@@ -122,9 +119,9 @@ export function unpackedBase(base: ServedBase): ServedBase {
 }
 
 /** int8 `[in, out]` times a scale for each output. */
-function unpacked({ weights, ...base }: ServedBase, entry: WeightEntry): Float32Array<ArrayBuffer> {
-  const scales = float32(weights.read(find({ ...base, weights }, entry.name.replace(/\.w$/, '.s'))));
-  const values = elementsOf(weights.read(entry), Int8Array);
+function unpacked(base: ServedBase, entry: WeightEntry): Float32Array<ArrayBuffer> {
+  const scales = float32(base.weights.read(find(base, entry.name.replace(/\.w$/, '.s'))));
+  const values = elementsOf(base.weights.read(entry), Int8Array);
   const out = new Float32Array(values.length);
   for (let at = 0; at < out.length; at += scales.length)
     for (let i = 0; i < scales.length; i++) out[at + i] = values[at + i]! * scales[i]!;
