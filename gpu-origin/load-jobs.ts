@@ -5,9 +5,10 @@ import { availableParallelism, totalmem } from 'node:os';
 import { extname, join } from 'node:path';
 import type { Config } from './config.ts';
 import type { Services } from './http/origin-context.ts';
+import type { Activity } from './jobs/give-way.ts';
 import { openJobStore } from './jobs/job-store.ts';
 import { Jobs, type JobsOptions } from './jobs/jobs.ts';
-import { type Activity, trainingStarter } from './jobs/start-training.ts';
+import { trainingStarter } from './jobs/start-training.ts';
 
 /** Arguments for Node: `train.ts` beside this file's sources, or `train.mjs` where they are built. */
 function trainingProgram(): string[] {

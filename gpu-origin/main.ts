@@ -6,7 +6,7 @@ import { drain, Serving, listen } from './http/serve.ts';
 import { createMetrics } from './http/metrics.ts';
 import type { OriginContext } from './http/origin-context.ts';
 import { UsageMemory } from './http/run-prompts.ts';
-import { Activity } from './jobs/start-training.ts';
+import { Activity } from './jobs/give-way.ts';
 import { loadJobs } from './load-jobs.ts';
 import { loadServices } from './load-services.ts';
 import {

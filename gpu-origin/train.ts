@@ -37,6 +37,7 @@ import {
   type TrainingFailure,
   TrainingRequest,
 } from '../protocol/training.ts';
+import { Turns } from './jobs/give-way.ts';
 import { progressReporter } from './log.ts';
 import { BaseModelError } from './model/base-model.ts';
 import { buildGraphs } from './model/build-graphs.ts';
@@ -66,7 +67,6 @@ import {
   TrainingRun,
 } from './training/training-run.ts';
 import { Trainer } from './training/trainer.ts';
-import { Turns } from './training/turns.ts';
 
 /** Between checkpoints: what a power cut costs at most, ms. */
 const SAVE_EVERY_MS = 60_000;

@@ -11,6 +11,7 @@ import {
   TrainingEvent,
   type TrainingRequest,
 } from '../../protocol/training.ts';
+import type { Activity } from './give-way.ts';
 
 export interface Training {
   /** Makes it save a checkpoint and end. */
@@ -38,46 +39,6 @@ export interface TrainingWish {
 
 export type StartTraining = (wish: TrainingWish) => Training;
 
-/** Whether an origin answers requests: from the first step of its engine until some time after the last. */
-export class Activity {
-  #busy = false;
-  #stepAt = 0;
-  readonly #listeners = new Set<(busy: boolean) => void>();
-
-  /** @param clock.now in ms. @param clock.timer calls back after `ms`. */
-  constructor(
-    private readonly clock: { now: () => number; timer: (ms: number, callback: () => void) => unknown },
-  ) {}
-
-  onStep(): void {
-    this.#stepAt = this.clock.now();
-    if (!this.#busy) this.#become(true);
-  }
-
-  /** Calls `listener` now, if it answers, and at each change. @returns what ends that. */
-  listen(listener: (busy: boolean) => void): () => void {
-    if (this.#busy) listener(true);
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  #become(busy: boolean): void {
-    this.#busy = busy;
-    for (const listener of this.#listeners) listener(busy);
-    if (busy) this.#lookAfter(QUIET_MS);
-  }
-
-  #lookAfter(ms: number): void {
-    this.clock.timer(ms, () => {
-      const left = this.#stepAt + QUIET_MS - this.clock.now();
-      if (left > 0) this.#lookAfter(left);
-      else this.#become(false);
-    });
-  }
-}
-
-/** Without a step. Longer than the pauses of one conversation with tools; shorter than a person thinks. */
-const QUIET_MS = 500;
 /** Lines of its log that are kept. */
 const LAST_LINES = 5;
 /** Where Linux has it: the kernel ends it before all others when memory ends. */

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { Activity, trainingStarter, type TrainingWish } from '../../../gpu-origin/jobs/start-training.ts';
+import { Activity } from '../../../gpu-origin/jobs/give-way.ts';
+import { trainingStarter, type TrainingWish } from '../../../gpu-origin/jobs/start-training.ts';
 import { TINY_REQUEST } from '../../fixtures/training-program.ts';
 
 const COMMON = {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Turns } from '../../../gpu-origin/training/turns.ts';
+import { Turns } from '../../../gpu-origin/jobs/give-way.ts';
 
 /** Each run takes 10 ms of a clock that only `pass` and runs move. */
 function play() {
