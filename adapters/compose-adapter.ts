@@ -1,3 +1,4 @@
+import { actsBeforeParent } from '../protocol/activation.ts';
 import { chainId, type ChainEntry } from '../protocol/identity.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import type { CanonicalConfig, CanonicalAdapter } from './format/canonical.ts';
@@ -171,11 +172,6 @@ function composeModule(
   return { name, rank, in: inputs, out: outputs, a, b };
 }
 
-/** Why an adapter that acts on every token cannot lie on an activated one: it would act before what it was trained on. */
-export const actsTooEarly = (adapter: string, parent: string): string =>
-  `Adapter ${adapter} acts on every token, but its parent ${parent} only from its alora_invocation_tokens on. ` +
-  'Train it with alora_invocation_tokens too.';
-
 /**
  * Whether every member of a chain was trained on top of exactly the members before it.
  * @param chain root first.
@@ -198,7 +194,7 @@ export async function checkLineage(
     if (acts !== undefined && config.invocation === undefined)
       return new AdapterFormatError({
         code: 'parent_mismatch',
-        message: actsTooEarly(digest, acts.digest),
+        message: actsBeforeParent(`Adapter ${digest}`, `its parent ${acts.digest}`),
         subject: digest,
       });
     if (config.parent !== expected)

@@ -1,6 +1,6 @@
 /** The adapter toolkit's public API. Pure: bytes in, bytes out; runs in Node, workerd and browsers. */
 export { checkMembers, type CheckedMembers, type Member } from './compose-adapter.ts';
-export { actsTooEarly, checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
+export { checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
 export { deltaNorm } from './linear-algebra.ts';
 export { diffAdapters, type AdapterDiff, type ModuleDiff } from './diff-adapters.ts';
 export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCode } from './errors.ts';

@@ -24,6 +24,14 @@ export function actsFrom(chain: readonly Acting[], prompt: readonly number[]): n
   });
 }
 
+/**
+ * Why an adapter that acts on every token cannot lie on an activated one: it would act before what it was trained on.
+ * @param adapter begins the sentence. @param parent as "its parent".
+ */
+export const actsBeforeParent = (adapter: string, parent: string): string =>
+  `${adapter} acts on every token, but ${parent} only from its alora_invocation_tokens on. ` +
+  'Train it with alora_invocation_tokens too.';
+
 /** Knuth, Morris and Pratt's search, so that no prompt takes longer than its length. @returns Infinity if there is none. */
 export function lastOccurrence(tokens: readonly number[], wanted: readonly number[]): number {
   /** By matched tokens: how many of the first ones are also the last of these. */

@@ -1,4 +1,5 @@
 /** A version's chain: its file, checked against the base, stacked on its parent's chain. */
+import { actsBeforeParent } from '../../protocol/activation.ts';
 import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { MAX_CHAIN } from '../../protocol/limits.ts';
@@ -101,8 +102,7 @@ export function fitChain(params: {
     return err(
       adapterInvalid(
         'parent_mismatch',
-        `The adapter acts on every token, but its parent '${above.name}' only from its ` +
-          'alora_invocation_tokens on. Train it with alora_invocation_tokens too.',
+        actsBeforeParent('The adapter', `its parent '${above.name}'`),
         'parent',
       ),
     );

@@ -1,4 +1,5 @@
 /** Adapters in memory: entries and leases, loading, composed deltas, and their budget. */
+import { actsBeforeParent } from '../../../protocol/activation.ts';
 import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { ResidentList } from '../../../protocol/origin-wire.ts';
@@ -361,11 +362,9 @@ function formatErrorOf(error: unknown): ApiError | null {
   return { code: 'adapter_invalid', message: error.message, ...(reason === undefined ? {} : { reason }) };
 }
 
-const actsBeforeParent = (digest: string): ApiError => ({
+const tooEarly = (digest: string): ApiError => ({
   code: 'adapter_invalid',
-  message:
-    `Adapter ${digest.slice(0, 12)} acts on every token, but its parent only from its alora_invocation_tokens ` +
-    'on. Train it with alora_invocation_tokens too.',
+  message: actsBeforeParent(`Adapter ${digest.slice(0, 12)}`, 'its parent'),
   reason: 'parent_mismatch',
 });
 
@@ -523,7 +522,7 @@ export class ChainDeltas {
     const limit = this.#runner.base.max_rank_sum;
     if (rankSum > limit) return err(rankSumExceeded(rankSum, limit));
     const early = actsTooEarly(chain, adapters);
-    if (early !== null) return err(actsBeforeParent(early));
+    if (early !== null) return err(tooEarly(early));
     try {
       return ok(
         stagesOf(chain, adapters, prompt).map(({ from, chain: acting }) => {
