@@ -219,18 +219,36 @@ export function rotateRows(matrix: Float64Array | Float32Array, columns: number,
     }
 }
 
+/** Columns undone together: their numbers lie side by side, and those of a rotation's rows fit the second cache. */
+const UNDONE_COLUMNS = 64;
+
 /**
  * Undoes the rotation of a matrix's rows: W <- blockdiag(R, R, …) * W, in place, in float64. (Undoes `rotateRows`.)
  * @param matrix `[rows, columns]`, rows a multiple of the rotation's size.
  */
 export function undoRows(matrix: Float32Array, columns: number, rotation: Rotation): void {
-  const { size } = rotation;
-  const [x, work] = [new Float64Array(size), new Float64Array(rotation.odd)];
+  const { size, power, odd, small, signs } = rotation;
+  const norm = 1 / Math.sqrt(power);
+  const x = new Float64Array(size * UNDONE_COLUMNS);
+  const mixed = new Float64Array(odd * UNDONE_COLUMNS);
   for (let block = 0; block < matrix.length; block += size * columns)
-    for (let column = 0; column < columns; column++) {
-      for (let i = 0; i < size; i++) x[i] = matrix[block + i * columns + column]!;
-      undoRow(rotation, x, work);
-      for (let i = 0; i < size; i++) matrix[block + i * columns + column] = x[i]!;
+    for (let first = 0; first < columns; first += UNDONE_COLUMNS) {
+      const width = Math.min(UNDONE_COLUMNS, columns - first);
+      for (let i = 0; i < size; i++)
+        for (let c = 0; c < width; c++) x[i * width + c] = matrix[block + i * columns + first + c]!;
+      for (let from = 0; odd > 1 && from < size; from += odd) {
+        mixed.fill(0);
+        for (let row = 0; row < odd; row++)
+          for (let k = 0; k < odd; k++) {
+            const factor = small[row * odd + k]!;
+            for (let c = 0; c < width; c++) mixed[row * width + c]! += x[(from + k) * width + c]! * factor;
+          }
+        x.set(mixed.subarray(0, odd * width), from * width);
+      }
+      walshHadamard(x, power, odd * width);
+      for (let i = 0; i < size; i++)
+        for (let c = 0; c < width; c++)
+          matrix[block + i * columns + first + c] = x[i * width + c]! * (norm * signs[i]!);
     }
 }
 

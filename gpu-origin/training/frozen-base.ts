@@ -13,12 +13,14 @@ import {
 } from '../model/base-model.ts';
 import {
   EMBEDDING_SCALES,
+  HEAD_PRODUCT,
   type LinearTransform,
+  ROTATED,
   rotaryNames,
   transformDelta,
   transformGradient,
 } from '../model/prepare-weights.ts';
-import { makeRotation, type Rotation, undoRows } from '../model/rotation.ts';
+import { undoRotation, undoRows } from '../model/rotation.ts';
 import {
   composeDelta,
   loadResidentAdapter,
@@ -71,51 +73,93 @@ const read = ({ weights }: ServedBase, entry: WeightEntry): StoredTensor => ({
   content: weights.read(entry),
 });
 
-/** Weights whose input is rotated at run time where the stream is not. */
-const RUN_TIME_INPUT = /^((l\d+\.)(q-k-v|gate-up)|head)\.w$/;
-/** Rotated by nothing. */
-const NO_ROTATION = makeRotation(1, 0, false);
+/** `l3.q-k-v.w`, `l3.q-k-v.b`, `head.w`. */
+const PRODUCT = /^(?:l\d+\.)?([a-z-]+)\.(w|b)$/;
+/** Rows of an embedding that are kept as read. */
+const MOST_ROWS = 8_192;
 
 /**
- * The base with int8 weights as float32, where there is room for them on processors: a cast of each twice a step is
- * saved, and so are the rotations that are applied at run time, which are undone in the weights.
+ * The base with int8 weights as float32 that nothing rotates, where there is room for them on processors. It saves two
+ * casts of each weight a step, the rotations of activations, and those of each delta and its gradient.
  * @returns `base` itself if its weights are float32, or take more than `UNPACKED_BYTES` so.
  */
 export function unpackedBase(base: ServedBase): ServedBase {
-  const { rotations, weights } = base;
+  const { weights } = base;
   const isPacked = ({ name, type }: WeightEntry): boolean => type === 'i8' && !isLookedUp(name);
   const bytes = weights.entries
     .filter(({ name }) => !isLookedUp(name))
     .reduce((sum, { dims }) => sum + bytesOf('f32', dims), 0);
   if (bytes > UNPACKED_BYTES || !weights.entries.some(isPacked)) return base;
-  const undone = (name: string): Rotation | null => {
-    if (rotations === null) return null;
-    if (/\.down\.w$/.test(name)) return rotations.down;
-    return rotations.stream === null && RUN_TIME_INPUT.test(name) ? rotations.input : null;
-  };
-  const isScale = ({ name }: WeightEntry): boolean => name.endsWith('.s') && !isLookedUp(name);
+  const changes = ({ name, type }: WeightEntry): boolean =>
+    type === 'i8' || name === 'embed' || PRODUCT.test(name);
   const entries = weights.entries
-    .filter((entry) => !isScale(entry))
-    .map((entry) => (isPacked(entry) ? { ...entry, type: 'f32' as const, bytes: 4 * entry.bytes } : entry));
+    .filter(({ name }) => !name.endsWith('.s'))
+    .map((entry) =>
+      changes(entry) ? { ...entry, type: 'f32' as const, bytes: bytesOf('f32', entry.dims) } : entry,
+    );
+  const rows = new Map<number, Float32Array<ArrayBuffer>>();
   return {
     ...base,
-    rotations: rotations && {
-      ...rotations,
-      down: NO_ROTATION,
-      ...(rotations.stream === null ? { input: NO_ROTATION } : {}),
-    },
+    rotations: null,
     weights: {
       entries,
       read(entry, begin = 0, bytes = entry.bytes) {
         const stored = find(base, entry.name);
-        if (!isPacked(stored)) return weights.read(stored, begin, bytes);
-        const values = unpacked(base, stored);
-        const rotation = undone(entry.name);
-        if (rotation !== null) undoRows(values, entry.dims[1]!, rotation);
-        return new Uint8Array(values.buffer, begin, bytes);
+        if (!changes(stored)) return weights.read(stored, begin, bytes);
+        if (entry.name === 'embed') return embeddingRows(base, rows, begin, bytes);
+        const values = unrotated(base, stored);
+        return new Uint8Array(values.buffer, values.byteOffset + begin, bytes);
       },
     },
   };
+}
+
+/** Rows of the embedding that nothing rotates, float32. @param known rows by their token */
+function embeddingRows(
+  base: ServedBase,
+  known: Map<number, Float32Array<ArrayBuffer>>,
+  begin: number,
+  bytes: number,
+): Uint8Array<ArrayBuffer> {
+  const { hidden } = base.config;
+  const size = hidden * Float32Array.BYTES_PER_ELEMENT;
+  const out = new Float32Array(bytes / Float32Array.BYTES_PER_ELEMENT);
+  for (let at = 0, token = begin / size; at < out.length; at += hidden, token++) {
+    let row = known.get(token);
+    if (row === undefined) {
+      row = embed(base, Int32Array.of(token));
+      const stream = base.rotations?.stream ?? null;
+      if (stream !== null) undoRotation(row, stream);
+      if (known.size === MOST_ROWS) known.clear();
+      known.set(token, row);
+    }
+    out.set(row, at);
+  }
+  return new Uint8Array(out.buffer);
+}
+
+/** A product's weights `[in, out]` or bias, float32, that nothing rotates. */
+function unrotated(base: ServedBase, entry: WeightEntry): Float32Array<ArrayBuffer> {
+  const values = entry.type === 'i8' ? unpacked(base, entry) : float32(base.weights.read(entry));
+  const [, product, side] = PRODUCT.exec(entry.name) ?? [];
+  const { rotations, config } = base;
+  if (rotations === null || product === undefined) return values;
+  const kinds = product === HEAD_PRODUCT ? [] : (product.split('-') as LinearKind[]);
+  const columns = entry.dims.at(-1)!;
+  if (side === 'w') {
+    const input = kinds.length === 0 ? 'input' : ROTATED[kinds[0]!].columns;
+    undoRows(values, columns, rotations[input]);
+  }
+  let from = 0;
+  for (const kind of kinds) {
+    const { out } = linearShape(config, kind);
+    const which = ROTATED[kind].rows;
+    const rotation = which === null ? null : rotations[which];
+    for (let at = from; rotation !== null && at < values.length; at += columns)
+      undoRotation(values.subarray(at, at + out), rotation);
+    from += out;
+  }
+  return values;
 }
 
 /** int8 `[in, out]` times a scale for each output. */

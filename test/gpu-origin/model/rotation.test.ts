@@ -7,6 +7,7 @@ import {
   rotateColumns,
   undoRotation,
   rotateRows,
+  undoRows,
 } from '../../../gpu-origin/model/rotation.ts';
 
 /** `[a, n] x [n, b]`, float64. */
@@ -54,6 +55,26 @@ describe('rotations', () => {
           close(vectors, before, 1e-4);
         },
       ),
+    );
+  });
+
+  it('of rows are undone, in any number of columns', () => {
+    fc.assert(
+      fc.property(
+        size,
+        fc.integer({ min: 1, max: 2 }),
+        fc.integer({ min: 1, max: 130 }),
+        fc.boolean(),
+        (n, blocks, columns, signs) => {
+          const rotation = makeRotation(n, n, signs);
+          const before = Float32Array.from({ length: n * blocks * columns }, (_, i) => Math.sin(i) * 9);
+          const matrix = before.slice();
+          rotateRows(matrix, columns, rotation);
+          undoRows(matrix, columns, rotation);
+          close(matrix, before, 1e-4);
+        },
+      ),
+      { numRuns: 40, seed: 1 },
     );
   });
 
