@@ -16,6 +16,7 @@ const BUILT_QUERIES = [
 const RUNNING_TEXT = ['vm', 'node:vm', 'repl', 'node:repl', 'v8', 'node:v8'].map((name) => ({
   name,
   message: 'Data is never run as code.',
+  ...(name === 'node:v8' ? { allowImportNames: ['setFlagsFromString'] } : {}),
 }));
 
 /** What makes a part of a page out of text: the dashboard shows what others wrote. */

@@ -145,7 +145,10 @@ async function measure(params: {
       runner,
       source: {
         status: async () => 'held',
-        read: async (digest) => new Uint8Array(await readFile(path.join(work, digest))),
+        read: async (digest) => {
+          const { buffer, byteOffset, byteLength } = await readFile(path.join(work, digest));
+          return new Uint8Array(buffer, byteOffset, byteLength);
+        },
       },
       tokens: engineTokens(tokenizer),
       eosTokenIds: tokenizer.eosIds,

@@ -4,43 +4,32 @@ import os from 'node:os';
 import path from 'node:path';
 import { cacheFolder, findBase } from '../cli/local/find-base.ts';
 import { createOutput } from '../cli/output.ts';
-import { benchActivated } from './activated.ts';
-import { benchCliffs } from './cliffs.ts';
-import { benchCompare } from './compare.ts';
-import { benchHostile } from './hostile.ts';
-import { benchJob } from './job.ts';
-import { benchKeysValues } from './keys-values.ts';
 import { describeMachine } from './machine.ts';
-import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
 import { formatReport } from './report.ts';
-import { benchProfile } from './profile.ts';
-import { benchProxies } from './proxies.ts';
-import { runBench } from './run-bench.ts';
-import { benchTrain } from './train.ts';
-import { benchVllm } from './vllm.ts';
-import { benchWalk } from './walk.ts';
 
 const stopped = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => stopped.abort(new Error('interrupted')));
 
 const [command, ...rest] = process.argv.slice(2);
+/** Loaded when asked for: what others import would be in memory, and in every collection of garbage. */
 const others = {
-  activated: benchActivated,
-  cliffs: benchCliffs,
-  compare: benchCompare,
-  hostile: benchHostile,
-  job: benchJob,
-  'keys-values': benchKeysValues,
-  neighbours: benchNeighbours,
-  profile: benchProfile,
-  proxies: benchProxies,
-  train: benchTrain,
-  vllm: benchVllm,
-  walk: benchWalk,
+  activated: async () => (await import('./activated.ts')).benchActivated,
+  cliffs: async () => (await import('./cliffs.ts')).benchCliffs,
+  compare: async () => (await import('./compare.ts')).benchCompare,
+  hostile: async () => (await import('./hostile.ts')).benchHostile,
+  job: async () => (await import('./job.ts')).benchJob,
+  'keys-values': async () => (await import('./keys-values.ts')).benchKeysValues,
+  neighbours: async () => (await import('./neighbours.ts')).benchNeighbours,
+  profile: async () => (await import('./profile.ts')).benchProfile,
+  proxies: async () => (await import('./proxies.ts')).benchProxies,
+  train: async () => (await import('./train.ts')).benchTrain,
+  vllm: async () => (await import('./vllm.ts')).benchVllm,
+  walk: async () => (await import('./walk.ts')).benchWalk,
 };
-const other = others[command as keyof typeof others] as (typeof others)['vllm'] | undefined;
+const load = others[command as keyof typeof others] as (typeof others)['vllm'] | undefined;
+const other = await load?.();
 const options = other === undefined ? parseOptions(process.argv.slice(2)) : null;
 if (options === null) {
   await other?.(rest, stopped.signal);
@@ -55,6 +44,7 @@ if (options === null) {
       env: process.env,
       output: createOutput({ json: false }),
     });
+    const { runBench } = await import('./run-bench.ts');
     const measured = await runBench({ options, base, work, signal: stopped.signal });
     const report = { date: new Date().toISOString(), machine: await describeMachine(), ...measured };
     console.log(formatReport(report));

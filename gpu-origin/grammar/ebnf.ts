@@ -280,8 +280,12 @@ export function grammarTokens(
   },
   vocabSize: number,
 ): GrammarTokens {
-  const bytes = Array.from({ length: vocabSize }, (_, id) =>
-    tokenizer.isSpecial(id) ? NOTHING : inAlphabet(tokenizer.tokenBytes(id) ?? NOTHING),
-  );
-  return { bytes, eosIds: tokenizer.eosIds };
+  return {
+    vocabSize,
+    bytes: () =>
+      Array.from({ length: vocabSize }, (_, id) =>
+        tokenizer.isSpecial(id) ? NOTHING : inAlphabet(tokenizer.tokenBytes(id) ?? NOTHING),
+      ),
+    eosIds: tokenizer.eosIds,
+  };
 }

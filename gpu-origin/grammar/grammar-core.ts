@@ -132,8 +132,8 @@ export class WorkerCore {
   static async create(tokens: GrammarTokens | null, cpuMs: (() => number) | null): Promise<WorkerCore> {
     if (tokens === null) return new WorkerCore(null, 0, cpuMs);
     return new WorkerCore(
-      await GrammarCore.create(tokens.bytes, tokens.eosIds),
-      wordsOf(tokens.bytes.length),
+      await GrammarCore.create(tokens.bytes(), tokens.eosIds),
+      wordsOf(tokens.vocabSize),
       cpuMs,
     );
   }
@@ -215,7 +215,7 @@ export const startLocalWorker: StartGrammarWorker = async ({ tokens }) => {
   };
   const tell = (work: () => void): void => void enqueue(work);
   const worker: GrammarWorker = {
-    words: wordsOf(tokens?.bytes.length ?? 0),
+    words: wordsOf(tokens?.vocabSize ?? 0),
     compile: (grammar, asked) => enqueue(() => core.compile(grammar, asked)),
     forget: (grammar) => tell(() => core.forget(grammar)),
     open: (row, grammar) => tell(() => core.open(row, grammar)),

@@ -55,7 +55,11 @@ async function stepOrReason({ rows }: Extract<ThreadMessage, { kind: 'step' }>):
 
 function unpacked({ bytes, ends, eosIds }: NonNullable<ThreadStart['tokens']>) {
   const all = new Uint8Array(bytes);
-  return { bytes: [...ends].map((end, id) => all.slice(id === 0 ? 0 : ends[id - 1], end)), eosIds };
+  return {
+    vocabSize: ends.length,
+    bytes: () => Array.from(ends, (end, id) => all.slice(id === 0 ? 0 : ends[id - 1], end)),
+    eosIds,
+  };
 }
 
 /** What Linux calls this thread; null elsewhere. */

@@ -8,8 +8,12 @@ export type CallFormat = 'hermes' | 'json';
 
 /** What a grammar needs to know of a tokenizer. */
 export interface GrammarTokens {
-  /** Bytes of each token in the grammars' alphabet, `[vocabSize]`; empty for those that are in no answer. */
-  readonly bytes: readonly Uint8Array[];
+  readonly vocabSize: number;
+  /**
+   * Bytes of each token in the grammars' alphabet, `[vocabSize]`; empty for those that are in no answer. Made at each
+   * call: kept, a hundred thousand objects would be looked at in every collection of garbage.
+   */
+  bytes(): Uint8Array[];
   /** Tokens that may come when the grammar can end, and only then. */
   readonly eosIds: readonly number[];
 }

@@ -118,9 +118,9 @@ class ThreadWorker implements GrammarWorker {
 
   constructor(tokens: GrammarTokens | null, clock: ThreadClock) {
     this.#clock = clock;
-    this.words = wordsOf(tokens?.bytes.length ?? 0);
+    this.words = wordsOf(tokens?.vocabSize ?? 0);
     const workerData: ThreadStart = {
-      tokens: tokens === null ? null : { ...packed(tokens.bytes), eosIds: tokens.eosIds },
+      tokens: tokens === null ? null : { ...packed(tokens.bytes()), eosIds: tokens.eosIds },
     };
     // The thread gets none of this process's flags.
     this.#worker = new Worker(new URL('./start-grammar-thread.mjs', import.meta.url), {

@@ -93,6 +93,14 @@ function walshHadamard(x: Float64Array, power: number, odd: number): void {
     }
 }
 
+let workspace = new Float64Array(0);
+
+/** Two vectors to work in until the next call: an adapter that is loaded would otherwise leave hundreds behind. */
+function twoVectors(size: number): [Float64Array, Float64Array] {
+  if (workspace.length < 2 * size) workspace = new Float64Array(2 * size);
+  return [workspace.subarray(0, size), workspace.subarray(size, 2 * size)];
+}
+
 /** Blocks and columns processed together: a load serves two or three products, and no sum waits for another. */
 const [BLOCKS, COLUMNS] = [2, 3];
 
@@ -174,8 +182,7 @@ function undoRow(rotation: Rotation, x: Float64Array, work: Float64Array): void 
  */
 export function undoRotation(vectors: Float32Array, rotation: Rotation): void {
   const { size } = rotation;
-  const x = new Float64Array(size);
-  const work = new Float64Array(rotation.odd);
+  const [x, work] = twoVectors(size);
   for (let start = 0; start < vectors.length; start += size) {
     for (let i = 0; i < size; i++) x[i] = vectors[start + i]!;
     undoRow(rotation, x, work);
@@ -193,7 +200,7 @@ export function rotateColumns(
   rotation: Rotation,
 ): void {
   const { size } = rotation;
-  const [x, y] = [new Float64Array(size), new Float64Array(size)];
+  const [x, y] = twoVectors(size);
   for (let start = 0; start < matrix.length; start += size) {
     for (let i = 0; i < size; i++) x[i] = matrix[start + i]!;
     applyRow(rotation, x, y);
@@ -210,7 +217,7 @@ export function rotateRows(matrix: Float64Array | Float32Array, columns: number,
   const { size } = rotation;
   const rows = matrix.length / columns;
   if (rows % size !== 0) throw new Error(`a rotation of ${size} does not divide ${rows} rows`);
-  const [x, y] = [new Float64Array(size), new Float64Array(size)];
+  const [x, y] = twoVectors(size);
   for (let block = 0; block < rows; block += size)
     for (let column = 0; column < columns; column++) {
       for (let i = 0; i < size; i++) x[i] = matrix[(block + i) * columns + column]!;

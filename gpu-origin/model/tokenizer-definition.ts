@@ -132,11 +132,41 @@ export const BYTE_CHARACTERS: readonly string[] = (() => {
   return characters;
 })();
 
+/** Bytes of tokens, one behind the other: an array for each would be looked at in every collection of garbage. */
+export class TokenTable {
+  private readonly bytes: Uint8Array<ArrayBuffer>;
+  private readonly begins: Int32Array;
+
+  /** @param tokens by id; `undefined` where there is none. */
+  constructor(tokens: readonly (Uint8Array | undefined)[]) {
+    this.begins = new Int32Array(tokens.length + 1);
+    let end = 0;
+    for (const [id, token] of tokens.entries()) {
+      // One more byte tells an empty token from none.
+      end += token === undefined ? 0 : token.length + 1;
+      this.begins[id + 1] = end;
+    }
+    this.bytes = new Uint8Array(end);
+    for (const [id, token] of tokens.entries())
+      if (token !== undefined) this.bytes.set(token, this.begins[id]);
+  }
+
+  get size(): number {
+    return this.begins.length - 1;
+  }
+
+  /** @returns a view, not to be written to; null where there is no such token. */
+  get(id: number): Uint8Array<ArrayBuffer> | null {
+    const [begin = 0, end = 0] = [this.begins[id], this.begins[id + 1]];
+    return end > begin ? this.bytes.subarray(begin, end - 1) : null;
+  }
+}
+
 /**
  * The bytes of every token, by id.
  * @throws TokenizerError when the decoder is neither byte-level nor SentencePiece's with byte fallback.
  */
-export function tokenBytesOf(json: TokenizerJson, size: number): (Uint8Array<ArrayBuffer> | undefined)[] {
+export function tokenBytesOf(json: TokenizerJson, size: number): TokenTable {
   const kinds = JSON.stringify(json.decoder ?? null);
   const toBytes = kinds.includes('"ByteLevel"')
     ? byteLevel()
@@ -148,7 +178,7 @@ export function tokenBytesOf(json: TokenizerJson, size: number): (Uint8Array<Arr
   const bytes = new Array<Uint8Array<ArrayBuffer> | undefined>(size);
   for (const [text, id] of Object.entries(json.model.vocab)) bytes[id] = toBytes(text);
   for (const token of json.added_tokens) bytes[token.id] = new TextEncoder().encode(token.content);
-  return bytes;
+  return new TokenTable(bytes);
 }
 
 function byteLevel(): (text: string) => Uint8Array<ArrayBuffer> {

@@ -356,10 +356,9 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
   const size = 1 + ids.reduce((a, b) => Math.max(a, b), -1);
   const bytes = tokenBytesOf(json, size);
   const ofControl = new Set(controlTokens.values());
-  const longest = bytes.reduce(
-    (most, token, id) => Math.max(most, ofControl.has(id) ? 0 : (token?.length ?? 0)),
-    1,
-  );
+  let longest = 1;
+  for (let id = 0; id < bytes.size; id++)
+    if (!ofControl.has(id)) longest = Math.max(longest, bytes.get(id)?.length ?? 0);
   const bytesPerToken = longest * mostShortening(json);
 
   const byId = new Map([...control.values()].map((token) => [token.id, token]));
@@ -433,7 +432,7 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
     encode: (text, { allowSpecial }) => finish(encodeChunked(text, { allowSpecial, limit: Infinity })) ?? [],
     encodeChunked,
     encodePieces,
-    tokenBytes: (id) => bytes[id] ?? null,
+    tokenBytes: (id) => bytes.get(id),
     isSpecial: (id) => hidden.has(id),
     controlTokens,
     bosId: definition.bosId,

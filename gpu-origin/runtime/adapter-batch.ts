@@ -22,7 +22,6 @@ import {
   type LoraModule,
   parseCanonical,
   readFloat32,
-  toFloat32,
   validateAdapter,
 } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
@@ -185,15 +184,17 @@ export function readGains(base: BaseModel): (layer: number, kind: LinearKind) =>
 /**
  * Transforms one module's delta exactly as its base weight was: A' = A diag(gain) R, B' = R^T B, and B transposed.
  * @param a `[rank, in]` @param b `[out, rank]` @param padded `[padded, in]` and `[padded, out]` are made, the rest zeros.
+ * @param take gives as many zeros.
  */
 function rotateModule(
   { a, rank, scale }: Pick<LoraModule, 'a' | 'rank' | 'scale'>,
   b: Float32Array,
   padded: number,
   transform: LinearTransform,
+  take: (count: number) => Float32Array<ArrayBuffer>,
 ): RotatedModule {
   const [inputs, outputs] = [a.shape[1]!, b.length / rank];
-  const module = { rank, a: new Float32Array(padded * inputs), b: new Float32Array(padded * outputs) };
+  const module = { rank, a: take(padded * inputs), b: take(padded * outputs) };
   const ownA = module.a.subarray(0, rank * inputs);
   const ownB = module.b.subarray(0, rank * outputs);
   readFloat32(a, ownA);
@@ -223,12 +224,30 @@ export async function loadResidentAdapter(
     for (const { name, kinds } of storedLinears(config, layer))
       for (const kind of kinds)
         padded[kind] = Math.max(padded[kind], rankBucket(byName.get(name)?.rank ?? 0));
-  const modules = new Map<string, RotatedModule>();
-  for (let layer = 0; layer < config.layers; layer++) {
-    for (const { name, kinds } of storedLinears(config, layer)) {
+  const stored = Array.from({ length: config.layers }, (_, layer) =>
+    storedLinears(config, layer).flatMap(({ name, kinds }) => {
       const module = byName.get(name);
-      if (module === undefined) continue;
-      const b = toFloat32(module.b);
+      return module === undefined ? [] : [{ module, kinds }];
+    }),
+  );
+  // One allocation: hundreds for each adapter would be looked at in every collection of garbage.
+  const sizeOf = (kind: LinearKind): number => {
+    const shape = linearShape(config, kind);
+    return padded[kind] * (shape.in + shape.out);
+  };
+  const all = new Float32Array(
+    stored.flat().reduce((sum, { kinds }) => sum + kinds.reduce((part, kind) => part + sizeOf(kind), 0), 0),
+  );
+  const ofB = new Float32Array(
+    stored.flat().reduce((most, { module }) => Math.max(most, module.rank * module.b.shape[0]!), 0),
+  );
+  let taken = 0;
+  const take = (count: number): Float32Array<ArrayBuffer> => all.subarray(taken, (taken += count));
+  const modules = new Map<string, RotatedModule>();
+  for (const [layer, linears] of stored.entries()) {
+    for (const { module, kinds } of linears) {
+      const b = ofB.subarray(0, module.rank * module.b.shape[0]!);
+      readFloat32(module.b, b);
       let row = 0;
       for (const kind of kinds) {
         // Parts of a fused linear share A, and each has its own rows of B.
@@ -237,7 +256,7 @@ export async function loadResidentAdapter(
         row += rows;
         modules.set(
           moduleKey(layer, kind),
-          rotateModule(module, part, padded[kind], { kind, gain: gains(layer, kind), rotations }),
+          rotateModule(module, part, padded[kind], { kind, gain: gains(layer, kind), rotations }, take),
         );
       }
     }

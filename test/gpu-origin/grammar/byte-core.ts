@@ -9,12 +9,16 @@ export const END = 256;
 const WORDS = 9;
 
 export const BYTE_TOKENS = {
-  bytes: [...Array.from({ length: 256 }, (_, byte) => inAlphabet(Uint8Array.of(byte))), new Uint8Array(0)],
+  vocabSize: 257,
+  bytes: () => [
+    ...Array.from({ length: 256 }, (_, byte) => inAlphabet(Uint8Array.of(byte))),
+    new Uint8Array(0),
+  ],
   eosIds: [END],
 };
 
 export const createByteCore = (): Promise<GrammarCore> =>
-  GrammarCore.create(BYTE_TOKENS.bytes, BYTE_TOKENS.eosIds);
+  GrammarCore.create(BYTE_TOKENS.bytes(), BYTE_TOKENS.eosIds);
 
 export const ofSchema = (schema: unknown): Constraint => ({ kind: 'json_schema', schema });
 

@@ -22,10 +22,16 @@ const grammars = new Map<string, Promise<Disposable>>();
 const matchers = new Set<XMatcher>();
 
 /** @param tokens of the only tokenizer that a simulated world has. */
-export async function loadGrammarCompiler({ bytes, eosIds }: GrammarTokens): Promise<void> {
+export async function loadGrammarCompiler(tokens: GrammarTokens): Promise<void> {
   if (loaded !== null) return;
   const xgrammar = loadXGrammar(() => undefined);
-  const info = await xgrammar.TokenizerInfo.createTokenizerInfo(bytes, 'raw', false, bytes.length, eosIds);
+  const info = await xgrammar.TokenizerInfo.createTokenizerInfo(
+    tokens.bytes(),
+    'raw',
+    false,
+    tokens.vocabSize,
+    tokens.eosIds,
+  );
   loaded = { xgrammar, compiler: await xgrammar.GrammarCompiler.createGrammarCompiler(info, false) };
 }
 
