@@ -147,6 +147,36 @@ describe('a job', () => {
     expect((await versions('alice/child'))[0]).toMatchObject({ parent: 'alice@1' });
   });
 
+  it('trains on an activated adapter only what is activated too', async () => {
+    const parent = tinyAdapter({ seed: 1, invocation: [5, 6] });
+    const { chain_id } = await bodyOf(rig.graft.publish('alice', parent, { owner: 'alice' }));
+    const plain = await rig.create(alice, { model: 'alice', suffix: 'child' });
+    expect(plain).toMatchObject({
+      status: 400,
+      body: {
+        error: {
+          message:
+            "'alice' acts from its alora_invocation_tokens on only. Set graft.activated_by for what is trained on top.",
+          param: 'graft.activated_by',
+        },
+      },
+    });
+    const { body } = await rig.create(alice, {
+      model: 'alice',
+      suffix: 'child',
+      graft: { activated_by: '<child>' },
+    });
+    await rig.run();
+    expect(rig.origin.jobs.get(body.id)?.declaration).toMatchObject({
+      chain: [{ digest: parent.digest, scale: 1 }],
+      request: { activated_by: '<child>' },
+    });
+    rig.origin.finish(tinyAdapter({ seed: 3, parent: chain_id, invocation: [7] }));
+    await rig.run();
+    expect(await rig.get(body.id, alice)).toMatchObject({ fine_tuned_model: 'alice/child@1' });
+    expect((await versions('alice/child'))[0]?.chain.map(({ activated }) => activated)).toEqual([true, true]);
+  });
+
   it('trains on a version, and with settings of its own', async () => {
     await rig.graft.publish('alice', tinyAdapter({ seed: 1 }), { owner: 'alice' });
     const { body } = await rig.create(alice, {
