@@ -1,8 +1,8 @@
 /** SQLite in this process, held to D1's limits, and failing as it fails. */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import initSqlJs, { type Database, type Statement } from 'sql.js';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
+import { type Compiled, type Engine, openEngine, type SqlValue } from './sqlite-engine.ts';
 
 const MIGRATIONS = path.join(import.meta.dirname, '../../../migrations');
 
@@ -11,36 +11,34 @@ const MAX_STATEMENT_BYTES = 100_000;
 const MAX_BOUND_VALUES = 100;
 const MAX_VALUE_BYTES = 2_000_000;
 
-type SqlValue = string | number | null;
 type Row = Record<string, unknown>;
 /** One opened database, with its statements by their text: D1 keeps those as well, and compiling one takes longer than running it. */
 interface Handle {
-  database: Database;
-  statements: Map<string, { statement: Statement; columns: string[] }>;
+  database: Engine;
+  statements: Map<string, Compiled>;
 }
 
-const { Database: Sqlite } = await initSqlJs();
+/** A database that nothing refers to any more is closed: sql.js's lie in WebAssembly's memory, which never shrinks. */
+const forgotten = new FinalizationRegistry((database: Engine) => database.close());
 
-/** A database that nothing refers to any more is closed: they lie in WebAssembly's memory, which never shrinks. */
-const forgotten = new FinalizationRegistry((database: Database) => database.close());
-
-function open(bytes: Uint8Array): Handle {
-  const handle: Handle = { database: new Sqlite(bytes), statements: new Map() };
-  handle.database.exec(PRAGMAS);
+function open(pragmas: string, bytes?: Uint8Array): Handle {
+  const handle: Handle = { database: openEngine(bytes), statements: new Map() };
+  handle.database.exec(pragmas);
   forgotten.register(handle, handle.database);
   return handle;
 }
 
-const PRAGMAS =
-  'PRAGMA foreign_keys = ON; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE';
+const OBJECT_PRAGMAS =
+  'PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE';
+const PRAGMAS = `PRAGMA foreign_keys = ON; ${OBJECT_PRAGMAS}`;
 const handles = new WeakMap<SqlDatabase, Handle>();
 
 /** @returns what is in it, for {@link openSqlite}. */
 export function bytesOf(db: SqlDatabase): Uint8Array {
   const handle = handles.get(db);
   if (handle === undefined) throw new Error('openSqlite has not opened it');
-  const bytes = handle.database.export();
-  // `export` opens the database anew: it has no statements and no settings any more.
+  const bytes = handle.database.bytes();
+  // sql.js opens the database anew: it has no statements and no settings any more.
   handle.statements.clear();
   handle.database.exec(PRAGMAS);
   return bytes;
@@ -50,17 +48,17 @@ let schema: Uint8Array | undefined;
 /** The bytes of an empty database with the schema of `migrations/`. */
 function schemaBytes(): Uint8Array {
   if (schema !== undefined) return schema;
-  const database = new Sqlite();
+  const database = openEngine();
   for (const file of readdirSync(MIGRATIONS).sort())
     database.exec(readFileSync(path.join(MIGRATIONS, file), 'utf8'));
-  schema = database.export();
+  schema = database.bytes();
   database.close();
   return schema;
 }
 
 /** @param bytes of another one; with the schema of `migrations/` and no rows unless given. */
 export function openSqlite(bytes = schemaBytes()): SqlDatabase {
-  const handle = open(bytes);
+  const handle = open(PRAGMAS, bytes);
   /** How each statement is run inside of a batch. */
   const runs = new WeakMap<SqlStatement, () => Row[]>();
   const statementOf = (sql: string, values: readonly SqlValue[]): SqlStatement => {
@@ -92,11 +90,7 @@ export interface ObjectSql {
 }
 
 export function openObjectSql(): ObjectSql {
-  const handle: Handle = { database: new Sqlite(), statements: new Map() };
-  handle.database.exec(
-    'PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE',
-  );
-  forgotten.register(handle, handle.database);
+  const handle = open(OBJECT_PRAGMAS);
   return {
     exec(query, ...bindings) {
       const isScript = bindings.length === 0 && query.trim().replace(/;$/, '').includes(';');
@@ -108,14 +102,14 @@ export function openObjectSql(): ObjectSql {
   };
 }
 
-function inTransaction<T>({ database }: Handle, work: () => T): T {
-  database.exec('BEGIN');
+function inTransaction<T>(handle: Handle, work: () => T): T {
+  run(handle, 'BEGIN', []);
   try {
     const answer = work();
-    database.exec('COMMIT');
+    run(handle, 'COMMIT', []);
     return answer;
   } catch (error) {
-    database.exec('ROLLBACK');
+    run(handle, 'ROLLBACK', []);
     throw error;
   }
 }
@@ -123,41 +117,60 @@ function inTransaction<T>({ database }: Handle, work: () => T): T {
 function run({ database, statements }: Handle, sql: string, values: readonly SqlValue[]): Row[] {
   const text = checked(sql, values);
   let compiled = statements.get(text);
-  if (compiled === undefined) {
-    const statement = database.prepare(text);
-    compiled = { statement, columns: statement.getColumnNames() };
-    statements.set(text, compiled);
-  }
-  const { statement, columns } = compiled;
-  try {
-    statement.bind([...values]);
-    const rows: Row[] = [];
-    while (statement.step()) {
-      const row = statement.get();
-      rows.push(Object.fromEntries(columns.map((column, i) => [column, row[i]])));
-    }
-    return rows;
-  } finally {
-    statement.reset();
-  }
+  if (compiled === undefined) statements.set(text, (compiled = database.prepare(text)));
+  const { columns } = compiled;
+  return compiled.all(values).map((cells) => {
+    const row: Row = {};
+    for (let at = 0; at < columns.length; at += 1) row[columns[at] as string] = cells[at];
+    return row;
+  });
 }
 
 const PARAMETERS = /'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\?(\d*)/g;
 
-/** @returns the statement with its whole numbers as the reals that D1 makes of them; sql.js binds integers. */
-function checked(sql: string, values: readonly SqlValue[]): string {
+/** A statement as it was given, looked through once: tests give the same ones again and again. */
+interface Given {
+  /** How many values it takes. */
+  count: number;
+  /** By which of its values are whole numbers, a digit each: its text for SQLite. */
+  texts: Map<string, string>;
+}
+const given = new Map<string, Given>();
+
+function lookThrough(sql: string): Given {
   if (Buffer.byteLength(sql) > MAX_STATEMENT_BYTES) throw new Error('statement too long');
-  if (values.length > MAX_BOUND_VALUES) throw new Error('too many SQL variables');
-  let last = 0;
   let count = 0;
-  const withReals = sql.replace(PARAMETERS, (found: string, number: string | undefined) => {
+  replaceParameters(sql, (found, at) => {
+    count = Math.max(count, at);
+    return found;
+  });
+  return { count, texts: new Map() };
+}
+
+/** @param replace gets each parameter and its number. */
+function replaceParameters(sql: string, replace: (found: string, at: number) => string): string {
+  let last = 0;
+  return sql.replace(PARAMETERS, (found: string, number: string | undefined) => {
     if (number === undefined) return found;
     last = number === '' ? last + 1 : Number(number);
-    count = Math.max(count, last);
-    return Number.isInteger(values[last - 1]) ? `(${found}+0.0)` : found;
+    return replace(found, last);
   });
-  if (count !== values.length) throw new Error('Wrong number of parameter bindings for SQL query.');
-  return withReals;
+}
+
+/** @returns the statement with its whole numbers as the reals that D1 makes of them; sql.js binds integers. */
+function checked(sql: string, values: readonly SqlValue[]): string {
+  let known = given.get(sql);
+  if (known === undefined) given.set(sql, (known = lookThrough(sql)));
+  if (values.length > MAX_BOUND_VALUES) throw new Error('too many SQL variables');
+  if (known.count !== values.length) throw new Error('Wrong number of parameter bindings for SQL query.');
+  let whole = '';
+  for (const value of values) whole += Number.isInteger(value) ? '1' : '0';
+  let text = known.texts.get(whole);
+  if (text === undefined) {
+    text = replaceParameters(sql, (found, at) => (whole[at - 1] === '1' ? `(${found}+0.0)` : found));
+    known.texts.set(whole, text);
+  }
+  return text;
 }
 
 function bindable(value: unknown): SqlValue {
