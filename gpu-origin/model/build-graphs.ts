@@ -66,6 +66,8 @@ export interface BuildOptions {
   flavour?: GraphFlavour;
   /** For 4-bit products, see `Int4Products`; default: no. */
   padsLoneRow?: boolean;
+  /** For products in int8 on a processor, see `quantizeLinear`; default: no. */
+  limitsPairs?: boolean;
   /** Positions that the rotary tables cover. */
   context: number;
   /** Rotate the weights; int8 and int4 always do, float32 only in tests of the rotation. */
@@ -154,7 +156,8 @@ function writeWeights(
 
 /** @throws BaseModelError when the base lacks a tensor. */
 export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
-  const { base, format, context, rotate, embedding, flavour = 'cpu', padsLoneRow = false } = options;
+  const { base, format, context, rotate, embedding, flavour = 'cpu' } = options;
+  const { padsLoneRow = false, limitsPairs = false } = options;
   const rotations = rotate ? makeRotations(base.config) : null;
   const key = createHash('sha256')
     .update(
@@ -162,6 +165,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
         ...{ version: BUILDER_VERSION, base: base.digest, format, context, rotate, embedding },
         ...(flavour === 'cpu' ? {} : { flavour, precisions: PRECISIONS }),
         ...(padsLoneRow ? { padsLoneRow } : {}),
+        ...(limitsPairs ? { limitsPairs } : {}),
       }),
     )
     .digest('hex')

@@ -110,9 +110,8 @@ export async function createRunner(
     });
     try {
       const kernels = await chooseKernels(device, params);
-      params.onProvider?.(
-        kernels.format === 'int8' && device.preciseInt8 ? `${message}, ${SLOW_INT8}` : message,
-      );
+      const without = withoutVnni(device, kernels);
+      params.onProvider?.(without === null ? message : `${message}, ${without}`);
       const precision = await choosePrecision(device, params);
       const kv = await chooseKv(device, base, params);
       const loaded = { base, tokenizerSource };
@@ -164,13 +163,20 @@ async function chooseKv(
  */
 const MOST_KV_DIVERGENCE = 0.02;
 
-/** Reported if the fast kernel is not exact; bench/LOG.md has its cost. */
-const SLOW_INT8 =
-  'with the slower of its int8 kernels, since the faster one is not exact on this processor (x86 without VNNI)';
+/** @returns what int8 products do where ONNX Runtime's kernel is not exact with any weights; null elsewhere. */
+function withoutVnni(device: Device, { format, limitsPairs }: Kernels): string | null {
+  if (format === 'f32' || !(limitsPairs || device.preciseInt8)) return null;
+  const kernel = 'int8 kernel adds pairs of products in 16 bits (x86 without VNNI)';
+  return limitsPairs
+    ? `whose ${kernel}: int8 weights are rounded a little more coarsely, so that sums are exact`
+    : `whose faster ${kernel}: the slower one is used`;
+}
 
 /** How products of a base's weights run on this processor. */
 interface Kernels {
   format: WeightFormat;
+  /** As `quantizeLinear` takes it. */
+  limitsPairs: boolean;
   /** As `Int4Products` takes it. */
   padsLoneRow: boolean;
   /** Whether a row has the same bits alone and in any batch. */
@@ -180,18 +186,20 @@ interface Kernels {
 /** Tests kernels, and selects the fastest exact ones. */
 async function chooseKernels(device: Device, params: CreateRunnerParams): Promise<Kernels> {
   const { weights: format, onNotice } = params;
-  const kernels = { format, padsLoneRow: false, bits: false };
-  if (device.flavour !== 'cpu' || format === 'f32') return kernels;
-  if (!(await chooseExactInt8(device))) {
+  const unlimited = { format, limitsPairs: false, padsLoneRow: false, bits: false };
+  if (device.flavour !== 'cpu' || format === 'f32') return unlimited;
+  const limitsPairs = await chooseExactInt8(device);
+  if (limitsPairs === null) {
     onNotice(
       'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
     );
-    return { ...kernels, format: 'f32' };
+    return { ...unlimited, format: 'f32' };
   }
+  const kernels = { ...unlimited, limitsPairs };
   // Sums of int8 products are exact whatever their order; those of float32 are not.
   if (format === 'int8') return { ...kernels, bits: true };
   const padsLoneRow = await chooseInt4Padding(device);
-  if (padsLoneRow !== null) return { format, padsLoneRow, bits: true };
+  if (padsLoneRow !== null) return { ...kernels, padsLoneRow, bits: true };
   onNotice(
     'on this processor, 4-bit rows round differently in a batch than alone: the same request may get ' +
       'other words from a busy origin. Use --weights int8 to avoid that.',
@@ -209,7 +217,7 @@ async function openRunner(
   const { precision, kv, kernels } = chosen;
   const { cacheDir, onProgress, adapterBytes = 0 } = params;
   const { flavour } = device;
-  const { format, padsLoneRow, bits } = kernels;
+  const { format, padsLoneRow, limitsPairs, bits } = kernels;
   const { addressableBytes, sharesWeights, provider, own } = device;
   const roomy = addressableBytes === null && own === null;
   const available = params.memoryBytes ?? memoryHere();
@@ -247,7 +255,7 @@ async function openRunner(
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
   const built = await buildGraphs({
-    ...{ base, format, flavour, padsLoneRow, context, rotate, cacheDir, onProgress },
+    ...{ base, format, flavour, padsLoneRow, limitsPairs, context, rotate, cacheDir, onProgress },
   });
   const { config } = base;
   const decoding =

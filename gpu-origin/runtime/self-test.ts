@@ -53,26 +53,60 @@ async function product(
   return result;
 }
 
-/**
- * Finds an int8 kernel that is exact on this processor, the fast one first, and configures the device.
- * @returns false if there is none; int8 weights would then be silently wrong.
- */
-export async function chooseExactInt8(device: Device): Promise<boolean> {
-  for (const precise of [false, true]) {
-    device.preciseInt8 = precise;
-    if (await int8IsExact(device)) return true;
-  }
-  return false;
-}
+/** Ways to exact int8 products, the fastest first, and of equally fast ones the one with the finer weights. */
+const INT8_WAYS = [
+  { precise: false, limitsPairs: false },
+  { precise: false, limitsPairs: true },
+  { precise: true, limitsPairs: false },
+] as const;
 
 /**
- * Multiplies rows of 255 by columns of 127 in the int8 kernel.
+ * Finds a way to exact int8 products on this processor, the fastest first, and configures the device.
+ * @param mayLimit false if weights are given, and not limited.
+ * @returns whether weights must be limited in pairs (`quantizeLinear`); null if no product is exact: int8 weights would
+ * then be silently wrong.
+ */
+export async function chooseExactInt8(device: Device, mayLimit = true): Promise<boolean | null> {
+  for (const { precise, limitsPairs } of INT8_WAYS) {
+    if (limitsPairs && !mayLimit) continue;
+    device.preciseInt8 = precise;
+    if (await int8IsExact(device, limitsPairs ? LIMITED : UNLIMITED)) return limitsPairs;
+  }
+  return null;
+}
+
+/** The largest weights: four of a column, again and again. */
+const UNLIMITED = [[127, 127, 127, 127]] as const;
+/** The largest that are limited in pairs. Were other pairs added in 16 bits, some of these would saturate. */
+const LIMITED = [
+  ...[1, -1].flatMap((sign) =>
+    [
+      [64, 64, 64, 64],
+      [127, 1, 127, 1],
+      [127, 1, 1, 127],
+      [1, 127, 127, 1],
+    ].map((weights) => weights.map((weight) => sign * weight)),
+  ),
+  [127, -127, 127, -127],
+  [127, -127, -127, 127],
+] as const;
+
+/**
+ * Multiplies rows of 255 by the largest weights in the int8 kernel.
  * @returns whether the sums are exact.
  */
-async function int8IsExact(device: Device): Promise<boolean> {
+async function int8IsExact(device: Device, columns: readonly (readonly number[])[]): Promise<boolean> {
+  const of = (column: number): readonly number[] => columns[column % columns.length]!;
+  const weights = Int8Array.from(
+    { length: DEPTH * COLUMNS },
+    (_, at) => of(at % COLUMNS)[Math.floor(at / COLUMNS) % 4]!,
+  );
+  const sums = Float32Array.from({ length: COLUMNS }, (_, column) =>
+    of(column).reduce((sum, weight) => sum + (255 * weight * DEPTH) / 4, 0),
+  );
   const g = new GraphBuilder();
   g.input('x', 'u8', [1, 'M', DEPTH]);
-  g.constant('w', 'i8', [DEPTH, COLUMNS], new Int8Array(DEPTH * COLUMNS).fill(127));
+  g.constant('w', 'i8', [DEPTH, COLUMNS], weights);
   g.constant('one', 'f32', [], new Float32Array([1]));
   g.constant('zero', 'u8', [], new Uint8Array([0]));
   g.node('MatMulIntegerToFloat', ['x', 'w', 'one', 'one', 'zero'], 'y', {}, MICROSOFT);
@@ -82,8 +116,8 @@ async function int8IsExact(device: Device): Promise<boolean> {
     try {
       for (const rows of ROWS) {
         const data = new Uint8Array(rows * DEPTH).fill(255);
-        const sums = await product(device, session, { type: 'u8', data });
-        if (sums.some((value) => value !== 255 * 127 * DEPTH)) return false;
+        const result = await product(device, session, { type: 'u8', data });
+        if (result.some((value, at) => value !== sums[at % COLUMNS])) return false;
       }
     } finally {
       session.close();

@@ -32,7 +32,8 @@ export async function openNative(
   const options = { base, format: 'int8', context, rotate: true, embedding: 'int8', cacheDir } as const;
   const built = await buildGraphs({ ...options, onProgress: () => {} });
   const { device } = await openDevice({ provider: 'cpu', threads: 1 });
-  await chooseExactInt8(device);
+  // The page's weights are not limited.
+  await chooseExactInt8(device, false);
   const runner = await OrtRunner.open({
     ...{ base: info, config: base.config, device, rotations: built.rotations, slots: 4, swapSlots: 0 },
     sessions: await GraphSessions.open({ device, built, kinds: GRAPH_KINDS, onProgress: () => {} }),

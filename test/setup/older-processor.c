@@ -1,9 +1,11 @@
 /*
  * Runs a process on the kernels that ONNX Runtime takes on older processors: hides AVX-512, VNNI and AMX from it. Run it
- * by hand, on Linux x64 whose processor can (`grep cpuid_fault /proc/cpuinfo`); CONTRIBUTING.md has the commands.
+ * by hand, on Linux x64; CONTRIBUTING.md has the commands.
  *
- * Each CPUID instruction then raises SIGSEGV. The handler runs the real one and clears bits of its answer. Linux keeps
- * this setting per thread, hands it to new threads and drops it on execve, after which LD_PRELOAD loads this file again.
+ * Where the processor can (`grep cpuid_fault /proc/cpuinfo`), each CPUID instruction raises SIGSEGV. The handler runs the
+ * real one and clears bits of its answer. Linux keeps this setting per thread, hands it to new threads and drops it on
+ * execve, after which LD_PRELOAD loads this file again. Elsewhere, older-library.ts makes a copy of ONNX Runtime whose
+ * CPUID instructions raise SIGILL.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -61,8 +63,13 @@ static void handle(int number, siginfo_t *info, void *context) {
   greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
   int saved = errno;
   /* The kernel raised it, so there is an instruction to read. */
-  if (info->si_code == SI_KERNEL && memcmp((void *)registers[REG_RIP], "\x0f\xa2", 2) == 0) {
+  if (number == SIGSEGV && info->si_code == SI_KERNEL && memcmp((void *)registers[REG_RIP], "\x0f\xa2", 2) == 0) {
     answer(registers);
+    errno = saved;
+  } else if (number == SIGILL) {
+    /* As older-library.ts marks it. */
+    if (memcmp((void *)registers[REG_RIP], "\x06\xa2", 2) == 0) answer(registers);
+    else signal(SIGILL, SIG_DFL);
     errno = saved;
   } else if (theirs.sa_flags & SA_SIGINFO) {
     theirs.sa_sigaction(number, info, context);
@@ -81,12 +88,13 @@ int sigaction(int number, const struct sigaction *wanted, struct sigaction *befo
   return 0;
 }
 
-/* A thread that blocks SIGSEGV would end the process at its next CPUID. */
+/* A thread that blocks them would end the process at its next CPUID. */
 static int unblocked(const char *name, int how, const sigset_t *set, sigset_t *before) {
   sigset_t without;
   if (set != NULL && how != SIG_UNBLOCK) {
     without = *set;
     sigdelset(&without, SIGSEGV);
+    sigdelset(&without, SIGILL);
     set = &without;
   }
   return ((Mask *)dlsym(RTLD_NEXT, name))(how, set, before);
@@ -118,6 +126,7 @@ __attribute__((constructor)) static void start(void) {
   ours.sa_sigaction = handle;
   ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
   Sigaction *next = (Sigaction *)dlsym(RTLD_NEXT, "sigaction");
-  if (next(SIGSEGV, &ours, &theirs) != 0 || syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0) != 0)
-    fail("CPUID cannot be trapped here: the processor or its hypervisor has no cpuid_fault");
+  if (next(SIGSEGV, &ours, &theirs) != 0 || next(SIGILL, &ours, NULL) != 0) fail("signals cannot be handled");
+  if (syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0) != 0 && getenv("GRAFT_ONNXRUNTIME") == NULL)
+    fail("CPUID cannot be trapped here, without cpuid_fault: set GRAFT_ONNXRUNTIME to what older-library.ts makes");
 }

@@ -26,6 +26,32 @@ describe('quantizeLinear', () => {
     );
   });
 
+  it('limits pairs of one sign to 128, and changes only rows in which they exceed the largest weight', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.float({ min: -1, max: 1, noNaN: true }), { minLength: 1, maxLength: 40 }),
+        (row) => {
+          const weight = Float32Array.from(row);
+          const plain = quantizeLinear(weight, 1, row.length);
+          const { values, scales } = quantizeLinear(weight, 1, row.length, true);
+          let exceeds = false;
+          const max = weight.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+          for (let i = 0; i + 1 < row.length; i += 2) {
+            const [a, b] = [values[i]!, values[i + 1]!];
+            if (a * b > 0) expect(Math.abs(a + b)).toBeLessThanOrEqual(128);
+            exceeds ||= weight[i]! * weight[i + 1]! > 0 && Math.abs(weight[i]! + weight[i + 1]!) > max;
+          }
+          if (!exceeds) expect({ values, scales }).toEqual(plain);
+          else expect(scales[0]! / plain.scales[0]!).toBeLessThanOrEqual(2.000001);
+          weight.forEach((value, i) =>
+            expect(Math.abs(values[i]! * scales[0]! - value)).toBeLessThanOrEqual(scales[0]! * 0.5001),
+          );
+        },
+      ),
+      { numRuns: 300, seed: 4 },
+    );
+  });
+
   it('keeps a row of zeros', () => {
     const { values, scales } = quantizeLinear(new Float32Array(4), 1, 4);
     expect([...values, ...scales]).toEqual([0, 0, 0, 0, 0]);

@@ -61,7 +61,8 @@ describe('keys and values', () => {
   it('are in float32 otherwise', async () => {
     for (const params of [{}, { weights: 'f32' }, { provider: 'web' }, { kv: 'f32' }] as const)
       expect(await served(params)).toMatchObject({ kv: undefined, notices: [], measured: false });
-    expect(await int8({ weights: 'f32' })).toMatchObject({ kv: 'int8' });
+    const f32 = await int8({ weights: 'f32', cacheDir: join(folder, 'f32') });
+    expect(f32).toMatchObject({ kv: 'int8' });
   });
 
   it.each(['qv.kv-int8.onnx', 'all.kv-int8-mixed.onnx'])(
