@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('143f4cdf9504214adba6f8baa9aa29bc7640a1258c060f89da9b7d74b7507d05');
+INSERT INTO schema_hash VALUES ('871acfa7744459f6def3aae263c088d368149aa40f7ed24fe3c5c179d3cd1c8e');
 
 -- Names, versions, and what became of them
 
@@ -23,6 +23,7 @@ CREATE TABLE names (
 CREATE INDEX names_by_owner ON names (owner, name);
 CREATE INDEX names_of_removal ON names (removal, name) WHERE removal IS NOT NULL;
 CREATE INDEX names_by_alias ON names (alias, name) WHERE alias IS NOT NULL;
+CREATE INDEX names_by_removed_alias ON names (removed_alias, name) WHERE removed_alias IS NOT NULL;
 
 -- A row is 1 to 2 kB, and up to 16 kB more with a training card. WITHOUT ROWID each would take a page of its own for
 -- what does not fit beside its key.
@@ -178,6 +179,7 @@ CREATE TABLE blob_parts (
   at INTEGER NOT NULL,
   PRIMARY KEY (digest, tenant, part)
 ) WITHOUT ROWID;
+CREATE INDEX blob_parts_of_tenant ON blob_parts (tenant, digest);
 
 CREATE TABLE blob_holders (
   digest TEXT NOT NULL,
@@ -185,6 +187,7 @@ CREATE TABLE blob_holders (
   at INTEGER NOT NULL,
   PRIMARY KEY (digest, tenant)
 ) WITHOUT ROWID;
+CREATE INDEX blob_holders_of_tenant ON blob_holders (tenant, digest);
 
 -- One row for every file of which bytes may lie in KV or R2, written before the first of them.
 CREATE TABLE stored_files (
@@ -335,6 +338,7 @@ CREATE TABLE grant_refusals (
   created_by TEXT NOT NULL,
   PRIMARY KEY (tenant, owner)
 ) WITHOUT ROWID;
+CREATE INDEX grant_refusals_by_owner ON grant_refusals (owner, tenant);
 
 -- Every change of a key or of grants that KV must be told of notes them here, in its own transaction, until KV has been
 -- told. A later change replaces the row, and numbers are never used again: what is written strikes off its own only.
@@ -508,7 +512,7 @@ CREATE UNIQUE INDEX experiments_in_use ON experiments (name) WHERE status <> 'ar
 CREATE INDEX experiments_by_name ON experiments (name, created_at, id);
 CREATE INDEX experiments_by_owner ON experiments (owner, created_at, id);
 CREATE INDEX experiments_by_time ON experiments (created_at, id);
-CREATE INDEX experiments_by_status ON experiments (status, id);
+CREATE INDEX experiments_by_status ON experiments (status, created_at, id);
 CREATE INDEX experiments_behind ON experiments (id) WHERE started_at IS NOT NULL AND written_version < version;
 CREATE INDEX experiments_in_turn ON experiments (attended_at, id) WHERE status IN ('running', 'ramping');
 CREATE INDEX experiments_unsettled ON experiments (ended_at, id) WHERE ended_at IS NOT NULL AND settled = 0;
@@ -541,6 +545,7 @@ CREATE TABLE webhook_messages (
   made_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX webhook_messages_due ON webhook_messages (next_at, id) WHERE next_at IS NOT NULL;
+CREATE INDEX webhook_messages_of_experiment ON webhook_messages (experiment);
 CREATE INDEX webhook_messages_old ON webhook_messages (made_at);
 
 -- Erasing for good

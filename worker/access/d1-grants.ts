@@ -30,9 +30,16 @@ const GRANT_OF_ALL = 'grants WHERE tenant = ?1 AND scope = ?2';
 const REFUSAL = 'grant_refusals WHERE tenant = ?1 AND owner = ?2';
 /** As the index `versions_from_prompts` has it. */
 const FROM_PROMPTS = "CASE WHEN json_valid(training) THEN training ->> '$.prompts' END IS NOT NULL";
-const MADE_FROM_PROMPTS = `SELECT name || '@' || version AS found FROM versions WHERE ${FROM_PROMPTS}
-  AND (?1 IS NULL OR name = ?1 OR (?2 = 1 AND name >= ?1 || '/' AND name < ?1 || '0')) AND (?3 IS NULL OR owner = ?3)
-  AND retired_at IS NULL AND removed_at IS NULL ORDER BY name, version LIMIT 1`;
+/** @param meant condition on the name ?1. */
+const madeFromPrompts = (meant: string): string =>
+  `SELECT name || '@' || version AS found FROM versions WHERE ${FROM_PROMPTS} AND ${meant}
+     AND (?2 IS NULL OR owner = ?2) AND retired_at IS NULL AND removed_at IS NULL ORDER BY name, version LIMIT 1`;
+/** Conditions that are not asked for would keep SQLite from the range of the index. */
+const MADE_FROM_PROMPTS = {
+  everything: madeFromPrompts('?1 IS NULL'),
+  name: madeFromPrompts('name = ?1'),
+  below: madeFromPrompts("name >= ?1 AND name < ?1 || '0' AND (name = ?1 OR name >= ?1 || '/')"),
+};
 const COVERING = `SELECT tenant FROM grants WHERE scope IN (SELECT value FROM json_each(?1))
   AND owner IN (?2, '${EVERY_OWNER}') ORDER BY tenant LIMIT 1`;
 const ACTING = `SELECT 1 WHERE ${mayAct('?1')}`;
@@ -84,8 +91,8 @@ export function createD1GrantLedger(db: SqlDatabase) {
       owner: string | null;
     }): Promise<string | null> {
       const row = await db
-        .prepare(MADE_FROM_PROMPTS)
-        .bind(of.name, of.below ? 1 : 0, of.owner)
+        .prepare(MADE_FROM_PROMPTS[of.name === null ? 'everything' : of.below ? 'below' : 'name'])
+        .bind(of.name, of.owner)
         .first<{ found: string }>();
       return row?.found ?? null;
     },

@@ -32,7 +32,8 @@ const NOT_NEWEST = 'id <> (SELECT MAX(id) FROM history)';
 /** Names that are erased as a whole … */
 export const WHOLE = 'SELECT name FROM erasure_items WHERE erasure = ?1 AND version = 0';
 /** The name `a` is an alias of one of them, or would be again if it was restored. */
-export const STANDS_FOR = `(a.alias IN (${WHOLE}) OR (a.removal IS NOT NULL AND a.removed_alias IN (${WHOLE})))`;
+export const STANDS_FOR = `a.name IN (SELECT s.name FROM names s WHERE s.alias IN (${WHOLE})
+  UNION ALL SELECT s.name FROM names s WHERE s.removed_alias IN (${WHOLE}) AND s.removal IS NOT NULL)`;
 /** … and those of them not erased yet. */
 export const WHOLE_YET = `${WHOLE} AND gone = 0`;
 

@@ -202,7 +202,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
         db
           .prepare(
             `UPDATE experiments SET attended_at = ? WHERE id IN (
-               SELECT id FROM experiments WHERE status IN ('running', 'ramping')
+               SELECT id FROM experiments INDEXED BY experiments_in_turn WHERE status IN ('running', 'ramping')
                ORDER BY attended_at, id LIMIT ?) RETURNING *`,
           )
           .bind(at, limit),

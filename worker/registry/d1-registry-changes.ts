@@ -433,10 +433,11 @@ const stoppingValues = ({ name, version, digest, owner }: Retiring): (string | n
 ];
 
 /** Experiments that use it, or versions that were withdrawn with its file; takes name, version and digest. */
-const CONCERNED = `FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
-  WHERE e.status <> 'archived' AND ((u.name = ? AND u.version = ?) OR EXISTS (
-    SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
-    WHERE m.digest = ? AND m.name = u.name AND m.version = u.version AND v.withdrawn_at IS NOT NULL))`;
+const CONCERNED = `FROM (SELECT ? AS name, ? AS version UNION ALL
+    SELECT m.name, m.version FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+    WHERE m.digest = ? AND v.withdrawn_at IS NOT NULL) c
+  CROSS JOIN experiment_versions u ON u.name = c.name AND u.version = c.version
+  CROSS JOIN experiments e ON e.id = u.experiment WHERE e.status <> 'archived'`;
 
 /**
  * True if a version in use of the same owner is built on this one, or the owner's experiment uses it. Also
