@@ -2,7 +2,7 @@
  * Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]`, in place for the whole life of a row; and
  * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
-import type { Clipped } from '../engine/ports.ts';
+import { type Clipped, NONE_CLIPPED } from '../engine/ports.ts';
 import type { LlamaConfig, Precision } from '../model/base-model.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 import type {
@@ -257,12 +257,12 @@ export class Int8Cache implements RowsCache {
   }
 
   /**
-   * Of the row in `slot`, whose last chunk was just read: how many of its keys and values int8 cannot hold.
-   * @returns zeros when other rows ran since.
+   * Of the row in `slot`, whose last chunk was just read: how many of the chunk's keys and values int8 cannot hold.
+   * @returns zeros when the chunk was kept or other rows ran since.
    */
   clipped(slot: number): Clipped {
     const { staged } = this;
-    if (staged?.slot !== slot) return { clipped: 0, values: 0 };
+    if (staged?.slot !== slot) return NONE_CLIPPED;
     let [clipped, values] = [0, 0];
     const { headDim } = this.config;
     for (const { index, head, floats } of this.pieces(slot, staged.rounded, staged.read)) {
