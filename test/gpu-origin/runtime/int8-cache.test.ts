@@ -71,12 +71,34 @@ it('keeps what is not a number out of the bytes', () => {
 describe('scales', () => {
   it('leave room above the largest magnitude, and some for channels that are hardly used', () => {
     const peaks = [{ k: Float32Array.of(127, 1, 0, 0, 0, 0, 0, 0), v: new Float32Array(8) }];
-    const [layer] = scalesOf({ headDim: 4 }, peaks);
+    const none = [{ k: new Float32Array(8), v: new Float32Array(8) }];
+    const [layer] = scalesOf({ headDim: 4 }, peaks, none);
     const used = layer!.k[0]!;
     expect(used).toBeGreaterThan(1);
-    expect(used).toBeLessThan(1.6);
+    expect(used).toBeLessThan(1.3);
     for (const other of layer!.k.subarray(1, 4)) expect(other).toBeCloseTo(used / 64);
     expect([...layer!.v]).toEqual(new Array(8).fill(1));
+  });
+
+  it('keep the first token exact where there is room, and never clip a peak', () => {
+    const value = fc.integer({ min: -1_000, max: 1_000 }).map((tenths) => tenths / 10);
+    fc.assert(
+      fc.property(fc.array(value, { minLength: 4, maxLength: 4 }), value, (values, more) => {
+        const first = [{ k: Float32Array.from(values), v: Float32Array.from(values, (one) => -one) }];
+        const magnitudes = Float32Array.from(values, (one) => Math.max(Math.abs(one), Math.abs(more)));
+        const [{ k, v }] = scalesOf({ headDim: 4 }, [{ k: magnitudes, v: magnitudes }], first) as [
+          KvScales[0],
+        ];
+        expect(k).toEqual(v);
+        k.forEach((step, at) => {
+          if (magnitudes.every((one) => one === 0)) return;
+          expect(magnitudes[at]! / step).toBeLessThanOrEqual(127.001);
+          const steps = Math.abs(first[0]!.k[at]!) / step;
+          // With five steps or more, one of two neighbouring counts is within the room.
+          if (steps > 5) expect(Math.abs(steps - Math.round(steps))).toBeLessThan(1e-4);
+        });
+      }),
+    );
   });
 
   it('cover a key at every position of the context', () => {
