@@ -217,10 +217,12 @@ export class ModelExecutor {
 
   #countClipped(sequence: Sequence): void {
     if (sequence.clipped === null) return;
-    const { clipped, values } = this.#runner.clipped?.(this.#slots.prefilling!.slot) ?? NONE_CLIPPED;
+    const chunk = this.#runner.clipped?.(this.#slots.prefilling!.slot) ?? NONE_CLIPPED;
+    const { clipped, values, lost } = sequence.clipped;
     sequence.clipped = {
-      clipped: sequence.clipped.clipped + clipped,
-      values: sequence.clipped.values + values,
+      clipped: clipped + chunk.clipped,
+      values: values + chunk.values,
+      lost: lost + chunk.lost,
     };
   }
 

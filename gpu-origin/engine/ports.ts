@@ -41,8 +41,10 @@ export interface BatchRows {
 export interface Clipped {
   readonly clipped: number;
   readonly values: number;
+  /** Sum of squares of the magnitudes that they lost, in steps of their scales. */
+  readonly lost: number;
 }
-export const NONE_CLIPPED: Clipped = { clipped: 0, values: 0 };
+export const NONE_CLIPPED: Clipped = { clipped: 0, values: 0, lost: 0 };
 
 /** Rows that decode, in slots 0 … tokens.length-1. */
 export interface DecodeRows {

@@ -263,17 +263,20 @@ export class Int8Cache implements RowsCache {
   clipped(slot: number): Clipped {
     const { staged } = this;
     if (staged?.slot !== slot) return NONE_CLIPPED;
-    let [clipped, values] = [0, 0];
+    let [clipped, values, lost] = [0, 0, 0];
     const { headDim } = this.config;
     for (const { index, head, floats } of this.pieces(slot, staged.rounded, staged.read)) {
       const { k, v } = this.scales[index >> 1]!;
       const steps = (index & 1 ? v : k).subarray(head * headDim, (head + 1) * headDim);
       values += floats.length;
       floats.forEach((value, at) => {
-        if (Math.abs(value) > MOST_STEPS * steps[at % headDim]!) clipped += 1;
+        const beyond = Math.abs(value) / steps[at % headDim]! - MOST_STEPS;
+        if (!(beyond > 0)) return;
+        clipped += 1;
+        lost += beyond * beyond;
       });
     }
-    return { clipped, values };
+    return { clipped, values, lost };
   }
 
   close(): void {

@@ -1,6 +1,7 @@
 /** int8 keys and values: conversion by fixed scales, and which memory has a row's tokens when. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { NONE_CLIPPED } from '../../../gpu-origin/engine/ports.ts';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import type { KvScales } from '../../../gpu-origin/model/llama-graph.ts';
 import type { Device, HostMemory } from '../../../gpu-origin/runtime/device.ts';
@@ -224,11 +225,13 @@ describe('a row that is read in float32', () => {
   it('counts what int8 cannot hold, until other rows run', async () => {
     const { cache, read } = await opened();
     await read(0, 0, [1, 200, 3, -300]);
-    const { clipped, values } = cache.clipped(0);
+    const { clipped, values, lost } = cache.clipped(0);
     expect(clipped).toBe(2 * CHANNELS);
+    // In layer 0, 200.25 and -299.75 steps, of which 127.5 are held.
+    expect(lost / CHANNELS).toBeCloseTo(72.75 ** 2 + 172.25 ** 2, 0);
     expect(values).toBe(4 * 4 * CHANNELS);
-    expect(cache.clipped(1)).toEqual({ clipped: 0, values: 0 });
+    expect(cache.clipped(1)).toEqual(NONE_CLIPPED);
     await cache.rowsFrom(0, 1);
-    expect(cache.clipped(0)).toEqual({ clipped: 0, values: 0 });
+    expect(cache.clipped(0)).toEqual(NONE_CLIPPED);
   });
 });

@@ -67,8 +67,22 @@ it('accepts an adapter whose keys and values fit, and says how well', async () =
   expect(seen.kv!.values).toBeGreaterThan(1_000);
 });
 
-it('refuses one whose values are clipped so that its answers change', async () => {
-  const seen = await int8.verify('large', adapterOf(['v_proj'], 3));
+it.each([
+  ['a few values lose little', 0.2],
+  ['more values lose more, but its answers stay', 0.4],
+])('accepts an adapter of which %s', async (_, size) => {
+  const seen = await int8.verify(`clips ${size}`, adapterOf(['v_proj'], size));
+  expect(seen).toMatchObject({ ok: true, reason: null });
+  expect(seen.kv!.clipped).toBeGreaterThan(0);
+  expect(seen.kv!.kl).toBeLessThan(0.01);
+});
+
+it.each([
+  ['v', 0.6],
+  ['v', 3],
+  ['k', 6],
+])('refuses one whose %s is clipped so that its answers change', async (kind, size) => {
+  const seen = await int8.verify(`large ${kind} ${size}`, adapterOf([`${kind}_proj`], size));
   expect(seen).toMatchObject({ ok: false, code: 'kv_out_of_range' });
   expect(seen.reason).toMatch(/^With the adapter, \d+ of \d+ keys and values are too large for int8/);
   expect(seen.reason).toMatch(/Serve this base with --kv f32$/);
