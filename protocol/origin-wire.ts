@@ -187,11 +187,11 @@ export type ProbeToken = z.infer<typeof ProbeToken>;
 const ProbePrompt = z.string().min(1).max(MAX_PROBE_CHARACTERS);
 const ProbeTokens = z.array(ProbeToken).min(1).max(MAX_TOP_LOGPROBS);
 
-/** How an adapter's keys and values fit int8, on the trial's prompt. */
+/** How an adapter's keys and values fit int8, in prompts and answers of its trial. */
 export const KvFit = z.object({
-  /** Mean KL of its answer to the one over float32 keys and values, nats a token. With int8 weights some of it is noise. */
+  /** Mean KL that int8 keys and values add to its answers, nats a token; int8 weights' noise on the same text is subtracted. */
   kl: z.number(),
-  /** How many of the prompt's keys and values are larger than int8 holds; `values` is how many there are. */
+  /** How many keys and values are larger than int8 holds; `values` is how many there are. */
   clipped: z.int().min(0),
   values: z.int().min(0),
 });

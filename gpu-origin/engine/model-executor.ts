@@ -2,14 +2,15 @@ import { rankOf, scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault, NOT_FINITE } from './requests.ts';
 import type { KvSlots, PrefixCache } from './kv-cache-manager.ts';
 import type { PooledStates, AnswerPart, Sequence } from './sequence.ts';
-import type {
-  Clock,
-  DecodeRows,
-  GrammarMasks,
-  MaskUpdate,
-  ModelRunner,
-  EngineObserver,
-  Outcome,
+import {
+  type Clock,
+  type DecodeRows,
+  type GrammarMasks,
+  type MaskUpdate,
+  type ModelRunner,
+  type EngineObserver,
+  NONE_CLIPPED,
+  type Outcome,
 } from './ports.ts';
 import type { PrefillStep, Step, Scheduler } from './scheduler.ts';
 import type { ApiError } from '../../protocol/api-error.ts';
@@ -214,11 +215,24 @@ export class ModelExecutor {
     if (block !== null) this.#runner.keep({ slot, at: from, block, tokens: to - from });
   }
 
+  #countClipped(sequence: Sequence): void {
+    if (sequence.clipped === null) return;
+    const chunk = this.#runner.clipped?.(this.#slots.prefilling!.slot) ?? NONE_CLIPPED;
+    const { clipped, values, lost } = sequence.clipped;
+    sequence.clipped = {
+      clipped: clipped + chunk.clipped,
+      values: values + chunk.values,
+      lost: lost + chunk.lost,
+    };
+  }
+
   /** @param output logits of the requested positions; for a pooled prompt, its hidden states. */
   async #prefilled(step: PrefillStep, output: Float32Array): Promise<void> {
     const { sequence, to } = step;
     sequence.length = to;
     sequence.partsRead = 0;
+    // What is kept is rounded first.
+    this.#countClipped(sequence);
     this.#keep(step);
     if (sequence.pooled !== null) this.#pool(sequence, sequence.pooled, output);
     else await this.#read(step, output);
@@ -243,10 +257,7 @@ export class ModelExecutor {
     if (to < sequence.prompt.length) return;
     if (sequence.promptScores !== null)
       sequence.events.push({ kind: 'prompt', tokens: sequence.promptScores });
-    if (sequence.request.countsClipped === true) {
-      const count = this.#runner.clipped?.(this.#slots.prefilling!.slot) ?? { clipped: 0, values: 0 };
-      sequence.events.push({ kind: 'clipped', ...count });
-    }
+    if (sequence.clipped !== null) sequence.events.push({ kind: 'clipped', ...sequence.clipped });
     if (sequence.maxTokens === 0) {
       this.#lifecycle.finish(sequence, 'length');
       return;

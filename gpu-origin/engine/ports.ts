@@ -41,7 +41,10 @@ export interface BatchRows {
 export interface Clipped {
   readonly clipped: number;
   readonly values: number;
+  /** Sum of squares of the magnitudes that they lost, in steps of their scales. */
+  readonly lost: number;
 }
+export const NONE_CLIPPED: Clipped = { clipped: 0, values: 0, lost: 0 };
 
 /** Rows that decode, in slots 0 … tokens.length-1. */
 export interface DecodeRows {
@@ -126,7 +129,7 @@ export interface ModelRunner {
   /** Forgets the row; its delta is no longer referenced. */
   release(slot: number): void;
   /**
-   * Of the row in `slot`, right after its last chunk was read: how many of that chunk's keys and values are too large for
+   * Of the row in `slot`, right after a chunk was read and before it is kept: how many of that chunk's keys and values are too large for
    * the format that they are kept in. Absent = none ever is.
    */
   clipped?(slot: number): Clipped;

@@ -24,7 +24,7 @@ export interface EngineRequest {
   readonly promptLogprobs: number | null;
   /** Whether to return the rank of each of them. */
   readonly promptRanks?: boolean;
-  /** Whether to count keys and values of the prompt's last chunk that the runner's format cannot hold. */
+  /** Whether to count the prompt's keys and values that the runner's format cannot hold; it is then read whole. */
   readonly countsClipped?: boolean;
   /**
    * Generates no answer: the prompt's hidden states are pooled into one vector, by their mean or the last one.

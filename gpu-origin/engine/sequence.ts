@@ -4,7 +4,7 @@ import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { AdapterLease, RowStage } from './adapters/adapter-memory.ts';
 import type { EngineHandle, EngineRequest, ScoredToken, EngineEvent, Pooling } from './requests.ts';
-import type { Clock, RowDelta, RowGrammar } from './ports.ts';
+import { type Clipped, type Clock, NONE_CLIPPED, type RowDelta, type RowGrammar } from './ports.ts';
 import { Sampler, type SamplingParams } from '../generation/sampler.ts';
 
 /**
@@ -47,6 +47,8 @@ export class Sequence {
   readonly events: EventChannel;
   /** The prompt's scores so far; null if not requested. */
   readonly promptScores: ScoredToken[] | null;
+  /** What int8 cannot hold of the prompt so far; null if not requested. */
+  clipped: Clipped | null;
   /** The prompt's hidden states so far; null when an answer is wanted. */
   readonly pooled: PooledStates | null;
   /** Held from `loading` to the end; null for the base model. */
@@ -83,6 +85,7 @@ export class Sequence {
     this.deadline = request.budgetMs === null ? Infinity : params.addedAt + request.budgetMs;
     this.answer = params.answer;
     this.promptScores = request.promptLogprobs === null ? null : [];
+    this.clipped = request.countsClipped === true ? NONE_CLIPPED : null;
     this.pooled = request.pooling === undefined ? null : new PooledStates(request.pooling);
     this.#wake = params.wake;
     this.events = new EventChannel(() => this.abort());
@@ -136,7 +139,7 @@ export class Sequence {
 
   /** Only its last prompt token's logits are needed: reused tokens need not be read. */
   get mayReuse(): boolean {
-    return this.promptScores === null && this.pooled === null;
+    return this.promptScores === null && this.pooled === null && this.clipped === null;
   }
 
   /** It sits out steps until its grammar's mask arrives. */

@@ -213,7 +213,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
 }
 
 /** Raise it when the same base would get other scales or graphs. */
-const DECODING_VERSION = 2;
+const DECODING_VERSION = 3;
 
 const Steps = z.array(z.number().positive()).transform((values) => Float32Array.from(values));
 const DecodingManifest = z.strictObject({
@@ -237,7 +237,7 @@ export interface DecodingGraphs {
 export interface KvCalibration {
   scales(): Promise<KvScales>;
   /** @returns mean KL in nats. */
-  divergence(decoding: Pick<DecodingGraphs, 'graphs'>): Promise<number>;
+  divergence(decoding: Pick<DecodingGraphs, 'graphs' | 'scales'>): Promise<number>;
 }
 
 /**
@@ -268,7 +268,7 @@ export async function buildDecodingGraphs(
         writeFileSync(writing[index]![kind], model);
         sha256[fileName(kind, of)] = createHash('sha256').update(model).digest('hex');
       }
-    const measured = await calibration.divergence({ graphs: writing[0]! });
+    const measured = await calibration.divergence({ graphs: writing[0]!, scales });
     const divergence = Number.isFinite(measured) ? measured : Number.MAX_VALUE;
     const written = scales.map(({ k, v }) => ({ k: [...k], v: [...v] }));
     writeFileSync(

@@ -71,13 +71,27 @@ few minutes, as if somebody were closing doors in a very large house.`,
 }
 Question: which of these is a mammal? (a) trout (b) bat (c) gecko (d) heron. Answer: (b), since bats feed their young
 with milk. Frage: Wie spät ist es? Antwort: Es ist zehn nach vier, und der Laden schließt um sechs.`,
+  `Minutes, 9 January. Present: Ines (chair), Rafael, Mr Owusu. 1. The roof: two offers have come in, of 14,200 and 15,900;
+the cheaper one does not include scaffolding. Rafael will ask for a third. 2. Keys: the lock of the side door sticks when
+it is cold. Agreed to replace it before the concert on the 21st. 3. Next meeting: Tuesday at seven, in the library,
+because the hall is being painted. Ines thanked everybody and closed the meeting at a quarter to nine.`,
+  `What is a tide? The water of the oceans is pulled by the Moon and, less strongly, by the Sun. On the side that faces the
+Moon it rises, and on the far side too, since the Earth itself is pulled away from that water. As the planet turns, most
+coasts pass through both bulges within a day, and so see two high waters and two low ones. Around full and new moon both
+pulls add up: these are spring tides. A week later they are at right angles, and the neap tides that follow are weak.`,
 ] as const;
 
 /** Of a sequence; many short ones are better than one, because models give the first tokens their largest keys. */
 const MOST_TOKENS = 512;
 
-/** They are decoded one by one. */
-const MOST_CONTROL_TOKENS = 96;
+/** Of each text; they are decoded one by one. */
+const MOST_CONTROL_TOKENS = 48;
+
+/** A text whose first tokens are read at once, as a prompt, and whose others are decoded. */
+export interface ControlText {
+  readonly prompt: readonly number[];
+  readonly answer: readonly number[];
+}
 
 /**
  * @returns sequences of token ids, each from a beginning on: `calibration` to take scales from, `control` to test them.
@@ -87,7 +101,7 @@ export function calibrationTokens(
   tokenizer: Tokenizer,
   template: ChatTemplate | null,
   context: number,
-): { calibration: number[][]; control: number[][] } {
+): { calibration: number[][]; control: ControlText[] } {
   const most = Math.min(MOST_TOKENS, context);
   const plain = (text: string): number[] => [
     ...tokenizer.prefixIds,
@@ -99,6 +113,10 @@ export function calibrationTokens(
       .flatMap((text) => [plain(text), chat(text)])
       .map((tokens) => tokens.slice(0, most))
       .filter((tokens) => tokens.length > 1);
-  const control = CONTROL.map((text) => chat(text).slice(0, Math.min(MOST_CONTROL_TOKENS, context)));
+  const control = CONTROL.map((text) => {
+    const tokens = chat(text).slice(0, most);
+    const half = Math.ceil(tokens.length / 2);
+    return { prompt: tokens.slice(0, half), answer: tokens.slice(half, half + MOST_CONTROL_TOKENS) };
+  });
   return { calibration: sequences(CALIBRATION), control };
 }

@@ -2,7 +2,7 @@
  * Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]`, in place for the whole life of a row; and
  * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
-import type { Clipped } from '../engine/ports.ts';
+import { type Clipped, NONE_CLIPPED } from '../engine/ports.ts';
 import type { LlamaConfig, Precision } from '../model/base-model.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 import type {
@@ -257,23 +257,26 @@ export class Int8Cache implements RowsCache {
   }
 
   /**
-   * Of the row in `slot`, whose last chunk was just read: how many of its keys and values int8 cannot hold.
-   * @returns zeros when other rows ran since.
+   * Of the row in `slot`, whose last chunk was just read: how many of the chunk's keys and values int8 cannot hold.
+   * @returns zeros when the chunk was kept or other rows ran since.
    */
   clipped(slot: number): Clipped {
     const { staged } = this;
-    if (staged?.slot !== slot) return { clipped: 0, values: 0 };
-    let [clipped, values] = [0, 0];
+    if (staged?.slot !== slot) return NONE_CLIPPED;
+    let [clipped, values, lost] = [0, 0, 0];
     const { headDim } = this.config;
     for (const { index, head, floats } of this.pieces(slot, staged.rounded, staged.read)) {
       const { k, v } = this.scales[index >> 1]!;
       const steps = (index & 1 ? v : k).subarray(head * headDim, (head + 1) * headDim);
       values += floats.length;
       floats.forEach((value, at) => {
-        if (Math.abs(value) > MOST_STEPS * steps[at % headDim]!) clipped += 1;
+        const beyond = Math.abs(value) / steps[at % headDim]! - MOST_STEPS;
+        if (!(beyond > 0)) return;
+        clipped += 1;
+        lost += beyond * beyond;
       });
     }
-    return { clipped, values };
+    return { clipped, values, lost };
   }
 
   close(): void {

@@ -4,17 +4,19 @@
  */
 import type { GraphKind, LlamaConfig } from '../model/base-model.ts';
 import type { BuiltGraphs, KvCalibration } from '../model/build-graphs.ts';
+import type { calibrationTokens, ControlText } from '../model/calibration-text.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 import { noRanks } from './adapter-batch.ts';
 import { bindDeltas, bindStep, meanDivergence, noDelta, stepTensors } from './bindings.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory, Session } from './device.ts';
 import { type KvFormat, tokenBytes } from './kv-cache.ts';
+import { KvQuantizer } from './kv-quantizer.ts';
 
 /**
  * Room above the largest magnitude that the texts reach, for other texts and for adapters. More of it costs precision: the
  * mean KL grows by its square.
  */
-const MARGIN = 1.2;
+const ROOM = { least: 1, usual: 1.1, most: 1.25 } as const;
 /** Least share of a head's largest scale: an adapter may move a channel that the base hardly uses. */
 const LEAST_SHARE = 1 / 64;
 /** Largest magnitude of a byte. */
@@ -28,7 +30,7 @@ export function kvCalibration(params: {
   device: Device;
   config: LlamaConfig;
   built: BuiltGraphs;
-  texts: () => { calibration: number[][]; control: number[][] };
+  texts: () => ReturnType<typeof calibrationTokens>;
 }): KvCalibration {
   const { device, config, built } = params;
   let texts: ReturnType<typeof params.texts> | null = null;
@@ -36,59 +38,93 @@ export function kvCalibration(params: {
   return {
     async scales() {
       return withSession(device, built, built.graphs[GRAPH], async (session) => {
-        const peaks = newPeaks(config);
-        for (const tokens of all().calibration) {
+        const { calibration } = all();
+        const peaks = newChannels(config);
+        const first = newChannels(config);
+        const usual = mostCommon(calibration.map((tokens) => tokens[0]!));
+        for (const tokens of calibration) {
           const row = await ProbeRow.open(device, config, 'f32', tokens.length);
           try {
             await row.run(session, tokens, []);
             row.addPeaks(peaks, tokens.length);
+            if (tokens[0] === usual) row.copyFirst(first);
           } finally {
             row.close();
           }
         }
-        return scalesOf(config, peaks);
+        return scalesOf(config, peaks, first);
       });
     },
-    async divergence({ graphs }) {
+    async divergence({ graphs, scales }) {
       const { control } = all();
-      const float32 = { ...params, format: 'f32' } as const;
-      const { read, decoded } = await withSession(device, built, built.graphs[GRAPH], async (session) => ({
-        read: await logitsOf({ ...float32, session, reads: true }, control),
-        decoded: await logitsOf({ ...float32, session, reads: false }, control),
-      }));
-      const int8 = await withSession(device, built, graphs[GRAPH], (session) =>
-        logitsOf({ ...params, format: 'int8', session, reads: false }, control),
-      );
-      const from = (logits: readonly Float32Array[]): number => {
-        const sums = read.map((each, text) => meanDivergence(each, logits[text]!, config.vocab));
-        return sums.reduce((sum, one) => sum + one, 0) / sums.length;
-      };
+      const read: Read[] = [];
+      const float32: Float32Array[][] = [];
+      await withSession(device, built, built.graphs[GRAPH], async (session) => {
+        for (const text of control) {
+          const row = await ProbeRow.open(device, config, 'f32', lengthOf(text));
+          try {
+            read.push(await readText(row, session, text));
+            float32.push(await decodeAnswer(row, session, text));
+          } finally {
+            row.close();
+          }
+        }
+      });
+      const int8: Float32Array[][] = [];
+      await withSession(device, built, graphs[GRAPH], async (session) => {
+        for (const [index, text] of control.entries()) {
+          const row = await ProbeRow.open(device, config, 'int8', lengthOf(text));
+          try {
+            row.write(new KvQuantizer(config, scales), read[index]!.keysAndValues, text.prompt.length);
+            int8.push(await decodeAnswer(row, session, text));
+          } finally {
+            row.close();
+          }
+        }
+      });
       // With int8 weights, reading and decoding differ by themselves, since sums of attention are rounded otherwise.
-      return from(int8) - from(decoded);
+      const added = read.flatMap(({ logits }, text) =>
+        logits.map((exact, at) => {
+          const from = (decoded: readonly Float32Array[][]): number =>
+            meanDivergence(exact, decoded[text]![at]!, config.vocab);
+          return from(int8) - from(float32);
+        }),
+      );
+      return added.reduce((sum, one) => sum + one, 0) / added.length;
     },
   };
 }
 
-/** Logits after each token of texts. @param params.reads each text at once; otherwise token by token, as steps decode. */
-async function logitsOf(
-  params: { device: Device; config: LlamaConfig; session: Session; format: KvFormat; reads: boolean },
-  texts: readonly number[][],
+const lengthOf = ({ prompt, answer }: ControlText): number => prompt.length + answer.length;
+
+interface Read {
+  /** Behind each token of the answer, `[vocab]`. */
+  logits: Float32Array[];
+  /** Of the prompt, as a row has them; key and value of each layer alternate. */
+  keysAndValues: Float32Array[];
+}
+
+/** Reads all of the text at once into an empty row. */
+async function readText(row: ProbeRow, session: Session, { prompt, answer }: ControlText): Promise<Read> {
+  const positions = answer.map((_, at) => prompt.length + at);
+  const logits = await row.run(session, [...prompt, ...answer], positions);
+  const vocab = logits.length / answer.length;
+  return {
+    logits: answer.map((_, at) => logits.subarray(at * vocab, (at + 1) * vocab)),
+    keysAndValues: row.floats(),
+  };
+}
+
+/** @returns logits behind each token of the answer. The row has the prompt; what is behind it is overwritten. */
+async function decodeAnswer(
+  row: ProbeRow,
+  session: Session,
+  { prompt, answer }: ControlText,
 ): Promise<Float32Array[]> {
-  const { device, config, session, format, reads } = params;
-  const all: Float32Array[] = [];
-  for (const tokens of texts) {
-    const row = await ProbeRow.open(device, config, format, tokens.length);
-    try {
-      const each = tokens.map((_, at) => at);
-      const logits = new Float32Array(tokens.length * config.vocab);
-      if (reads) logits.set(await row.run(session, tokens, each));
-      else for (const at of each) logits.set(await row.run(session, [tokens[at]!], [0]), at * config.vocab);
-      all.push(logits);
-    } finally {
-      row.close();
-    }
-  }
-  return all;
+  const logits: Float32Array[] = [];
+  row.past = prompt.length;
+  for (const token of answer) logits.push(await row.run(session, [token], [0]));
+  return logits;
 }
 
 async function withSession<T>(
@@ -112,7 +148,8 @@ async function withSession<T>(
 
 /** A row of its own, outside any cache. */
 class ProbeRow {
-  private past = 0;
+  /** Tokens that the next run appends to. */
+  past = 0;
 
   private constructor(
     private readonly device: Device,
@@ -194,6 +231,40 @@ class ProbeRow {
     });
   }
 
+  /** In float32: a copy of all keys and values. */
+  floats(): Float32Array[] {
+    const { kvHeads, headDim } = this.config;
+    const count = kvHeads * this.capacity * headDim;
+    return this.memories.map(({ buffer, offset }) => new Float32Array(buffer, offset, count).slice());
+  }
+
+  /** In int8: the first `tokens` of a row of the same length in float32. */
+  write(quantizer: KvQuantizer, floats: readonly Float32Array[], tokens: number): void {
+    const { kvHeads, headDim } = this.config;
+    this.memories.forEach(({ buffer, offset }, index) => {
+      for (let head = 0; head < kvHeads; head++) {
+        const [from, count] = [head * this.capacity * headDim, tokens * headDim];
+        const piece = {
+          floats: floats[index]!.subarray(from, from + count),
+          bytes: new Int8Array(buffer, offset + from, count),
+        };
+        quantizer.quantize({ index, head, ...piece }, false);
+      }
+    });
+  }
+
+  /** In float32: keys and values of the first token. */
+  copyFirst(into: KvScales): void {
+    const { kvHeads, headDim } = this.config;
+    this.memories.forEach(({ buffer, offset }, index) => {
+      const { k, v } = into[index >> 1]!;
+      for (let head = 0; head < kvHeads; head++) {
+        const at = offset + head * this.capacity * headDim * Float32Array.BYTES_PER_ELEMENT;
+        (index & 1 ? v : k).set(new Float32Array(buffer, at, headDim), head * headDim);
+      }
+    });
+  }
+
   close(): void {
     for (const tensor of this.cache) tensor.close();
     for (const memory of this.memories) memory.close();
@@ -201,7 +272,14 @@ class ProbeRow {
   }
 }
 
-const newPeaks = ({ layers, kvHeads, headDim }: LlamaConfig): KvScales =>
+/** The one that occurs most often; of several, the first. */
+function mostCommon(ids: readonly number[]): number | undefined {
+  const counts = new Map<number, number>();
+  for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1);
+  return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0];
+}
+
+const newChannels = ({ layers, kvHeads, headDim }: LlamaConfig): KvScales =>
   Array.from({ length: layers }, () => ({
     k: new Float32Array(kvHeads * headDim),
     v: new Float32Array(kvHeads * headDim),
@@ -240,13 +318,34 @@ export function turnedPeaks(
   return [most(0, Math.cos), most(Math.PI / 2, Math.sin)];
 }
 
-export function scalesOf({ headDim }: Pick<LlamaConfig, 'headDim'>, peaks: KvScales): KvScales {
-  const scale = (channels: Float32Array): Float32Array<ArrayBuffer> =>
+/**
+ * Scales with room above the peaks. Where there is room, one step divides the key or value of the first token, which is then
+ * exact: most of each head's attention goes to it, so its rounding would shift every answer.
+ * @param first its keys and values; the same token begins nearly all prompts, and nothing is before it.
+ */
+export function scalesOf(
+  { headDim }: Pick<LlamaConfig, 'headDim'>,
+  peaks: KvScales,
+  first: KvScales,
+): KvScales {
+  const scale = (channels: Float32Array, ofFirst: Float32Array): Float32Array<ArrayBuffer> =>
     Float32Array.from(channels, (peak, at) => {
       const head = Math.floor(at / headDim) * headDim;
       const largest = channels.subarray(head, head + headDim).reduce((most, one) => Math.max(most, one), 0);
       // A head of zeros keeps zeros, whatever its scale.
-      return largest === 0 ? 1 : (MARGIN * Math.max(peak, LEAST_SHARE * largest)) / MOST_STEPS;
+      if (largest === 0) return 1;
+      return dividing(Math.abs(ofFirst[at]!), Math.max(peak, LEAST_SHARE * largest) / MOST_STEPS);
     });
-  return peaks.map(({ k, v }) => ({ k: scale(k), v: scale(v) }));
+  return peaks.map(({ k, v }, layer) => ({ k: scale(k, first[layer]!.k), v: scale(v, first[layer]!.v) }));
+}
+
+/** @returns the step with room above `least` that divides the value; the usual one where none does. */
+function dividing(value: number, least: number): number {
+  const usual = ROOM.usual * least;
+  const steps = value / usual;
+  const fits = [Math.floor(steps), Math.ceil(steps)]
+    .filter((count) => count > 0)
+    .map((count) => value / count)
+    .filter((step) => step >= ROOM.least * least && step <= ROOM.most * least);
+  return fits.sort((a, b) => Math.abs(a - usual) - Math.abs(b - usual))[0] ?? usual;
 }

@@ -1,14 +1,15 @@
 /** ModelRunner on ONNX Runtime, whichever device runs it. */
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
-import type {
-  BatchRows,
-  ChainMember,
-  ChunkParts,
-  Clipped,
-  DecodeRows,
-  ModelRunner,
-  ResidentAdapter,
-  RowDelta,
+import {
+  type BatchRows,
+  type ChainMember,
+  type ChunkParts,
+  type Clipped,
+  type DecodeRows,
+  type ModelRunner,
+  NONE_CLIPPED,
+  type ResidentAdapter,
+  type RowDelta,
 } from '../engine/ports.ts';
 import {
   DECODING_INPUTS,
@@ -227,7 +228,7 @@ export class OrtRunner implements ModelRunner {
   }
 
   clipped(slot: number): Clipped {
-    return this.kv.clipped?.(slot) ?? { clipped: 0, values: 0 };
+    return this.kv.clipped?.(slot) ?? NONE_CLIPPED;
   }
 
   get parts(): number {

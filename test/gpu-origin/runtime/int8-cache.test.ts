@@ -1,6 +1,7 @@
 /** int8 keys and values: conversion by fixed scales, and which memory has a row's tokens when. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { NONE_CLIPPED } from '../../../gpu-origin/engine/ports.ts';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import type { KvScales } from '../../../gpu-origin/model/llama-graph.ts';
 import type { Device, HostMemory } from '../../../gpu-origin/runtime/device.ts';
@@ -71,12 +72,34 @@ it('keeps what is not a number out of the bytes', () => {
 describe('scales', () => {
   it('leave room above the largest magnitude, and some for channels that are hardly used', () => {
     const peaks = [{ k: Float32Array.of(127, 1, 0, 0, 0, 0, 0, 0), v: new Float32Array(8) }];
-    const [layer] = scalesOf({ headDim: 4 }, peaks);
+    const none = [{ k: new Float32Array(8), v: new Float32Array(8) }];
+    const [layer] = scalesOf({ headDim: 4 }, peaks, none);
     const used = layer!.k[0]!;
     expect(used).toBeGreaterThan(1);
-    expect(used).toBeLessThan(1.6);
+    expect(used).toBeLessThan(1.3);
     for (const other of layer!.k.subarray(1, 4)) expect(other).toBeCloseTo(used / 64);
     expect([...layer!.v]).toEqual(new Array(8).fill(1));
+  });
+
+  it('keep the first token exact where there is room, and never clip a peak', () => {
+    const value = fc.integer({ min: -1_000, max: 1_000 }).map((tenths) => tenths / 10);
+    fc.assert(
+      fc.property(fc.array(value, { minLength: 4, maxLength: 4 }), value, (values, more) => {
+        const first = [{ k: Float32Array.from(values), v: Float32Array.from(values, (one) => -one) }];
+        const magnitudes = Float32Array.from(values, (one) => Math.max(Math.abs(one), Math.abs(more)));
+        const [{ k, v }] = scalesOf({ headDim: 4 }, [{ k: magnitudes, v: magnitudes }], first) as [
+          KvScales[0],
+        ];
+        expect(k).toEqual(v);
+        k.forEach((step, at) => {
+          if (magnitudes.every((one) => one === 0)) return;
+          expect(magnitudes[at]! / step).toBeLessThanOrEqual(127.001);
+          const steps = Math.abs(first[0]!.k[at]!) / step;
+          // With five steps or more, one of two neighbouring counts is within the room.
+          if (steps > 5) expect(Math.abs(steps - Math.round(steps))).toBeLessThan(1e-4);
+        });
+      }),
+    );
   });
 
   it('cover a key at every position of the context', () => {
@@ -202,11 +225,13 @@ describe('a row that is read in float32', () => {
   it('counts what int8 cannot hold, until other rows run', async () => {
     const { cache, read } = await opened();
     await read(0, 0, [1, 200, 3, -300]);
-    const { clipped, values } = cache.clipped(0);
+    const { clipped, values, lost } = cache.clipped(0);
     expect(clipped).toBe(2 * CHANNELS);
+    // In layer 0, 200.25 and -299.75 steps, of which 127.5 are held.
+    expect(lost / CHANNELS).toBeCloseTo(72.75 ** 2 + 172.25 ** 2, 0);
     expect(values).toBe(4 * 4 * CHANNELS);
-    expect(cache.clipped(1)).toEqual({ clipped: 0, values: 0 });
+    expect(cache.clipped(1)).toEqual(NONE_CLIPPED);
     await cache.rowsFrom(0, 1);
-    expect(cache.clipped(0)).toEqual({ clipped: 0, values: 0 });
+    expect(cache.clipped(0)).toEqual(NONE_CLIPPED);
   });
 });
