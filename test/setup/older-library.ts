@@ -1,6 +1,6 @@
 /**
  * Copies ONNX Runtime's library for Linux x64 and marks its CPUID instructions, so that `older-processor.c` answers them
- * where the processor cannot trap them. Run it by hand: `npx tsx test/setup/older-library.ts <new folder>`. It needs
+ * where the processor cannot trap them. Run it by hand: `node --import tsx test/setup/older-library.ts <new folder>`. It needs
  * binutils. The installed library stays as it is.
  */
 import { execFileSync } from 'node:child_process';
@@ -13,7 +13,8 @@ const CPUID = Buffer.of(0x0f, 0xa2);
 const MARK = Buffer.of(0x06, 0xa2);
 
 const [folder] = process.argv.slice(2);
-if (folder === undefined) throw new Error('usage: npx tsx test/setup/older-library.ts <new folder>');
+if (folder === undefined)
+  throw new Error('usage: node --import tsx test/setup/older-library.ts <new folder>');
 const installed = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
 const file = 'bin/napi-v6/linux/x64/libonnxruntime.so.1';
 const library = readFileSync(join(installed, file));
@@ -34,4 +35,4 @@ for (const instruction of instructions) {
 }
 mkdirSync(join(folder, dirname(file)), { recursive: true });
 writeFileSync(join(folder, file), library);
-console.log(`marked ${instructions.length} instructions; GRAFT_ONNXRUNTIME=${folder}`);
+console.log(`marked ${instructions.length} instructions; OLDER_ONNXRUNTIME=${folder}`);

@@ -121,12 +121,15 @@ __attribute__((constructor)) static void start(void) {
     if (!keeps_avx512 && !keeps_avx_vnni && strcmp(processor, "avx2") != 0)
       fail("GRAFT_PROCESSOR is avx2, avx-vnni or avx512");
   }
+  /* An origin is started without its parent's GRAFT_ variables. */
+  const char *library = getenv("OLDER_ONNXRUNTIME");
+  if (library != NULL) setenv("GRAFT_ONNXRUNTIME", library, 1);
   struct sigaction ours;
   memset(&ours, 0, sizeof ours);
   ours.sa_sigaction = handle;
   ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
   Sigaction *next = (Sigaction *)dlsym(RTLD_NEXT, "sigaction");
   if (next(SIGSEGV, &ours, &theirs) != 0 || next(SIGILL, &ours, NULL) != 0) fail("signals cannot be handled");
-  if (syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0) != 0 && getenv("GRAFT_ONNXRUNTIME") == NULL)
-    fail("CPUID cannot be trapped here, without cpuid_fault: set GRAFT_ONNXRUNTIME to what older-library.ts makes");
+  if (syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0) != 0 && library == NULL)
+    fail("CPUID cannot be trapped here, without cpuid_fault: set OLDER_ONNXRUNTIME to what older-library.ts makes");
 }
