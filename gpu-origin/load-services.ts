@@ -112,6 +112,7 @@ async function openRunner(params: LoadParams): Promise<{ runner: ModelRunner; to
     prefixBytes: config.prefixCacheBytes,
     ...(onProvider === undefined ? {} : { onProvider }),
     onMemory: onNotice,
+    onKv: onNotice,
     onTokenizer(source, vocabSize) {
       tokenizer = loadTokenizer(source);
       checkTokenizer(tokenizer, vocabSize);

@@ -27,7 +27,7 @@ import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weig
 import { type Device, OrtError, type Provider } from './device.ts';
 import { GraphSessions, openFp16 } from './bindings.ts';
 import { kvCalibration } from './kv-calibration.ts';
-import { type KvFormat, tokenBytes, SlotCache } from './kv-cache.ts';
+import { KV_FORMATS, type KvFormat, tokenBytes, SlotCache } from './kv-cache.ts';
 import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { readGains } from './adapter-batch.ts';
@@ -45,6 +45,10 @@ const SCARCE_SWAP_SLOTS = 0.25;
 /** `f16` if a GPU supports it and its answers match float32; `f32`; or `auto`. */
 export const WANTED_PRECISIONS = ['auto', ...PRECISIONS] as const;
 export type WantedPrecision = (typeof WANTED_PRECISIONS)[number];
+
+/** `int8` if a processor has it and its answers match float32 closely; or `auto`. */
+export const WANTED_KV = ['auto', ...KV_FORMATS] as const;
+export type WantedKv = (typeof WANTED_KV)[number];
 
 export interface CreateRunnerParams {
   /** A .gguf file or a Hugging Face folder. */
@@ -67,8 +71,8 @@ export interface CreateRunnerParams {
   provider?: WantedProvider | undefined;
   /** Precision of activations; default `auto`: float16 for int8 and int4 if a GPU supports it. */
   precision?: WantedPrecision | undefined;
-  /** Format of keys and values on a processor; default f32. */
-  kv?: KvFormat | undefined;
+  /** Format of keys and values on a processor; `auto` keeps float32 beside weights in float32. Default f32. */
+  kv?: WantedKv | undefined;
   cacheDir: string;
   /** Called before anything is prepared, with the base's number of tokens; may throw. */
   onTokenizer?: (source: TokenizerSource, vocabSize: number) => void;
@@ -79,6 +83,8 @@ export interface CreateRunnerParams {
   onProvider?: (message: string) => void;
   /** Called with the memory needed, before anything is prepared; a base that does not fit is always refused. */
   onMemory?: (message: string) => void;
+  /** Called with the format of keys and values that `auto` chose on a processor, and why. */
+  onKv?: (message: string) => void;
   /** Only for tests of the rotation: float32 weights, rotated as int8's are. */
   rotateFloat32?: boolean;
   /**
@@ -142,26 +148,31 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
   throw new OrtError('--precision f16', -1, `${missing}. Remove --precision, or set it to f32`);
 }
 
-/** @throws OrtError when int8 is requested but cannot be served. */
+/** The format to try first. @throws OrtError when int8 is requested but cannot be served. */
 async function chooseKv(
   device: Device,
   { config }: BaseModel,
-  { kv: wanted = 'f32' }: CreateRunnerParams,
+  { kv: wanted = 'f32', weights, onKv }: CreateRunnerParams,
 ): Promise<KvFormat> {
   if (wanted === 'f32') return 'f32';
+  // Weights in float32 are the reference for others.
+  if (wanted === 'auto' && (device.provider !== 'cpu' || weights === 'f32')) return 'f32';
   const fault =
     device.provider === 'cpu'
       ? await int8AttentionFault(device, config)
       : `provider ${device.provider} keeps keys and values in float32 or float16; int8 needs --provider cpu`;
   if (fault === null) return 'int8';
+  if (wanted === 'auto') {
+    onKv?.(`keys and values: float32, because ${fault}`);
+    return 'f32';
+  }
   throw new OrtError('--kv int8', -1, `${fault}. Remove --kv, or set it to f32`);
 }
 
-/**
- * Largest mean KL that int8 keys and values may add on the control texts, nats a token. With int8 weights, whatever changes
- * a bit adds some 0.003, because it flips roundings.
- */
-const MOST_KV_DIVERGENCE = 0.02;
+/** Largest mean KL that int8 keys and values may add on the control texts to be chosen by `auto`, nats a token; … */
+const MOST_KV_DIVERGENCE = 0.003;
+/** … and that passes without a notice where int8 is requested. */
+const MUCH_KV_DIVERGENCE = 0.02;
 
 /** @returns what int8 products do where ONNX Runtime's kernel is not exact with any weights; null elsewhere. */
 function withoutVnni(device: Device, { format, limitsPairs }: Kernels): string | null {
@@ -271,11 +282,8 @@ async function openRunner(
           }),
         )
       : null;
-  if (decoding !== null && decoding.divergence > MOST_KV_DIVERGENCE)
-    params.onNotice(
-      "this base's keys and values in int8 differ much from those in float32 (mean KL " +
-        `${decoding.divergence.toPrecision(2)}); --kv f32 serves exact ones.`,
-    );
+  if (decoding !== null && !keepsKv(decoding.divergence, params))
+    return openRunner(loaded, device, params, { ...chosen, kv: 'f32' });
   const chunk =
     own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);
   if (chunk < PREFILL_CHUNK)
@@ -305,6 +313,27 @@ async function openRunner(
     ...(own === null ? {} : { openCache: (rows) => SlotCache.allocate({ ...rows, own, precision }) }),
     ...(params.laneChoice === undefined ? {} : { laneChoice: params.laneChoice }),
   });
+}
+
+/** Whether int8 keys and values are served that add this mean KL; says so. */
+function keepsKv(divergence: number, { kv, onKv, onNotice }: CreateRunnerParams): boolean {
+  const kl = Math.max(0, divergence).toPrecision(2);
+  if (kv !== 'auto') {
+    if (divergence > MUCH_KV_DIVERGENCE)
+      onNotice(
+        "this base's keys and values in int8 differ much from those in float32 (mean KL " +
+          `${kl}); --kv f32 serves exact ones.`,
+      );
+    return true;
+  }
+  const keeps = divergence <= MOST_KV_DIVERGENCE;
+  onKv?.(
+    keeps
+      ? `keys and values: int8 (mean KL ${kl} to float32)`
+      : `keys and values: float32, because int8 changes this base's answers too much (mean KL ${kl}; ` +
+          `at most ${MOST_KV_DIVERGENCE})`,
+  );
+  return keeps;
 }
 
 /** @throws TokenizerError when the base has no tokenizer that works. */

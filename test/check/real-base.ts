@@ -6,6 +6,7 @@ import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
 import type { RowDelta } from '../../gpu-origin/engine/ports.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
+import type { Tokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
 import type { Provider } from '../../gpu-origin/runtime/device.ts';
 import type { KvFormat } from '../../gpu-origin/runtime/kv-cache.ts';
@@ -54,6 +55,7 @@ export const exampleFiles = (name: string): AdapterFiles => {
 
 export interface RealRunner {
   runner: OrtRunner;
+  tokenizer: Tokenizer;
   delta(chain: readonly string[]): RowDelta | null;
   /** Makes an adapter available to `delta`. */
   add(name: string, files: AdapterFiles): Promise<void>;
@@ -95,6 +97,7 @@ export async function makeRealRunner(
   const template = createChatTemplate(tokenizer)!;
   return {
     runner,
+    tokenizer,
     add,
     delta: (chain) =>
       chain.length === 0

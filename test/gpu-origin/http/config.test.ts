@@ -65,7 +65,7 @@ describe('readConfig', () => {
     ['a number that is none', [...dev, '--threads', '2x'], {}, /--threads/],
     ['odd weights', [...dev, '--weights', 'q4'], {}, /--weights must be int8, int4 or f32/],
     ['an unknown provider', [...dev, '--provider', 'gpu'], {}, /--provider must be auto, cpu, webgpu or web/],
-    ['an unknown format of keys and values', [...dev, '--kv', 'f16'], {}, /--kv must be int8 or f32/],
+    ['an unknown format of keys and values', [...dev, '--kv', 'f16'], {}, /--kv must be auto, int8 or f32/],
     ['an unknown precision', [...dev, '--precision', 'f8'], {}, /--precision must be auto, f32 or f16/],
     ['a bad name', [...dev, '--adapter', 'A=b'], {}, /a-z/],
     ['a name twice', [...dev, '--adapter', 'a=b', '--adapter', 'a=c'], {}, /twice/],

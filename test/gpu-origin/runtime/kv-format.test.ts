@@ -20,6 +20,7 @@ async function served(params: Partial<CreateRunnerParams> = {}) {
   const notices: string[] = [];
   let measured = false;
   let memory = '';
+  let chosen = '';
   const { runner } = await createRunner({
     ...{
       basePath: join(folder, 'base'),
@@ -31,12 +32,13 @@ async function served(params: Partial<CreateRunnerParams> = {}) {
     provider: 'cpu',
     onNotice: (message) => notices.push(message),
     onMemory: (message) => (memory = message),
+    onKv: (message) => (chosen = message),
     onProgress: (stage) => (measured ||= stage.startsWith('Measuring')),
     ...params,
   });
   const { kv, promise } = runner.base;
   await runner.close();
-  return { kv, promise, notices, measured, memory };
+  return { kv, promise, notices, measured, memory, chosen };
 }
 
 /** The folder of graphs with int8 weights. */
@@ -87,6 +89,29 @@ describe('keys and values', () => {
       "this base's keys and values in int8 differ much from those in float32 (mean KL 0.25); --kv f32 serves exact ones.",
     ]);
     writeFileSync(path, JSON.stringify(manifest));
+  });
+
+  it('are chosen by what int8 changes of the answers', async () => {
+    const auto = (params: Partial<CreateRunnerParams> = {}) => served({ kv: 'auto', ...params });
+    await int8();
+    const path = join(built(), 'kv-int8.json');
+    const manifest = JSON.parse(readFileSync(path, 'utf8')) as object;
+    const measured = (divergence: number): void =>
+      writeFileSync(path, JSON.stringify({ ...manifest, divergence }));
+    measured(0.0029);
+    const close = await auto();
+    expect(close).toMatchObject({ kv: 'int8', promise: 'bits', notices: [], measured: false });
+    expect(close.chosen).toBe('keys and values: int8 (mean KL 0.0029 to float32)');
+    measured(0.0042);
+    const far = await auto();
+    expect(far).toMatchObject({ kv: undefined, promise: 'bits', notices: [] });
+    expect(far.memory).toContain('for keys and values (2 rows of');
+    expect(far.chosen).toBe(
+      "keys and values: float32, because int8 changes this base's answers too much (mean KL 0.0042; at most 0.003)",
+    );
+    writeFileSync(path, JSON.stringify(manifest));
+    for (const params of [{ weights: 'f32' }, { provider: 'web' }] as const)
+      expect(await auto(params)).toMatchObject({ kv: undefined, notices: [], chosen: '' });
   });
 
   it('are not in int8 where only float32 is possible', async () => {

@@ -1,18 +1,13 @@
 /** The trial of adapters on an origin whose keys and values are in int8: what clips, and whether it matters. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Engine } from '../../../gpu-origin/engine/engine.ts';
+import type { Engine } from '../../../gpu-origin/engine/engine.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
-import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
-import { engineTokens, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
-import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
-import { systemClock } from '../../../gpu-origin/runtime/device.ts';
 import type { KvFormat } from '../../../gpu-origin/runtime/kv-cache.ts';
-import { verifyAdapter } from '../../../gpu-origin/trials/verify-adapter.ts';
 import type { TinyAdapter } from '../../fixtures/tiny-base.ts';
 import { makeTinyRunner, type TinyRunner } from '../../fixtures/tiny-runner.ts';
-import { MemorySource } from '../engine/harness.ts';
+import { openTrials } from '../../fixtures/trials.ts';
 
 const adapterOf = (targets: readonly string[], size: number): TinyAdapter => ({
   ...{ seed: 5, rank: 4, alpha: 4, targets, size },
@@ -20,33 +15,11 @@ const adapterOf = (targets: readonly string[], size: number): TinyAdapter => ({
 
 async function opened(kv: KvFormat) {
   const tiny = await makeTinyRunner({ weights: 'f32', kv, slots: 2, prefixBytes: 2 ** 22 });
-  const tokenizer: Tokenizer = loadTokenizer({ kind: 'folder', path: join(tiny.folder, 'tiny-base') });
-  const source = new MemorySource();
-  const engine = new Engine({
-    ...{ runner: tiny.runner, source, clock: systemClock, tokens: engineTokens(tokenizer) },
-    ...{ eosTokenIds: tokenizer.eosIds, random: () => 0.5, maxQueue: 8, adapterBudgetBytes: 2 ** 26 },
-  });
-  const services = {
-    ...{ engine, base: tiny.runner.base, tokenizer },
-    chatTemplate: createChatTemplate(tokenizer),
-    prompts: new PromptQueue(systemClock),
-    files: { invocation: async () => null },
-  };
+  const tokenizer = loadTokenizer({ kind: 'folder', path: join(tiny.folder, 'tiny-base') });
+  const { engine, source, verify } = openTrials(tiny.runner, tokenizer);
   return {
-    engine,
-    tiny,
-    source,
-    async verify(name: string, adapter: TinyAdapter) {
-      const { bytes, digest } = await tiny.file(name, adapter);
-      source.files.set(digest, bytes);
-      const verified = await verifyAdapter({
-        ...{ services, requestId: 'trial', tenant: 'alice', expected: null },
-        chain: [{ digest, scale: 1 }],
-        signal: new AbortController().signal,
-      });
-      if (!verified.ok) throw new Error(verified.error.message);
-      return verified.value;
-    },
+    ...{ engine, tiny, source },
+    verify: async (name: string, adapter: TinyAdapter) => verify([await tiny.file(name, adapter)]),
   };
 }
 
