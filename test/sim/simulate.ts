@@ -172,10 +172,10 @@ function pauseOf({ world }: Simulation, { random }: Actor, meanMs: number): numb
 
 /** After every event: what can be seen at once. */
 function step(sim: Simulation): void {
-  const [bug] = sim.world.allBugs();
+  const bug = sim.world.firstBug();
   if (bug !== undefined) sim.fail('no bug', bug);
   for (const { ledger } of sim.world.origins)
     for (const { invariant, what } of ledger.breaches) sim.fail(invariant, what);
-  const [late] = sim.world.lateSchedules;
+  const late = sim.world.lateSchedules[0];
   if (late !== undefined) sim.fail('7 the schedule ends', late);
 }

@@ -29,6 +29,8 @@ interface Period<T> {
   /** Infinity = still. */
   until: number;
   value: T;
+  /** The value, to compare. */
+  json: string;
 }
 
 /** An experiment that a client may be assigned to. */
@@ -54,12 +56,12 @@ class Past<T> {
       const last = periods.at(-1) as Period<T>;
       if (last.until !== Infinity) continue;
       const value = current.get(key);
-      if (value === undefined || JSON.stringify(value) !== JSON.stringify(last.value)) last.until = now;
+      if (value === undefined || JSON.stringify(value) !== last.json) last.until = now;
     }
     for (const [key, value] of current) {
       const periods = this.#periods.get(key) ?? [];
       if (periods.at(-1)?.until === Infinity) continue;
-      periods.push({ from: now, until: Infinity, value });
+      periods.push({ from: now, until: Infinity, value, json: JSON.stringify(value) });
       this.#periods.set(key, periods);
     }
   }
@@ -107,7 +109,9 @@ class Past<T> {
   }
 
   keys(): string[] {
-    return [...this.#periods.keys()].filter((key) => this.now(key) !== undefined);
+    const keys: string[] = [];
+    for (const [key, periods] of this.#periods) if (periods.at(-1)?.until === Infinity) keys.push(key);
+    return keys;
   }
 }
 
@@ -124,6 +128,7 @@ export class Truth {
   readonly versions = new Map<string, VersionRow>();
   readonly #everAs = new Map<string, VersionRow[]>();
   readonly #versionsOf = new Map<string, number[]>();
+  readonly #chains = new Map<string, VersionRow['chain']>();
   /** Digests of versions that are no more, and when the last one went. */
   readonly #vanished = new Map<string, number>();
   /** `name@version` -> when KV was last told that it is live. */
@@ -137,6 +142,8 @@ export class Truth {
   readonly #db: SqlDatabase;
   readonly #world: World;
   #seen = '';
+  /** Rows that had been changed, of all tables, when it last looked. */
+  #changes = -1;
   #looking = false;
 
   constructor(world: World) {
@@ -162,6 +169,15 @@ export class Truth {
   async #look(): Promise<void> {
     if (this.#looking) return;
     this.#looking = true;
+    const [sum] = await this.#rows<{ changes: number }>('SELECT total_changes() AS changes');
+    if (sum?.changes !== this.#changes) {
+      this.#changes = sum?.changes ?? -1;
+      await this.#lookCloser();
+    }
+    this.#looking = false;
+  }
+
+  async #lookCloser(): Promise<void> {
     const [mark] = await this.#rows<{ mark: string }>(
       `SELECT (SELECT COUNT(*) || ' ' || COALESCE(MAX(id), 0) FROM history) || ' ' || (SELECT COUNT(*) || ' ' || COALESCE(SUM(created_at), 0) FROM grants)
         || ' ' || (SELECT COUNT(*) || ' ' || COALESCE(SUM(version), 0) FROM experiments)
@@ -172,7 +188,6 @@ export class Truth {
       this.#seen = mark.mark;
       await this.#read();
     }
-    this.#looking = false;
   }
 
   async #rows<T>(sql: string): Promise<T[]> {
@@ -214,11 +229,10 @@ export class Truth {
     for (const row of versions) {
       const id = `${row.name}@${row.version}`;
       if (!this.versions.has(id)) this.#versionsOf.set(row.name, [...this.versionsOf(row.name), row.version]);
-      const chain = JSON.parse(row.chain) as VersionRow['chain'];
+      const chain = this.#chainOf(row.chain);
       const rows = this.#everAs.get(id) ?? [];
-      if (!rows.some((one) => JSON.stringify(one.chain) === row.chain))
-        this.#everAs.set(id, [...rows, { ...row, chain }]);
-      this.versions.set(id, { ...row, chain: JSON.parse(row.chain) as VersionRow['chain'] });
+      if (!rows.some((one) => one.chain === chain)) this.#everAs.set(id, [...rows, { ...row, chain }]);
+      this.versions.set(id, { ...row, chain });
       if (row.retired_at === null && row.withdrawn_at === null && row.removed_at === null)
         this.retired.delete(id);
       else if (!this.retired.has(id)) this.retired.set(id, now);
@@ -227,9 +241,7 @@ export class Truth {
     const there = new Set(versions.map(({ name, version }) => `${name}@${version}`));
     for (const id of this.versions.keys())
       if (!there.has(id) && !this.retired.has(id)) this.retired.set(id, now);
-    const live = new Set(
-      versions.flatMap(({ chain }) => (JSON.parse(chain) as VersionRow['chain']).map(({ digest }) => digest)),
-    );
+    const live = new Set(versions.flatMap(({ chain }) => this.#chainOf(chain).map(({ digest }) => digest)));
     for (const digest of this.#live) if (!live.has(digest)) this.#vanished.set(digest, now);
     this.#live = live;
     const grants = await this.#rows<{ scope: string; tenant: string; owner: string | null }>(
@@ -285,6 +297,13 @@ export class Truth {
         ]),
       ),
     );
+  }
+
+  /** The same object for the same text. */
+  #chainOf(text: string): VersionRow['chain'] {
+    let chain = this.#chains.get(text);
+    if (chain === undefined) this.#chains.set(text, (chain = JSON.parse(text) as VersionRow['chain']));
+    return chain;
   }
 
   /** Digests of versions that D1 has no more, and since when. */

@@ -29,11 +29,12 @@ const KINDS = {
 } as const satisfies Record<string, (state: NameState, versions: readonly number[]) => boolean>;
 
 /** The tenant's names of a kind, as D1 has them now. */
-export function namesOf(sim: Simulation, { tenant }: Actor, kind: keyof typeof KINDS): string[] {
-  return sim.truth.names.keys().filter((name) => {
-    const state = sim.truth.names.now(name);
-    return state?.owner === tenant.id && KINDS[kind](state, usableVersions(sim, name));
-  });
+export const namesOf = (sim: Simulation, actor: Actor, kind: keyof typeof KINDS): string[] =>
+  sim.truth.names.keys().filter((name) => isOfKind(sim, actor, kind, name));
+
+function isOfKind(sim: Simulation, { tenant }: Actor, kind: keyof typeof KINDS, name: string): boolean {
+  const state = sim.truth.names.now(name);
+  return state?.owner === tenant.id && KINDS[kind](state, usableVersions(sim, name));
 }
 
 export const usableVersions = (sim: Simulation, name: string): number[] =>
@@ -42,7 +43,7 @@ export const usableVersions = (sim: Simulation, name: string): number[] =>
 export const has =
   (kind: keyof typeof KINDS) =>
   (sim: Simulation, actor: Actor): boolean =>
-    namesOf(sim, actor, kind).length > 0;
+    sim.truth.names.keys().some((name) => isOfKind(sim, actor, kind, name));
 
 /** Mostly one with which the operation succeeds, sometimes any. */
 export function pickName(sim: Simulation, actor: Actor, kind: keyof typeof KINDS): string {

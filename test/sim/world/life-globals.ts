@@ -9,7 +9,9 @@ import {
   createDecipheriv,
   createHash,
   createHmac,
+  createSecretKey,
   hkdfSync,
+  type KeyObject,
   timingSafeEqual,
 } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
@@ -201,6 +203,8 @@ const ABORT_SIGNAL = {
 
 interface SimKey {
   raw: Buffer;
+  /** Made of `raw` when it is first needed. */
+  secret: KeyObject | null;
   usages: readonly string[];
 }
 
@@ -221,7 +225,9 @@ async function later<T>(work: () => T): Promise<T> {
 }
 
 const hmac = (key: SimKey, data: ArrayBuffer | ArrayBufferView): Buffer =>
-  createHmac('sha256', key.raw).update(bytesOf(data)).digest();
+  createHmac('sha256', (key.secret ??= createSecretKey(key.raw)))
+    .update(bytesOf(data))
+    .digest();
 
 interface Gcm {
   iv: Uint8Array;
@@ -237,6 +243,7 @@ const SUBTLE = {
     usages: string[],
   ) => ({
     raw: Buffer.from(bytesOf(raw)),
+    secret: null,
     usages,
   }),
   sign: (_algorithm: string, key: SimKey, data: ArrayBuffer | ArrayBufferView) =>

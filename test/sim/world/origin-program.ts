@@ -69,6 +69,8 @@ export interface OriginProcess {
   fetch(request: Request): Response | Promise<Response>;
   /** Unexpected exceptions, and breaches of the runner's contract. */
   faults(): readonly string[];
+  /** Whether there are any; asked after each event. */
+  isFaulty(): boolean;
   /** What it still holds of requests; empty = nothing. */
   leftOver(): string[];
   budgets: { adapters: number; disk: number; loadMs: number; stepMs: number };
@@ -249,6 +251,7 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
   return {
     fetch: (request) => app.fetch(request, {}),
     faults: () => [...faults, ...runner.misuses],
+    isFaulty: () => faults.length + runner.misuses.length > 0,
     leftOver() {
       const { running, waiting, loading, preempted, kvTokens } = engine.stats();
       const held = engine.residents().adapters.filter(({ references }) => references > 0).length;

@@ -677,7 +677,7 @@ class SimObject {
   }
 
   #storage(life: Life) {
-    const copy = <T>(value: T): T => structuredClone(value);
+    const copy = <T>(value: T): T => (typeof value === 'object' ? structuredClone(value) : value);
     const keysOf = (given: string | string[]): string[] => (typeof given === 'string' ? [given] : given);
     return {
       ...this.#sqlOf(life),

@@ -427,14 +427,14 @@ export class World {
       this.bugs.push(`${slot.running?.life.name}: ${fault}`);
   }
 
-  /** Unexpected exceptions so far. */
-  allBugs(): readonly string[] {
-    return [
-      ...this.bugs,
-      ...this.origins.flatMap(({ running }) =>
-        (running?.process.faults() ?? []).map((fault) => `${running?.life.name}: ${fault}`),
-      ),
-    ];
+  /** The first unexpected exception so far. */
+  firstBug(): string | undefined {
+    if (this.bugs.length > 0) return this.bugs[0];
+    for (const { running } of this.origins) {
+      if (running === null || !running.process.isFaulty()) continue;
+      return `${running.life.name}: ${running.process.faults()[0]}`;
+    }
+    return undefined;
   }
 
   #cron(): void {
