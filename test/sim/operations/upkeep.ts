@@ -192,6 +192,8 @@ export const UPKEEP = {
       (
         await admin(sim, actor, {
           path: `/admin/versions?${new URLSearchParams({ name: pickName(sim, actor, 'any') })}`,
+          // Chains name adapters that were granted when they were made.
+          past: true,
         })
       ).outcome,
   },
