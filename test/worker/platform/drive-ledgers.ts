@@ -165,8 +165,8 @@ export const DRIVES: Drives = {
         await keys.add(keyRow(id, { keep_prompts: 24, improve: true, train: true, publish: true }));
     },
     async list(keys) {
-      await keys.list(null);
-      await keys.list(ME);
+      for (const tenant of [null, ME])
+        for (const cursor of [null, '1-key_1']) await keys.list({ tenant, cursor, limit: 9 });
     },
     get: (keys) => keys.get('key_1'),
     toWrite: (keys) => keys.toWrite(digestOf('key_1')),

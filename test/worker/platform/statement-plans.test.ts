@@ -26,7 +26,7 @@ const LATER = 'to be gathered by tenant';
 const REASONS: readonly Reason[] = [
   {
     why: 'A page in the order of an index: its limit ends the scan.',
-    of: /FROM "?\w+"? ORDER BY [\w", ]+ (DESC )?LIMIT \?\)*$/,
+    of: /FROM "?\w+"? (k )?ORDER BY [\w", ]+ (DESC )?LIMIT \?\)*$/,
     step: SCAN,
   },
   {
@@ -40,11 +40,6 @@ const REASONS: readonly Reason[] = [
 
   // Keys and grants
   { why: 'To be mended: counts all rows.', of: /COUNT\(\*\) (AS rows FROM "|FROM versions\))/, step: SCAN },
-  {
-    why: 'To be mended: lists all keys.',
-    of: /FROM keys k (WHERE tenant = \? )?ORDER BY created_at/,
-    step: ANY,
-  },
   { why: 'Of one key’s rights.', of: /json_tree\(rights\)/, step: /FOR ORDER BY/ },
   { why: 'Of one key’s descendants.', of: /^WITH RECURSIVE line/, step: /FOR ORDER BY/ },
   { why: 'Of one owner’s grants.', of: /FROM grants WHERE scope IN .* AND owner IN/, step: SORT },
