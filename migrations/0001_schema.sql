@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('ce2d3e7768001eaae0ffce614ed8b24e39a6b92974ffb97d957288af3a844144');
+INSERT INTO schema_hash VALUES ('622cbb895562d62d0947b08f6458765be5ae6269b08362cbf22f57e48eae6789');
 
 -- Names, versions, and what became of them
 
@@ -315,6 +315,7 @@ CREATE TABLE keys (
   rights TEXT NOT NULL         -- JSON, all that can be changed: label, scopes, rights and limits; what is off is left out
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_time ON keys (created_at, id);
+CREATE INDEX keys_revoked ON keys (revoked_at, id) WHERE revoked_at IS NOT NULL;
 CREATE INDEX keys_by_tenant ON keys (tenant, created_at, id);
 CREATE INDEX keys_of_tenant ON keys (tenant, id);
 CREATE INDEX keys_by_predecessor ON keys (replaces) WHERE replaces IS NOT NULL;

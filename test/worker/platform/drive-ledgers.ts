@@ -143,6 +143,7 @@ const goingNames = [
 export const DRIVES: Drives = {
   backups: {
     plan: (backups) => backups.plan(),
+    counts: (backups) => backups.counts(),
     async rows(backups) {
       for (const { name } of (await backups.plan()).tables) {
         const read = await backups.rows({ table: name, cursor: null });
