@@ -163,6 +163,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
         'MAX_PLAN_BODY_BYTES',
         'MAX_EVALUATION_BODY_BYTES',
         'MAX_HISTORY_PAGE',
+        'MAX_KEYS_SHOWN',
         'EXPERIMENTS_SHOWN',
         'MAX_EXPERIMENTS_SHOWN',
       ],

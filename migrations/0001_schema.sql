@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('871acfa7744459f6def3aae263c088d368149aa40f7ed24fe3c5c179d3cd1c8e');
+INSERT INTO schema_hash VALUES ('622cbb895562d62d0947b08f6458765be5ae6269b08362cbf22f57e48eae6789');
 
 -- Names, versions, and what became of them
 
@@ -314,7 +314,9 @@ CREATE TABLE keys (
   replaces TEXT,               -- the key whose place it took
   rights TEXT NOT NULL         -- JSON, all that can be changed: label, scopes, rights and limits; what is off is left out
 ) WITHOUT ROWID;
-CREATE INDEX keys_by_tenant ON keys (tenant, created_at);
+CREATE INDEX keys_by_time ON keys (created_at, id);
+CREATE INDEX keys_revoked ON keys (revoked_at, id) WHERE revoked_at IS NOT NULL;
+CREATE INDEX keys_by_tenant ON keys (tenant, created_at, id);
 CREATE INDEX keys_of_tenant ON keys (tenant, id);
 CREATE INDEX keys_by_predecessor ON keys (replaces) WHERE replaces IS NOT NULL;
 CREATE INDEX keys_by_maker ON keys (created_by);

@@ -197,11 +197,10 @@ async function readTables(
 ): Promise<Pick<BackupManifest, 'tables' | 'files'>> {
   const tables: BackupManifest['tables'] = [];
   const files: BackupFile[] = [];
-  const total = plan.tables.reduce((sum, { rows }) => sum + rows, 0);
-  const bar = output.progress('tables', 'rows');
+  const bar = output.progress('tables', 'steps');
   let done = 0;
   try {
-    for (const { name } of plan.tables) {
+    for (const [at, { name }] of plan.tables.entries()) {
       const lines: string[] = [];
       let columns: string[] = [];
       for (let cursor: string | undefined; ;) {
@@ -213,7 +212,7 @@ async function readTables(
         lines.push(...page.rows.map((row) => JSON.stringify(row)));
         if (name === 'blobs') files.push(...page.rows.flatMap((row) => fileOf(columns, row)));
         done += page.rows.length;
-        bar.update(done, Math.max(total, done));
+        bar.update(at, plan.tables.length, `${done} rows`);
         if (page.cursor === null) break;
         ({ cursor } = page);
       }

@@ -7,7 +7,7 @@ import {
 import type { RequestOf, QueryOf } from '../../protocol/admin-api/operations.ts';
 import { pickAction, type Actions, command } from '../command.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { type ApiClient, callOperation } from '../api-client.ts';
+import { type ApiClient, callOperation, callPages } from '../api-client.ts';
 import { parseDuration, usageError } from '../flags.ts';
 import {
   CHANGE_FLAGS,
@@ -135,7 +135,7 @@ export const keysCommand = command({
 });
 
 async function list(client: ApiClient, output: Output, all: boolean): Promise<void> {
-  const { keys } = await callOperation(client, 'list the keys', 'GET /admin/keys', {});
+  const keys = await callPages(client, 'list the keys', 'GET /admin/keys', {}, (page) => page.keys);
   const now = Date.now();
   const shown = all ? keys : keys.filter((key) => !isOver(key, now));
   const hidden = keys.length - shown.length;

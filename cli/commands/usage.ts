@@ -3,7 +3,7 @@ import type { KeptPrompt } from '../../protocol/admin-api/prompts.ts';
 import { USAGE_COUNTS, USAGE_GROUPS, usageCsv, type UsageReport } from '../../protocol/admin-api/tenants.ts';
 import { MAX_KEPT_REQUESTS, type RequestList, type RequestView } from '../../protocol/admin-api/traffic.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { type ApiClient, callOperation } from '../api-client.ts';
+import { type ApiClient, callOperation, callPages } from '../api-client.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
 import { plainTable, when, stripControlChars } from '../output.ts';
@@ -43,7 +43,7 @@ export const usageCommand = command({
 
 /** @returns key id -> label. */
 async function keyLabels(client: ApiClient): Promise<ReadonlyMap<string, string>> {
-  const { keys } = await callOperation(client, 'list the keys', 'GET /admin/keys', {});
+  const keys = await callPages(client, 'list the keys', 'GET /admin/keys', {}, (page) => page.keys);
   return new Map(keys.map(({ id, label }) => [id, label]));
 }
 

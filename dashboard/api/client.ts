@@ -1,5 +1,6 @@
 import type { z } from 'zod';
-import type { NameList, NameView } from '../../protocol/admin-api/names.ts';
+import type { KeyView } from '../../protocol/admin-api/keys.ts';
+import type { NameView } from '../../protocol/admin-api/names.ts';
 import {
   type AdminRoute,
   type AnswerOf,
@@ -130,29 +131,43 @@ export function createClient(key: string | null, fetch: typeof globalThis.fetch 
 
 const textOf = (body: ArrayBuffer): string => new TextDecoder().decode(body);
 
-/**
- * Names that are read at once, in five requests: enough for nearly every tenant, and searched in milliseconds.
- */
+/** Names, or keys, that are read at once, in five requests: enough for nearly every tenant, searched in milliseconds. */
 const READ_AT_ONCE = 5_000;
 
-export interface FoundNames {
-  readonly entries: readonly NameView[];
+export interface Found<Entry> {
+  readonly entries: readonly Entry[];
   /** There are more. */
   readonly cut: boolean;
 }
+export type FoundNames = Found<NameView>;
 
-/** @param prefix what the names begin with. */
-export async function readNames(client: Client, prefix = ''): Promise<Result<FoundNames, Problem>> {
-  const entries: NameView[] = [];
+async function readPages<Page extends { cursor: string | null }, Entry>(
+  ask: (cursor: string | null) => Promise<Result<Page, Problem>>,
+  entriesOf: (page: Page) => readonly Entry[],
+): Promise<Result<Found<Entry>, Problem>> {
+  const entries: Entry[] = [];
   for (let cursor: string | null = null; ;) {
-    const call: { query: { prefix: string; cursor: string | null } } = { query: { prefix, cursor } };
-    const page: Result<NameList, Problem> = await client.call('GET /admin/names', call);
+    const page: Result<Page, Problem> = await ask(cursor);
     if (!page.ok) return page;
-    entries.push(...page.value.names);
-    cursor = page.value.cursor;
+    entries.push(...entriesOf(page.value));
+    ({ cursor } = page.value);
     if (cursor === null || entries.length >= READ_AT_ONCE) return ok({ entries, cut: cursor !== null });
   }
 }
+
+/** @param prefix what the names begin with. */
+export const readNames = (client: Client, prefix = ''): Promise<Result<FoundNames, Problem>> =>
+  readPages(
+    (cursor) => client.call('GET /admin/names', { query: { prefix, cursor } }),
+    ({ names }) => names,
+  );
+
+/** Newest first. */
+export const readKeys = (client: Client): Promise<Result<Found<KeyView>, Problem>> =>
+  readPages(
+    (cursor) => client.call('GET /admin/keys', { query: { cursor } }),
+    ({ keys }) => keys,
+  );
 
 /**
  * Whether the edge answers, according to the page's last request: unix ms of the first request without an

@@ -19,7 +19,6 @@ const ColumnName = z.string().regex(/^[a-z0-9_]{1,64}$/, 'must be the name of a 
 const Row = z.array(z.union([z.string(), z.number(), z.null()]));
 export type BackupRow = z.infer<typeof Row>;
 
-/** File names of a backup. */
 const TableRows = z.object({ name: TableName, rows: z.int().min(0) });
 
 /** `GET /admin/backup`. */
@@ -27,10 +26,13 @@ export const BackupPlan = z
   .object({
     /** Hash of the schema that the tables have (`migrations/`). */
     schema: z.string(),
-    /** Changes whenever names, versions or keys change. */
+    /**
+     * Changes whenever names, versions, grants or API keys change, and when an admin key is made or revoked. It says
+     * nothing else.
+     */
     mark: z.string(),
-    /** In the order in which they must be restored. */
-    tables: z.array(TableRows),
+    /** In the order in which they must be restored. Their rows are not counted: that would read all of them. */
+    tables: z.array(z.object({ name: TableName })),
   })
   .meta({ id: 'BackupPlan' });
 export type BackupPlan = z.infer<typeof BackupPlan>;
@@ -85,6 +87,7 @@ export const MissingFiles = z.object({ missing: z.array(z.string()) }).meta({ id
 /** `POST /admin/backup/end`. */
 export const EndRestore = z.strictObject({ id: RestoreId }).meta({ id: 'EndRestore' });
 export const EndedRestore = z.object({ tables: z.array(TableRows) }).meta({ id: 'EndedRestore' });
+export type EndedRestore = z.infer<typeof EndedRestore>;
 
 const params = { digest: Digest };
 const index = z.string().regex(/^\d{1,4}$/, 'must be the number of a part');
@@ -94,7 +97,7 @@ export const BACKUP_OPERATIONS = {
     id: 'planBackup',
     tag: 'operation',
     rights: 'operator',
-    summary: "Lists the registry's tables with their row counts. Bootstrap key only.",
+    summary: "Lists the registry's tables. Bootstrap key only.",
     query: null,
     request: null,
     answers: { 200: { description: 'What a backup consists of.', schema: BackupPlan } },

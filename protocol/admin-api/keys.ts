@@ -5,6 +5,7 @@ import {
   DEFAULT_KEY_GRACE_MS,
   MAX_KEY_GRACE_MS,
   MAX_KEY_LIFE_MS,
+  MAX_KEYS_SHOWN,
   MAX_SCOPES,
   type AdminOperationTable,
 } from './operation.ts';
@@ -143,8 +144,10 @@ export const KeyView = z
   .meta({ id: 'KeyView' });
 export type KeyView = z.infer<typeof KeyView>;
 
-/** `GET /admin/keys`: newest first. */
-export const KeyList = z.object({ keys: z.array(KeyView) }).meta({ id: 'KeyList' });
+/** `GET /admin/keys?cursor=&limit=`: a page, newest first. */
+export const KeyList = z
+  .object({ keys: z.array(KeyView), cursor: z.string().nullable() })
+  .meta({ id: 'KeyList' });
 export type KeyList = z.infer<typeof KeyList>;
 
 /** `POST /admin/keys`: includes the key itself, which is shown only this once, unless the caller sent a hash. */
@@ -228,6 +231,8 @@ export const ChangeKeyRequest = z
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>;
 
 const flag = z.enum(['true', 'false']);
+/** Characters of a time, a key's id and what is between them. */
+const MAX_KEY_CURSOR = 96;
 
 export const KEY_OPERATIONS = {
   'POST /admin/keys': {
@@ -274,10 +279,19 @@ export const KEY_OPERATIONS = {
     id: 'listKeys',
     tag: 'keys',
     rights: 'admin',
-    summary: "Lists the tenant's keys.",
-    query: null,
+    summary: "Lists the tenant's keys, newest first.",
+    query: z.strictObject({
+      /** Of the previous answer. */
+      cursor: z.string().max(MAX_KEY_CURSOR).nullable().default(null),
+      limit: z
+        .string()
+        .regex(/^[1-9]\d{0,3}$/, 'must be a positive whole number')
+        .transform(Number)
+        .pipe(z.int().max(MAX_KEYS_SHOWN))
+        .default(MAX_KEYS_SHOWN),
+    }),
     request: null,
-    answers: { 200: { description: 'The keys, newest first.', schema: KeyList } },
+    answers: { 200: { description: 'A page of keys.', schema: KeyList } },
   },
   'DELETE /admin/keys/:id': {
     id: 'revokeKey',

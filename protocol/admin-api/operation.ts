@@ -60,6 +60,8 @@ export const DEFAULT_KEY_GRACE_MS = DAY_MS;
 
 /** Changes in one answer of `GET /admin/history`. */
 export const MAX_HISTORY_PAGE = 1_000;
+/** Keys in one answer of `GET /admin/keys`; a key takes 340 bytes. */
+export const MAX_KEYS_SHOWN = 1_000;
 /** Experiments in one answer of `GET /admin/experiments`, by default. */
 export const EXPERIMENTS_SHOWN = 50;
 /** Experiments in one such answer, at most. */

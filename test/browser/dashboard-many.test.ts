@@ -102,22 +102,32 @@ it('says of no key that it was not used where it is not known', async () => {
   await page.unrouteAll();
 });
 
-it('stays fast with thousands of keys, all of which are found', async () => {
+it('stays fast with thousands of keys, reads them in pages, and says when there are more', async () => {
   const { page } = rig;
-  await page.route('**/admin/keys', async (route) => {
-    const { keys } = (await (await route.fetch()).json()) as { keys: { kind: string }[] };
-    const one = keys.find(({ kind }) => kind === 'api')!;
-    const many = Array.from({ length: 3_000 }, (_, i) => ({ ...one, id: `key_${i}`, label: `user ${i}` }));
-    await route.fulfill({ json: { keys: many } });
+  let one: object = {};
+  await page.route(/\/admin\/keys(\?|$)/, async (route) => {
+    const first = Number(new URL(route.request().url()).searchParams.get('cursor') ?? 0);
+    if (first === 0) {
+      const { keys } = (await (await route.fetch()).json()) as { keys: { kind: string }[] };
+      one = keys.find(({ kind }) => kind === 'api')!;
+    }
+    const keys = Array.from({ length: 1_000 }, (_, i) => ({
+      ...one,
+      id: `key_${first + i}`,
+      label: `user ${first + i}`,
+    }));
+    await route.fulfill({ json: { keys, cursor: String(first + 1_000) } });
   });
   await page.reload();
-  await page.getByText('3,000 keys').waitFor();
+  await page.getByText('5,000 keys').waitFor();
+  await page.getByText('These are the newest 5,000.').waitFor();
+  await rig.look('keys-many');
   const rows = page.getByRole('region', { name: 'Keys' }).locator('tbody tr');
   expect(await rows.count()).toBe(200);
   await page.getByRole('button', { name: 'Show more' }).click();
   await expect.poll(() => rows.count()).toBe(400);
   await page.getByRole('searchbox', { name: 'Keys with' }).fill('user 2999');
-  await page.getByText('1 of 3,000 keys').waitFor();
+  await page.getByText('1 of 5,000 keys').waitFor();
   await page.getByRole('row', { name: /^user 2999/ }).waitFor();
   expect(await page.getByRole('button', { name: 'Show more' }).count()).toBe(0);
   await page.unrouteAll({ behavior: 'wait' });
@@ -127,7 +137,9 @@ it('shows all of a key, however long its label is', async () => {
   const { page } = rig;
   await page.route('**/admin/keys', async (route) => {
     const { keys } = (await (await route.fetch()).json()) as { keys: object[] };
-    await route.fulfill({ json: { keys: keys.map((one) => ({ ...one, label: 'L'.repeat(128) })) } });
+    await route.fulfill({
+      json: { keys: keys.map((one) => ({ ...one, label: 'L'.repeat(128) })), cursor: null },
+    });
   });
   await page.reload();
   const state = page.getByRole('columnheader', { name: 'State' });
@@ -145,7 +157,7 @@ it('shows a new key where it is seen, however long the table is', async () => {
     const { keys } = (await (await route.fetch()).json()) as { keys: { kind: string }[] };
     const one = keys.find(({ kind }) => kind === 'api')!;
     const many = Array.from({ length: 80 }, (_, i) => ({ ...one, id: `key_${i}`, label: `user ${i}` }));
-    await route.fulfill({ json: { keys: [...many, ...keys] } });
+    await route.fulfill({ json: { keys: [...many, ...keys], cursor: null } });
   });
   await page.reload();
   const last = page.getByRole('button', { name: /^Rotate / }).last();

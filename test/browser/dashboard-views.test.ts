@@ -48,7 +48,7 @@ describe('with nothing', () => {
   beforeAll(async () => {
     await answering({
       '/admin/names': () => ({ names: [], cursor: null }) satisfies NameList,
-      '/admin/keys': () => ({ keys: [] }) satisfies KeyList,
+      '/admin/keys': () => ({ keys: [], cursor: null }) satisfies KeyList,
       '/admin/history': () => ({ changes: [], before: null }) satisfies ChangeList,
       '/admin/experiments': () => ({ experiments: [], cursor: null }),
       '/admin/origins': () => ({ origins: [] }),
@@ -96,7 +96,7 @@ describe('with much of everything', () => {
         })),
         cursor: null,
       }),
-      '/admin/keys': () => ({ keys: Array.from({ length: 60 }, (_, i) => key(i)) }),
+      '/admin/keys': () => ({ keys: Array.from({ length: 60 }, (_, i) => key(i)), cursor: null }),
       '/admin/history': () => ({
         changes: Array.from({ length: 8 }, (_, i) => ({
           ...{

@@ -33,12 +33,12 @@ describe('callOperation', () => {
     const digest = 'a'.repeat(64);
     const { client, asked } = serverOf(
       Response.json(flipped),
-      Response.json({ keys: [] }),
+      Response.json({ keys: [], cursor: null }),
       Response.json({ index: 3, bytes: 1, sha256: digest }),
     );
     const body = { name: 'a', version: 2 };
     expect(await callOperation(client, 'promote', 'POST /admin/promote', { body })).toEqual(flipped);
-    expect(await callOperation(client, 'list', 'GET /admin/keys', {})).toEqual({ keys: [] });
+    expect(await callOperation(client, 'list', 'GET /admin/keys', {})).toEqual({ keys: [], cursor: null });
     await callOperation(client, 'send', 'PUT /admin/blobs/:digest/parts/:index', {
       params: { digest, index: '3' },
       query: { sha256: digest },

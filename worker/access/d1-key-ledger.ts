@@ -6,6 +6,7 @@ import {
   gaveRow,
   isUniqueViolation,
   mayAct,
+  placeOf,
   readable,
   readColumn,
 } from '../platform/d1-database.ts';
@@ -111,7 +112,6 @@ const REPLACED_AS_READ = ` AND EXISTS (SELECT 1 FROM keys WHERE id = ?11 AND ${a
 /** A key `k` with its tenant's limits. */
 const COLUMNS = 'k.*, (SELECT t.limits FROM tenant_limits t WHERE t.tenant = k.tenant) AS tenant_limits';
 const SUCCESSORS = lineOf({ successors: true, made: false });
-const NEWEST_FIRST = 'ORDER BY created_at DESC, id';
 
 export function createD1KeyLedger(db: SqlDatabase) {
   /**
@@ -155,16 +155,35 @@ export function createD1KeyLedger(db: SqlDatabase) {
       }
     },
     /**
-     * Newest first.
-     * @param tenant null = all.
+     * A page, newest first.
+     * @param params.tenant null = all.
      */
-    async list(tenant: string | null): Promise<KeyRow[]> {
-      const { results } = await (
-        tenant === null
-          ? db.prepare(`SELECT ${COLUMNS} FROM keys k ${NEWEST_FIRST}`)
-          : db.prepare(`SELECT ${COLUMNS} FROM keys k WHERE tenant = ? ${NEWEST_FIRST}`).bind(tenant)
-      ).all<KeyRecordRow>();
-      return readable(results, toKey);
+    async list({
+      tenant,
+      cursor,
+      limit,
+    }: {
+      tenant: string | null;
+      cursor: string | null;
+      limit: number;
+    }): Promise<Page<KeyRow>> {
+      // Only the requested conditions are in the query, so that SQLite uses the index.
+      const place = placeOf(cursor);
+      const given = [
+        ...(tenant === null ? [] : [{ sql: 'tenant = ?', values: [tenant] }]),
+        ...(place === null ? [] : [{ sql: '(created_at, id) < (?, ?)', values: place }]),
+      ];
+      const where = given.length === 0 ? '' : `WHERE ${given.map(({ sql }) => sql).join(' AND ')}`;
+      const { results } = await db
+        // eslint-disable-next-line no-restricted-syntax -- made of the constants above; the values are bound
+        .prepare(`SELECT ${COLUMNS} FROM keys k ${where} ORDER BY created_at DESC, id DESC LIMIT ?`)
+        .bind(...given.flatMap(({ values }) => values), limit)
+        .all<KeyRecordRow>();
+      const last = results.length === limit ? results.at(-1) : undefined;
+      return {
+        items: readable(results, toKey),
+        cursor: last === undefined ? null : `${last.created_at}-${last.id}`,
+      };
     },
     /** @param reading.toRevoke reads a damaged row as a key without rights, so that it can be revoked. */
     async get(id: string, { toRevoke }: { toRevoke?: boolean } = {}): Promise<KeyRow | null> {

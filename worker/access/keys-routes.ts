@@ -173,9 +173,9 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     return context.json(keyJson(row));
   });
 
-  adminRoute(routes, 'GET /admin/keys', async ({ context, caller }) => {
-    const rows = await keyLedger.list(caller.root ? null : caller.tenant);
-    return context.json({ keys: rows.map(keyJson) } satisfies KeyList);
+  adminRoute(routes, 'GET /admin/keys', async ({ context, caller, query }) => {
+    const page = await keyLedger.list({ tenant: caller.root ? null : caller.tenant, ...query });
+    return context.json({ keys: page.items.map(keyJson), cursor: page.cursor } satisfies KeyList);
   });
 
   adminRoute(routes, 'DELETE /admin/keys/:id', revokeKeyRoute(deps));

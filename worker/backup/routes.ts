@@ -101,7 +101,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     'POST /admin/backup/end',
     async ({ context, request: { id } }) => {
       if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
-      const { tables } = await backups.plan();
+      const tables = await backups.counts();
       await backups.end(id);
       // The row with that information was in upkeep.
       const rowsOf = (name: string, rows: number) => (name === 'upkeep' ? rows - 1 : rows);

@@ -1,7 +1,13 @@
 /** Experiments in D1: their documents and history, their looks, and the outbox of their webhooks. */
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { isLive } from '../../protocol/experiment.ts';
-import { isUniqueViolation, type SqlDatabase, type SqlStatement, readable } from '../platform/d1-database.ts';
+import {
+  isUniqueViolation,
+  placeOf,
+  type SqlDatabase,
+  type SqlStatement,
+  readable,
+} from '../platform/d1-database.ts';
 import { pinsJson, toExperiment, type ExperimentRecord, toEvaluation } from './d1-experiment-rows.ts';
 import { NAME, toName, type NameRecord } from '../registry/d1-registry-rows.ts';
 import type {
@@ -27,13 +33,6 @@ const OVERLAPPING = `SELECT o.id FROM experiments o
     AND json_extract(o.document, '$.namespace.name') = ?
     AND json_extract(o.document, '$.namespace.range[0]') < ?
     AND json_extract(o.document, '$.namespace.range[1]') > ?`;
-/** A position in the list, not an experiment, which may be erased before the next page is requested. */
-function placeOf(cursor: string | null): (string | number | null)[] {
-  if (cursor === null) return [null];
-  const [at = '', ...id] = cursor.split('-');
-  return [Number(at) || 0, id.join('-')];
-}
-
 const overlappingValues = (of: Parameters<ExperimentLedger['overlapping']>[0]): (string | number)[] => {
   const { name, range } = of.namespace;
   return [of.except, of.owner, name, range[1], range[0]];
@@ -181,7 +180,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
         ['owner = ?', [owner]],
         ['name = ?', [name]],
         ['status = ?', [status]],
-        ['(created_at, id) < (?, ?)', placeOf(cursor)],
+        ['(created_at, id) < (?, ?)', placeOf(cursor) ?? [null]],
       ];
       const given = wanted.flatMap(([sql, values]) => (values.includes(null) ? [] : [{ sql, values }]));
       const where = given.length === 0 ? '' : `WHERE ${given.map(({ sql }) => sql).join(' AND ')}`;

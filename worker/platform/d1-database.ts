@@ -27,6 +27,16 @@ export const gaveRow = (answer: { results: unknown[] } | undefined): boolean =>
 export const prefixEnd = (prefix: string): string => `${prefix}\u007f`;
 
 /**
+ * The place in a list by time that a cursor `<time>-<id>` names. It is no row, which may be gone by the next page.
+ * @returns values for `(created_at, id) < (?, ?)`; null = at the beginning.
+ */
+export function placeOf(cursor: string | null): [time: number, id: string] | null {
+  if (cursor === null) return null;
+  const [time = '', ...id] = cursor.split('-');
+  return [Number(time) || 0, id.join('-')];
+}
+
+/**
  * The key with this id may still act: it has a row that is not revoked. The row of a revoked key goes with its
  * tenant's erasure, so a missing one says the same. Others that act, such as the bootstrap key, have no such id.
  * @param id an expression of SQL.

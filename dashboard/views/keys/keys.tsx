@@ -1,6 +1,6 @@
 import { Plus, RefreshCw, SlidersHorizontal, Trash2 } from 'lucide';
 import { useState } from 'preact/hooks';
-import type { Client } from '../../api/client.ts';
+import { type Client, readKeys } from '../../api/client.ts';
 import { isFound } from '../../model/names.ts';
 import { keyState, hoursWords, limitsWords } from '../../model/key-words.ts';
 import { whole, ago, day, moment } from '../../model/words.ts';
@@ -28,7 +28,7 @@ const PAGE = 200;
 
 /** The keys of the tenant, or of all tenants for the bootstrap key: created, limited, rotated and revoked. */
 export function KeysView({ client }: { client: Client }) {
-  const keys = useLoad('keys', () => client.call('GET /admin/keys', {}), REFRESH_MS);
+  const keys = useLoad('keys', () => readKeys(client), REFRESH_MS);
   const usage = useLoad(
     'usage by key',
     () =>
@@ -43,7 +43,7 @@ export function KeysView({ client }: { client: Client }) {
   const [ask, dialog] = useQuestion(() => void keys.reload());
   const [made, setMade] = useState<MadeKey | null>(null);
   const now = Date.now();
-  const listed = keys.data?.keys ?? [];
+  const listed = keys.data?.entries ?? [];
   const good = listed.filter((key) => all || ['good', 'ending'].includes(keyState(key, now)));
   const shown = good.filter(({ id, label, tenant, scopes }) =>
     isFound([id, label, tenant, ...scopes].join(' '), text.trim()),
@@ -115,6 +115,11 @@ export function KeysView({ client }: { client: Client }) {
                 onRevoke: (key) => ask(revokeQuestion(client, key)),
               }}
             />
+          )}
+          {keys.data.cut && (
+            <p class="hint">
+              These are the newest {whole(listed.length)}. Older ones are in <code>graft keys</code>.
+            </p>
           )}
           {shown.length > limit && (
             <p>

@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { type UsageReport, usageCsv } from '../../../protocol/admin-api/tenants.ts';
-import type { Client } from '../../api/client.ts';
+import { type Client, readKeys } from '../../api/client.ts';
 import { saveText } from '../../api/save-file.ts';
 import { money, whole } from '../../model/words.ts';
 import { hashOf } from '../../model/view.ts';
@@ -46,8 +46,8 @@ export function UsageView({ client, query }: { client: Client; query: string }) 
     },
     REFRESH_MS,
   );
-  const keys = useLoad(by === 'key' ? 'keys' : null, () => client.call('GET /admin/keys', {}));
-  const labels = new Map(keys.data?.keys.map(({ id, label }) => [id, label]));
+  const keys = useLoad(by === 'key' ? 'keys' : null, () => readKeys(client));
+  const labels = new Map(keys.data?.entries.map(({ id, label }) => [id, label]));
   const { data } = usage;
   return (
     <>

@@ -17,6 +17,27 @@ describe('KeyLedger', () => {
     ledger = await make();
   });
 
+  const all = async (tenant: string | null = null) =>
+    (await ledger.list({ tenant, cursor: null, limit: 99 })).items;
+
+  it('lists a page of keys after the other, also of one moment', async () => {
+    const ids = ['key_1', 'key_2', 'key_3', 'key_4', 'key_5'];
+    for (const [i, id] of ids.entries()) await ledger.add(keyRow(id, { created_at: Math.floor(i / 3) }));
+    await ledger.add(keyRow('key_6', { tenant: 'other' }));
+    for (const tenant of ['default', null]) {
+      const pages: string[][] = [];
+      for (let cursor: string | null = null; ;) {
+        const page = await ledger.list({ tenant, cursor, limit: 2 });
+        pages.push(page.items.map(({ id }) => id));
+        ({ cursor } = page);
+        if (cursor === null) break;
+      }
+      const newest = [...(tenant === null ? ['key_6'] : []), 'key_5', 'key_4', 'key_3', 'key_2', 'key_1'];
+      expect(pages.flat()).toEqual(newest);
+      expect(pages.length).toBeGreaterThan(2);
+    }
+  });
+
   it('returns keys as written, newest first, by tenant', async () => {
     const first = keyRow('key_1');
     const second = keyRow('key_2', { tenant: 'other', created_at: first.created_at + 1, scopes: [] });
@@ -24,8 +45,8 @@ describe('KeyLedger', () => {
     await ledger.add(second);
     expect(await ledger.get('key_1')).toEqual(first);
     expect(await ledger.get('key_3')).toBeNull();
-    expect(await ledger.list(null)).toEqual([second, first]);
-    expect(await ledger.list('other')).toEqual([second]);
+    expect(await all()).toEqual([second, first]);
+    expect(await all('other')).toEqual([second]);
     expect(await ledger.add(keyRow('key_3', { hash: first.hash }))).toBe(false);
     expect(await ledger.get('key_3')).toBeNull();
   });
@@ -48,7 +69,7 @@ describe('KeyLedger', () => {
     const row = keyRow('key_1', { ...more, replaced_by: 'key_2' });
     await ledger.add(row);
     expect(await ledger.get('key_1')).toEqual(row);
-    expect(await ledger.list(null)).toEqual([row]);
+    expect(await all()).toEqual([row]);
   });
 
   it('replaces a key atomically', async () => {
@@ -134,7 +155,7 @@ describe('KeyLedger', () => {
     await ledger.add(keyRow('key_8'));
   };
   const revoked = async () =>
-    (await ledger.list(null)).flatMap(({ id, revoked_at }) => (revoked_at === null ? [] : [id])).sort();
+    (await all()).flatMap(({ id, revoked_at }) => (revoked_at === null ? [] : [id])).sort();
   const idsOf = (rows: KeyRow[]) => rows.map(({ id }) => id);
 
   it.each([
@@ -173,6 +194,6 @@ describe('KeyLedger', () => {
     expect(await rotate({}, 'key_1')).toBe(false);
     expect(await rotate({ created_by: 'key_1' }, 'key_2')).toBe(false);
     expect(await ledger.get('key_2')).toEqual(keyRow('key_2'));
-    expect(await ledger.list(null)).toHaveLength(2);
+    expect(await all()).toHaveLength(2);
   });
 });

@@ -78,7 +78,9 @@ describe('creating keys', () => {
       degrade: 'base',
       replaced_by: null,
     });
-    expect(JSON.stringify([...(await graft.services.keyLedger.list(null))])).not.toContain(key);
+    expect(JSON.stringify(await graft.services.keyLedger.page({ cursor: null, limit: 99 }))).not.toContain(
+      key,
+    );
     expect(JSON.stringify(await graft.services.keyLedger.get(made.id))).not.toContain(key);
   });
 
@@ -97,6 +99,29 @@ describe('creating keys', () => {
     const response = await graft.request('/admin/keys', { body });
     expect(response.status).toBe(400);
     expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param });
+  });
+
+  it('lists the keys page by page, those of the tenant alone for its admin key', async () => {
+    const { key: admin } = await make({ kind: 'admin', tenant: 'acme' });
+    for (const label of ['one', 'two']) {
+      graft.clock.advance(1);
+      await make({ label }, admin);
+      await make({ tenant: 'other', label });
+    }
+    const labels = async (key?: string) => {
+      const found: unknown[] = [];
+      for (let query = 'limit=2', pages = 1; ; pages += 1) {
+        const response = await graft.request(`/admin/keys?${query}`, key === undefined ? {} : { key });
+        const page = (await response.json()) as { keys: Key[]; cursor: string | null };
+        found.push(...page.keys.map(({ label }) => label));
+        if (page.cursor === null) return { pages, found };
+        query = `limit=2&cursor=${page.cursor}`;
+      }
+    };
+    expect(await labels(admin)).toEqual({ pages: 2, found: ['two', 'one', ''] });
+    expect(await labels()).toMatchObject({ pages: 3, found: ['two', 'two', 'one', 'one', ''] });
+    for (const query of ['limit=0', 'limit=1001', `cursor=${'1'.repeat(97)}`, 'page=2'])
+      expect([query, (await graft.request(`/admin/keys?${query}`)).status]).toEqual([query, 400]);
   });
 
   it('lets a tenant’s admin key give only rights that it has', async () => {

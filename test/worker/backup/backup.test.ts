@@ -81,14 +81,10 @@ describe('a backup', () => {
       (await from.admin('/admin/backup/rows?table=no_such_table')).status,
     );
     expect(plan.tables.slice(-2).map(({ name }) => name)).toEqual(['stored_files', 'stored_parts']);
-    for (const { name, rows } of plan.tables) {
+    for (const { name } of plan.tables) {
       const pages = await readTable(name);
       const { results } = await db.prepare(`SELECT * FROM "${name}"`).all();
-      expect([name, pages.flatMap((page) => page.rows).length, rows]).toEqual([
-        name,
-        results.length,
-        results.length,
-      ]);
+      expect([name, pages.flatMap((page) => page.rows).length]).toEqual([name, results.length]);
       const read = pages.flatMap(({ columns, rows: values }) =>
         values.map((row) => JSON.stringify(Object.fromEntries(columns.map((column, i) => [column, row[i]])))),
       );
@@ -132,10 +128,14 @@ describe('a backup', () => {
 
   it('is there again: rows, a file in its parts, and a completion by a key of before', async () => {
     const plan = BackupPlan.parse(await (await from.admin('/admin/backup')).json());
-    for (const { name } of plan.tables)
-      for (const { columns, rows } of await readTable(name))
+    const counts: { name: string; rows: number }[] = [];
+    for (const { name } of plan.tables) {
+      const pages = await readTable(name);
+      counts.push({ name, rows: pages.flatMap(({ rows }) => rows).length });
+      for (const { columns, rows } of pages)
         for (let twice = 0; rows.length > 0 && twice < 2; twice += 1)
           expect((await post(to, 'rows', { id: ID, table: name, columns, rows })).status).toBe(200);
+    }
     const missing = async () =>
       MissingFiles.parse(await (await post(to, 'files', { id: ID, digests: [adapter.digest] })).json())
         .missing;
@@ -160,7 +160,7 @@ describe('a backup', () => {
     expect((await from.admin(`/admin/backup/parts/${await sha256Hex('x')}?index=0`)).status).toBe(503);
 
     const { tables } = EndedRestore.parse(await (await post(to, 'end', { id: ID })).json());
-    expect(tables).toEqual(plan.tables);
+    expect(tables).toEqual(counts);
     expect((await post(to, 'end', { id: ID })).status).toBe(409);
     expect((await post(to, 'restore', { id: ID })).status).toBe(409);
     for (let cursor: string | null = null; ;) {

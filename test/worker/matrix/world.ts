@@ -173,7 +173,7 @@ async function worldOf(graft: AppHarness, { keys, notesChain, experiment }: Made
     fingerprint: async () =>
       JSON.stringify([
         await registry.history({ name: null, owner: null, before: null, limit: 1_000 }),
-        await graft.services.keyLedger.list(null),
+        await graft.services.keyLedger.page({ cursor: null, limit: 1_000 }),
         await graft.services.grantLedger.list({ owner: null, cursor: null, limit: 1_000 }),
         await registry.rooms({ tenant: null, cursor: null, limit: 1_000 }),
         await graft.services.pins.list(),

@@ -85,7 +85,10 @@ describe('TenantLimits', () => {
     expect(await keys.get('key_3')).toMatchObject({ tenant_limits: null });
     expect(await keys.admin(admin.hash)).toMatchObject({ tenant_limits });
     expect((await keys.page({ cursor: null, limit: 9 })).items[0]).toMatchObject({ tenant_limits });
-    expect(await keys.list('a')).toMatchObject([{ tenant_limits }, { tenant_limits }]);
+    expect((await keys.list({ tenant: 'a', cursor: null, limit: 9 })).items).toMatchObject([
+      { tenant_limits },
+      { tenant_limits },
+    ]);
   });
 
   it('finds the tenant’s valid API keys, page by page', async () => {

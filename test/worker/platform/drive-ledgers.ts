@@ -143,6 +143,7 @@ const goingNames = [
 export const DRIVES: Drives = {
   backups: {
     plan: (backups) => backups.plan(),
+    counts: (backups) => backups.counts(),
     async rows(backups) {
       for (const { name } of (await backups.plan()).tables) {
         const read = await backups.rows({ table: name, cursor: null });
@@ -165,8 +166,8 @@ export const DRIVES: Drives = {
         await keys.add(keyRow(id, { keep_prompts: 24, improve: true, train: true, publish: true }));
     },
     async list(keys) {
-      await keys.list(null);
-      await keys.list(ME);
+      for (const tenant of [null, ME])
+        for (const cursor of [null, '1-key_1']) await keys.list({ tenant, cursor, limit: 9 });
     },
     get: (keys) => keys.get('key_1'),
     toWrite: (keys) => keys.toWrite(digestOf('key_1')),
