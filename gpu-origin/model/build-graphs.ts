@@ -213,7 +213,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
 }
 
 /** Raise it when the same base would get other scales or graphs. */
-const DECODING_VERSION = 3;
+const DECODING_VERSION = 4;
 
 const Steps = z.array(z.number().positive()).transform((values) => Float32Array.from(values));
 const DecodingManifest = z.strictObject({

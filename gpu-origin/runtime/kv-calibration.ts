@@ -16,7 +16,7 @@ import { KvQuantizer } from './kv-quantizer.ts';
  * Room above the largest magnitude that the texts reach, for other texts and for adapters. More of it costs precision: the
  * mean KL grows by its square.
  */
-const ROOM = { least: 1, usual: 1.1, most: 1.25 } as const;
+const ROOM = { least: 1, usual: 1.2, most: 1.35 } as const;
 /** Least share of a head's largest scale: an adapter may move a channel that the base hardly uses. */
 const LEAST_SHARE = 1 / 64;
 /** Largest magnitude of a byte. */
