@@ -57,7 +57,8 @@ export interface Config {
   threads: number | undefined;
   maxQueue: number;
   adapterRamBytes: number;
-  prefixCacheBytes: number;
+  /** null = by the memory. */
+  prefixCacheBytes: number | null;
   adapterDiskBytes: number;
   cacheDir: string;
   /** It trains jobs of its edges. */
@@ -115,7 +116,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     adapterRamBytes:
       whole('adapter-ram-bytes', flags['adapter-ram-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.ram,
     prefixCacheBytes:
-      whole('prefix-cache-bytes', flags['prefix-cache-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.prefix,
+      whole('prefix-cache-bytes', flags['prefix-cache-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? null,
     adapterDiskBytes:
       whole('adapter-disk-bytes', flags['adapter-disk-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.disk,
     cacheDir: resolve(flags.cache ?? env['GRAFT_CACHE'] ?? resolve(homedir(), '.cache/graft')),
@@ -277,10 +278,7 @@ function oneOf<T extends string>(flag: string, text: string, values: readonly T[
 
 /** The origin's flags: their names, defaults and help. */
 const GiB = 1024 ** 3;
-const DEFAULTS = {
-  ...{ host: '127.0.0.1', port: 8788, maxQueue: 256, ram: GiB, disk: 10 * GiB },
-  prefix: GiB / 4,
-};
+const DEFAULTS = { host: '127.0.0.1', port: 8788, maxQueue: 256, ram: GiB, disk: 10 * GiB };
 const REMOTE_GRACE_MS = 5_000;
 /** Defaults of vLLM 0.32. */
 const VLLM_DEFAULTS = { maxLoras: 1, maxLoraRank: 16, slots: 64 };
@@ -311,7 +309,8 @@ export const HELP = `gpu-origin: serves a base model, with a different adapter i
   --threads <n>                default: all cores
   --max-queue <n>              requests that may wait; default ${DEFAULTS.maxQueue}
   --adapter-ram-bytes <n>      memory for adapters and their part of the batch; default ${DEFAULTS.ram}
-  --prefix-cache-bytes <n>     memory for prompts that may be reused; default ${DEFAULTS.prefix}; 0 keeps none
+  --prefix-cache-bytes <n>     memory for prompts that may be reused; default: an eighth of what the base leaves, at
+                               least 256 MiB; 0 keeps none
   --adapter-disk-bytes <n>     disk space for adapter files; default ${DEFAULTS.disk}
   --cache <folder>             for graphs, adapter files and jobs; default: GRAFT_CACHE or ~/.cache/graft
   --train                      also trains adapters for fine-tuning jobs, one at a time, on the processor at the lowest

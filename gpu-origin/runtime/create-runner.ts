@@ -22,6 +22,7 @@ import {
   fitDevice,
   fittingRows,
   FIXED_ROWS,
+  prefixShare,
 } from './memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import { type Device, OrtError, type Provider } from './device.ts';
@@ -59,8 +60,8 @@ export interface CreateRunnerParams {
   slots?: number | undefined;
   /** Tokens per row; maximum and default: what the base was trained for. */
   context?: number | undefined;
-  /** For kept chunks of prompts, bytes; default none, and none if addresses are short. */
-  prefixBytes?: number | undefined;
+  /** For kept chunks of prompts, bytes; null = by the memory. Default none, and none if addresses are short. */
+  prefixBytes?: number | null | undefined;
   /** That adapters may take, bytes. */
   adapterBytes?: number | undefined;
   /** Available memory, bytes; default: this machine's, or this process's limit. */
@@ -235,15 +236,18 @@ async function openRunner(
   const most = base.config.context;
   const aToken = tokenBytes(base.config, kv);
   const blockBytes = PREFILL_CHUNK * aToken;
-  const blocks = roomy ? Math.floor((params.prefixBytes ?? 0) / blockBytes) : 0;
-  const prefixBytes = blocks * blockBytes;
   const bare = planMemory(base.config, { format, flavour, context: 0, rows: 0 });
+  const wanted =
+    params.prefixBytes === null ? prefixShare(available - bare.serving) : (params.prefixBytes ?? 0);
+  const blocks = roomy ? Math.floor(wanted / blockBytes) : 0;
+  const prefixBytes = blocks * blockBytes;
   const asked = Math.min(params.context ?? most, most);
   const fitting = fittingRows({
     ...{ available, taken: bare.serving + adapterBytes + prefixBytes, slots: params.slots },
     ...{ tokenBytes: aToken, context: asked, readingBytes: kv === 'int8' ? tokenBytes(base.config) : 0 },
     // Each layer's keys of all rows and kept chunks are one buffer.
-    mostRows: Math.floor(constants.MAX_LENGTH / ((aToken * asked) / (2 * base.config.layers))) - 1,
+    mostRows:
+      Math.floor((2 * base.config.layers * constants.MAX_LENGTH - prefixBytes) / (aToken * asked)) - 1,
   });
   const slots = roomy ? fitting.slots : (params.slots ?? FIXED_ROWS);
   const swapSlots = Math.ceil(slots * (roomy ? SWAP_SLOTS : SCARCE_SWAP_SLOTS));

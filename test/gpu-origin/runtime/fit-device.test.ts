@@ -6,6 +6,7 @@ import {
   fitDevice,
   type FitParams,
   fittingRows,
+  prefixShare,
 } from '../../../gpu-origin/runtime/memory-plan.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 
@@ -93,28 +94,41 @@ const GB = 1e9;
 const SMOLLM2 = { tokenBytes: 46_080, serving: 1.0 * GB };
 const LLAMA_1B = { tokenBytes: 65_536, serving: 4.3 * GB };
 const QWEN3_4B = { tokenBytes: 294_912, serving: 10.4 * GB };
-/** Defaults of `--adapter-ram-bytes` and `--prefix-cache-bytes`. */
-const BUDGETS = 1.25 * 2 ** 30;
+/** The default of `--adapter-ram-bytes`. */
+const ADAPTERS = 2 ** 30;
 
 it.each([
   // base, GB of memory, context -> rows, tokens together
   { what: 'SmolLM2-135M', base: SMOLLM2, memory: 1, context: 8_192, slots: 4, tokens: 8_192 },
   { what: 'SmolLM2-135M', base: SMOLLM2, memory: 2, context: 8_192, slots: 4, tokens: 8_192 },
-  { what: 'SmolLM2-135M', base: SMOLLM2, memory: 4, context: 8_192, slots: 13, tokens: 26_982 },
-  { what: 'SmolLM2-135M', base: SMOLLM2, memory: 4, context: 512, slots: 52, tokens: 26_982 },
-  { what: 'SmolLM2-135M', base: SMOLLM2, memory: 8, context: 8_192, slots: 44, tokens: 92_086 },
-  { what: 'SmolLM2-135M', base: SMOLLM2, memory: 24, context: 8_192, slots: 64, tokens: 352_503 },
-  { what: 'Llama 3.2 1B', base: LLAMA_1B, memory: 8, context: 131_072, slots: 13, tokens: 26_983 },
-  { what: 'Llama 3.2 1B', base: LLAMA_1B, memory: 16, context: 131_072, slots: 57, tokens: 118_535 },
-  { what: 'Qwen3-4B', base: QWEN3_4B, memory: 16, context: 40_960, slots: 5, tokens: 10_828 },
+  { what: 'SmolLM2-135M', base: SMOLLM2, memory: 4, context: 8_192, slots: 12, tokens: 25_248 },
+  { what: 'SmolLM2-135M', base: SMOLLM2, memory: 4, context: 512, slots: 49, tokens: 25_248 },
+  { what: 'SmolLM2-135M', base: SMOLLM2, memory: 8, context: 8_192, slots: 40, tokens: 82_214 },
+  { what: 'SmolLM2-135M', base: SMOLLM2, memory: 24, context: 8_192, slots: 64, tokens: 310_079 },
+  { what: 'Llama 3.2 1B', base: LLAMA_1B, memory: 8, context: 131_072, slots: 12, tokens: 24_762 },
+  { what: 'Llama 3.2 1B', base: LLAMA_1B, memory: 16, context: 131_072, slots: 51, tokens: 104_870 },
+  { what: 'Qwen3-4B', base: QWEN3_4B, memory: 16, context: 40_960, slots: 4, tokens: 9_730 },
 ])('$what on $memory GB, $context tokens a row: $slots rows', ({ base, memory, context, slots, tokens }) => {
   const given = {
     available: memory * GB,
-    taken: base.serving + BUDGETS,
+    taken: base.serving + ADAPTERS + prefixShare(memory * GB - base.serving),
     tokenBytes: base.tokenBytes,
     context,
   };
   expect(fittingRows({ ...given, mostRows: 1_000 })).toEqual({ slots, tokens });
+});
+
+it.each([
+  { what: 'by the memory', prefixBytes: null, memoryBytes: 9e9, at: 1.1e9 },
+  { what: 'by the memory, where there is little', prefixBytes: null, memoryBytes: 2e9, at: 2 ** 28 },
+  { what: 'as told', prefixBytes: 10e6, memoryBytes: 9e9, at: 10e6 },
+  { what: 'not at all', prefixBytes: 0, memoryBytes: 9e9, at: 0 },
+])('keeps chunks of prompts $what', async ({ prefixBytes, memoryBytes, at }) => {
+  const { runner, close } = await makeTinyRunner({ prefixBytes, memoryBytes, slots: 2 });
+  const bytes = runner.blocks * runner.blockBytes;
+  expect(bytes).toBeLessThanOrEqual(at);
+  expect(bytes).toBeGreaterThanOrEqual(0.9 * at);
+  await close();
 });
 
 it('uses the requested rows, and admits them as their tokens fit', () => {
