@@ -204,7 +204,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     origins: [...(options.origins ?? [{ id: 'o1', url: 'http://origin.test' }])],
     defaultBase: options.defaultBase ?? null,
     originKeys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
-    ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0 },
+    ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0, pointSample: 1, locationCache: false },
     prices: options.prices ?? null,
     adminKeyHash: await hashApiKey(adminKey),
     dropTenant: options.dropTenant ?? null,
