@@ -26,6 +26,7 @@ import type { Registry } from '../../worker/registry/ports.ts';
 import type { Schedule } from '../../worker/schedule.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
+import { createGatherersInProcess } from '../fakes/gatherers-in-process.ts';
 import { createFakeQuotas, type FakeQuotas } from '../fakes/fake-metering.ts';
 import { createFakePairs } from '../fakes/fake-pairs.ts';
 import { createFakeTallies } from '../fakes/fake-tallies.ts';
@@ -121,6 +122,8 @@ export interface AppHarnessOptions {
   dropTenant?: string;
   /** What tenants have called may be this machine itself. */
   loopbackCallbacks?: boolean;
+  /** What was counted stays in gatherers until something has them write. */
+  quietGatherers?: boolean;
   /** Reports of usage have no costs unless given. */
   prices?: Config['prices'];
   /** Hears of every request; nobody does unless given. */
@@ -130,12 +133,18 @@ export interface AppHarnessOptions {
 }
 
 /** All that one edge keeps, but for what writes KV. */
-function createStores(db: SqlDatabase, kv: FakeKv): Omit<Stores, 'writers'> {
+function createStores(
+  db: SqlDatabase,
+  kv: FakeKv,
+  now: () => number,
+  quiet = false,
+): Omit<Stores, 'writers'> {
   const stores = createD1Stores(db);
   return {
     ...stores,
     kv,
     bucket: undefined,
+    gatherers: createGatherersInProcess({ usage: stores.usage, now, quiet }),
     trafficCollector: stores.traffic,
     tallies: createFakeTallies(),
     pairTallies: createFakePairs(),
@@ -178,7 +187,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   };
   const adminKey = (beside ?? copied)?.adminKey ?? generateApiKey('ga');
   const db = beside?.db ?? options.db ?? (await openDatabase());
-  const own = beside?.stores ?? createStores(db, bareKv);
+  const own = beside?.stores ?? createStores(db, bareKv, now, options.quietGatherers);
   const macKey = new Uint8Array(32).fill(3);
   const shared: Omit<Stores, 'writers'> = {
     ...own,
