@@ -18,6 +18,7 @@ const others = {
   activated: async () => (await import('./activated.ts')).benchActivated,
   cliffs: async () => (await import('./cliffs.ts')).benchCliffs,
   compare: async () => (await import('./compare.ts')).benchCompare,
+  gather: async () => (await import('./gather.ts')).benchGather,
   hostile: async () => (await import('./hostile.ts')).benchHostile,
   job: async () => (await import('./job.ts')).benchJob,
   'keys-values': async () => (await import('./keys-values.ts')).benchKeysValues,

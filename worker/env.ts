@@ -26,6 +26,8 @@ export interface RawEnv {
   EXPERIMENTS: DurableNamespace;
   /** Counts judged pairs (worker/experiments/pairs/pairs-object.ts). */
   PAIRS: DurableNamespace;
+  /** Keep what isolates have counted until it is in D1 (worker/gathering/gatherer-object.ts). */
+  GATHERERS: DurableNamespace;
   /**
    * Sums up traffic of all isolates (worker/traffic/traffic-gatherer-object.ts); without it each isolate writes
    * its own to D1.
@@ -206,7 +208,16 @@ const Variables = z
 export function parseEnv(
   raw: Omit<
     RawEnv,
-    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'TRAFFIC' | 'ANALYTICS'
+    | 'ADAPTERS'
+    | 'DB'
+    | 'POINTERS'
+    | 'BLOBS'
+    | 'QUOTAS'
+    | 'EXPERIMENTS'
+    | 'PAIRS'
+    | 'GATHERERS'
+    | 'TRAFFIC'
+    | 'ANALYTICS'
   >,
 ): Config {
   const parsed = Variables.safeParse(raw);

@@ -5,6 +5,8 @@ import { parseEnv, type RawEnv } from './env.ts';
 import { createDoTallies } from './experiments/tally-object.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
 import { createDoPairs } from './experiments/pairs/pairs-object.ts';
+import { createDoGatherers } from './gathering/gatherer-object.ts';
+import { GATHERER_TIMEOUT_MS, GATHERER_WRITE_TIMEOUT_MS } from './gathering/limits.ts';
 import { createObserver } from './http/request.ts';
 import { loggingFailure } from './log.ts';
 import { createDoQuotas } from './metering/quota-counter-object.ts';
@@ -21,6 +23,7 @@ import type { Sha256 } from './platform/ports.ts';
 
 export { PairTally } from './experiments/pairs/pairs-object.ts';
 export { ExperimentTally } from './experiments/tally-object.ts';
+export { Gatherer } from './gathering/gatherer-object.ts';
 export { QuotaCounter } from './metering/quota-counter-object.ts';
 export { TrafficGatherer } from './traffic/traffic-gatherer-object.ts';
 export { PointerWriter } from './registry/pointer-writer-object.ts';
@@ -37,6 +40,11 @@ function storesOf(env: RawEnv): Stores {
         : createDoTraffic({ namespace: env.TRAFFIC, timeoutMs: COLLECTOR_TIMEOUT_MS }),
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),
     pairTallies: createDoPairs({ namespace: env.PAIRS, timeoutMs: TALLY_TIMEOUT_MS }),
+    gatherers: createDoGatherers({
+      namespace: env.GATHERERS,
+      timeoutMs: GATHERER_TIMEOUT_MS,
+      writeTimeoutMs: GATHERER_WRITE_TIMEOUT_MS,
+    }),
     quotas:
       env.QUOTAS === undefined
         ? null

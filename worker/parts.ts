@@ -36,6 +36,8 @@ import type { ErasureLedger } from './erasure/d1-erasures.ts';
 import { createCounting } from './experiments/parts.ts';
 import type { WebhookOutbox, ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
+import { createGathering } from './gathering/parts.ts';
+import type { Gatherers } from './gathering/ports.ts';
 import {
   createKvCaches,
   forgettingPointers,
@@ -94,6 +96,8 @@ export interface Stores {
   staleRights: StaleRights;
   tenantLimits: TenantLimits;
   usage: UsageLedger;
+  /** Keep what isolates have counted until it is in D1. */
+  gatherers: Gatherers;
   traffic: TrafficLedger;
   /** Where isolates send their counts; the ledger itself, or an object that sums them first. */
   trafficCollector: TrafficCollector;
@@ -241,7 +245,11 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
       sleep: flushDelay,
     }),
     budgets: createBudgets({ quotas: stores.quotas, now }),
-    meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: flushDelay }),
+    meter: createMeter({
+      quotas: stores.quotas,
+      usage: createGathering({ gatherers: stores.gatherers, now, sleep: flushDelay }),
+      ...{ now, sleep: flushDelay },
+    }),
     ...createCounting({
       ...config,
       ...stores,

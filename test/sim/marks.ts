@@ -168,6 +168,20 @@ export const MARKS: readonly Mark[] = [
     if: 'passed.length > 0',
   },
   {
+    mark: 'counts-taken-before',
+    when: 'a gatherer had taken a batch whose answer was lost',
+    file: 'worker/gathering/gatherer-object.ts',
+    after: '    const { sender, number } = batch;',
+    if: 'number <= (this.#open().get(sender) ?? 0)',
+  },
+  {
+    mark: 'gatherer-write-repeated',
+    when: 'a write to D1 had failed, or its gatherer ended in the middle of it',
+    file: 'worker/gathering/gatherer-object.ts',
+    after: "    const begun = this.#first<{ id: string; until: number }>('SELECT id, until FROM writing');",
+    if: 'begun !== null',
+  },
+  {
     mark: 'usage-batch-known',
     when: 'D1 had committed a batch whose answer was lost',
     file: 'worker/metering/d1-usage.ts',

@@ -10,6 +10,7 @@ import type { RightsWriter } from '../../worker/access/ports.ts';
 import type { KeyLedger } from '../../worker/access/d1-key-ledger.ts';
 import { createApp } from '../../worker/app.ts';
 import type { ResponseCache } from '../../worker/platform/location-cache.ts';
+import type { Gatherers } from '../../worker/gathering/ports.ts';
 import type { TrafficCollector } from '../../worker/traffic/ports.ts';
 import { type Services, createParts, type Stores } from '../../worker/parts.ts';
 import type { BlobLedger } from '../../worker/blobs/d1-blob-ledger.ts';
@@ -28,6 +29,7 @@ import type { Registry } from '../../worker/registry/ports.ts';
 import type { Schedule } from '../../worker/schedule.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
+import { createGatherersInProcess } from '../fakes/gatherers-in-process.ts';
 import { createFakeQuotas, type FakeQuotas } from '../fakes/fake-metering.ts';
 import { createFakePairs } from '../fakes/fake-pairs.ts';
 import { createFakeTallies } from '../fakes/fake-tallies.ts';
@@ -123,12 +125,16 @@ export interface AppHarnessOptions {
   dropTenant?: string;
   /** What tenants have called may be this machine itself. */
   loopbackCallbacks?: boolean;
+  /** What was counted stays in gatherers until something has them write. */
+  quietGatherers?: boolean;
   /** Reports of usage have no costs unless given. */
   prices?: Config['prices'];
   /** Hears of every request; nobody does unless given. */
   observer?: Observer;
   /** Sleeps before buffered records are written; no time passes unless given. */
   flushDelay?: (ms: number) => Promise<void>;
+  /** Keep what isolates count; in this process, and written at once, unless given. */
+  gatherers?: Gatherers;
   /** Where isolates send traffic; to the database unless given. */
   trafficCollector?: TrafficCollector;
   /** Of the isolate's location; there is none unless given. */
@@ -143,12 +149,18 @@ const locationOf = (cache: ResponseCache) => ({
 });
 
 /** All that one edge keeps, but for what writes KV. */
-function createStores(db: SqlDatabase, kv: FakeKv): Omit<Stores, 'writers'> {
+function createStores(
+  db: SqlDatabase,
+  kv: FakeKv,
+  now: () => number,
+  quiet = false,
+): Omit<Stores, 'writers'> {
   const stores = createD1Stores(db);
   return {
     ...stores,
     kv,
     bucket: undefined,
+    gatherers: createGatherersInProcess({ usage: stores.usage, now, quiet }),
     trafficCollector: stores.traffic,
     tallies: createFakeTallies(),
     pairTallies: createFakePairs(),
@@ -191,7 +203,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   };
   const adminKey = (beside ?? copied)?.adminKey ?? generateApiKey('ga');
   const db = beside?.db ?? options.db ?? (await openDatabase());
-  const own = beside?.stores ?? createStores(db, bareKv);
+  const own = beside?.stores ?? createStores(db, bareKv, now, options.quietGatherers);
   const macKey = new Uint8Array(32).fill(3);
   const shared: Omit<Stores, 'writers'> = {
     ...own,
@@ -213,7 +225,8 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const { syncKey, syncGrants } = options.rights ?? beside?.stores.writers ?? writers;
   const rights = wrap<RightsWriter>({ syncKey, syncGrants }, 'rights');
   const trafficCollector = options.trafficCollector ?? shared.trafficCollector;
-  const stores: Stores = { ...shared, trafficCollector, writers: { ...writers, ...rights } };
+  const gatherers = options.gatherers ?? shared.gatherers;
+  const stores: Stores = { ...shared, gatherers, trafficCollector, writers: { ...writers, ...rights } };
   const config: Config = {
     origins: [...(options.origins ?? [{ id: 'o1', url: 'http://origin.test' }])],
     defaultBase: options.defaultBase ?? null,

@@ -9,13 +9,18 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createObserver } from '../../worker/http/request.ts';
 import { createDoTraffic, TrafficGatherer } from '../../worker/traffic/traffic-gatherer-object.ts';
 import { createD1Traffic } from '../../worker/traffic/d1-traffic.ts';
-import type { DurableNamespace } from '../../worker/platform/store-calls.ts';
+import { createDoGatherers, Gatherer } from '../../worker/gathering/gatherer-object.ts';
+import { createD1Usage } from '../../worker/metering/d1-usage.ts';
+import { USAGE_BATCH_MEMORY_MS } from '../../worker/metering/limits.ts';
+import type { DurableNamespace, SqlValue } from '../../worker/platform/store-calls.ts';
+import { type GathererDisk, gathererDisk, namespaceOf } from '../fakes/gatherers-in-process.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
 import { FakeLocationCache } from '../fakes/fake-location-cache.ts';
 import { generateApiKey } from '../../protocol/identity.ts';
 import { createAppHarness, type AppHarness } from './app-harness.ts';
+import { seededRandom } from '../../gpu-origin/generation/sampler.ts';
 import { openRealDatabase, startDatabases } from './platform/real-database.ts';
 import { recordStatements } from './platform/recording-database.ts';
 
@@ -61,13 +66,35 @@ interface Counts {
   lines: number;
 }
 
+/** @param onRow called for each row that is written, an alarm too, which is billed as one. */
+function countingDisk(onRow: () => void): GathererDisk {
+  const disk = gathererDisk();
+  const { sql, setAlarm } = disk;
+  return Object.assign(disk, {
+    sql: {
+      exec(query: string, ...bindings: SqlValue[]) {
+        const answer = sql.exec(query, ...bindings);
+        if (/^(INSERT|DELETE|UPDATE)/.test(query))
+          for (let n = Number(sql.exec('SELECT changes() AS n').toArray()[0]?.['n']); n > 0; n -= 1) onRow();
+        return answer;
+      },
+    },
+    setAlarm(at: number) {
+      onRow();
+      return setAlarm(at);
+    },
+  });
+}
+
 /** Some minutes of steady load, with limits for each key and tenant or with none. @returns what one request took. */
 async function measure(limited: boolean): Promise<Counts> {
   const clock = new FakeClock();
   const { db, asked } = recordStatements(await openRealDatabase(miniflare));
-  let [points, objectCalls, alarmAt] = [0, 0, Infinity];
+  let [points, objectCalls, objectRows, alarmAt] = [0, 0, 0, Infinity];
   const lines = vi.spyOn(console, 'log').mockImplementation(() => undefined);
   const errors = vi.spyOn(console, 'error').mockImplementation(() => undefined);
+  // Gatherers spread their writes by chance.
+  const chance = vi.spyOn(Math, 'random').mockImplementation(seededRandom(7));
   const gatherer = new TrafficGatherer(
     { storage: { setAlarm: async (at) => void (alarmAt = at) } },
     { DB: db },
@@ -83,13 +110,26 @@ async function measure(limited: boolean): Promise<Counts> {
     }),
   };
   const waiting: { at: number; go: () => void }[] = [];
+  const sleep = (ms: number) => new Promise<void>((go) => waiting.push({ at: clock.now() + ms, go }));
+  const usageGatherers: { object: Gatherer; disk: GathererDisk }[] = [];
+  const usage = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
+  const gathererNamespace = namespaceOf(
+    () => {
+      const disk = countingDisk(() => (objectRows += 1));
+      const object = new Gatherer({ storage: disk }, { DB: db }, { now: clock.now, sleep, usage });
+      usageGatherers.push({ object, disk });
+      return object;
+    },
+    async () => void (objectCalls += 1),
+  );
   const options = {
     observer: createObserver({
       dataset: { writeDataPoint: () => void (points += 1) },
       // What is sampled is reckoned below.
       ...{ logSample: 1, pointSample: 1 },
     }),
-    flushDelay: (ms: number) => new Promise<void>((go) => waiting.push({ at: clock.now() + ms, go })),
+    flushDelay: sleep,
+    gatherers: createDoGatherers({ namespace: gathererNamespace, timeoutMs: 60_000, writeTimeoutMs: 60_000 }),
     trafficCollector: createDoTraffic({ namespace, timeoutMs: 60_000 }),
     locationCache: new FakeLocationCache(clock.now),
   };
@@ -128,13 +168,18 @@ async function measure(limited: boolean): Promise<Counts> {
       await crypto.subtle.digest('SHA-256', new Uint8Array(1));
       await new Promise((resolve) => setImmediate(resolve));
     }
+    for (const { object, disk } of usageGatherers) {
+      if (disk.alarm === null || clock.now() < disk.alarm) continue;
+      disk.alarm = null;
+      await object.alarm();
+    }
     if (clock.now() < alarmAt) return;
     alarmAt = Infinity;
     await gatherer.alarm();
   };
   await tick(61_000);
   asked.length = 0;
-  [points, objectCalls] = [0, 0];
+  [points, objectCalls, objectRows] = [0, 0, 0];
   lines.mockClear();
   errors.mockClear();
   const readsBefore = first.kv.keysRead;
@@ -153,6 +198,7 @@ async function measure(limited: boolean): Promise<Counts> {
   for (let second = 0; second < 90; second += 1) await tick(1_000);
   const quotaCalls = isolates.reduce((sum, { quotas }) => sum + quotas.calls.length, 0);
   const logged = lines.mock.calls.length + errors.mock.calls.length;
+  chance.mockRestore();
   lines.mockRestore();
   errors.mockRestore();
   const sumOf = (what: 'rowsRead' | 'rowsWritten'): number => asked.reduce((sum, one) => sum + one[what], 0);
@@ -163,7 +209,7 @@ async function measure(limited: boolean): Promise<Counts> {
     rowsRead: each(sumOf('rowsRead')),
     objectCalls: each(objectCalls + quotaCalls),
     // A counter writes its state after each call.
-    objectWrites: each(quotaCalls),
+    objectWrites: each(objectRows + quotaCalls),
     points: each(points) * sampleOf('ANALYTICS_SAMPLE'),
     lines: each(logged) * sampleOf('LOG_SAMPLE'),
   };

@@ -8,6 +8,7 @@ import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
+import type { Gatherers } from '../gathering/ports.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { parseInput, readBody, fail, type AppEnv } from '../http/request.ts';
@@ -18,6 +19,7 @@ interface BackupDeps {
   blobs: BlobStore;
   blobLedger: BlobLedger;
   uploadMemory: UploadMemoryLimit;
+  gatherers: Pick<Gatherers, 'writeOut'>;
   now: () => number;
 }
 
@@ -38,9 +40,15 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
   const partOf = async (digest: string, index: string): Promise<BlobRecord['parts'][number] | undefined> =>
     (await blobLedger.record(digest))?.parts[Number(index)];
 
-  adminRoute(routes, 'GET /admin/backup', async ({ context }) => context.json(await backups.plan()), {
-    operatorOnly,
-  });
+  adminRoute(
+    routes,
+    'GET /admin/backup',
+    async ({ context }) => {
+      await deps.gatherers.writeOut();
+      return context.json(await backups.plan());
+    },
+    { operatorOnly },
+  );
 
   adminRoute(
     routes,

@@ -9,7 +9,9 @@ import type { GarbageLedger } from '../blobs/d1-blob-ledger.ts';
 import type { KvInbox } from '../kv-inbox/take-drops.ts';
 import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
+import { GATHERER_SHARDS } from '../gathering/limits.ts';
 import { tenantCounter } from '../metering/meter.ts';
+import type { Gatherers } from '../gathering/ports.ts';
 import type { Quotas } from '../metering/ports.ts';
 import type { PointerWriter, Registry } from '../registry/ports.ts';
 import { syncStalePointers } from '../registry/write-pointer.ts';
@@ -52,6 +54,7 @@ export interface EraseDeps {
   rowFiles: Pick<RowFiles, 'erase'>;
   rowParts: Pick<RowParts, 'delete'>;
   trainingJobs: Pick<TrainingJobs, 'erase'>;
+  gatherers: Pick<Gatherers, 'writeOut'>;
   /** Unix ms. */
   now: () => number;
 }
@@ -245,14 +248,16 @@ function windowsOf(now: number): { step: number; from: number; to: number }[] {
   });
 }
 
-const traffic: Step = async ({ erasures, now }, erasure) => {
+/** The first of the steps that erase what was counted, for which gatherers give D1 what they have. */
+const traffic: Step = async ({ erasures, gatherers, now }, erasure) => {
+  if (erasure.place === '') await gatherers.writeOut();
   const windows = windowsOf(now());
   const at = Number(erasure.place);
   const window = windows[at];
   if (window === undefined) return { place: null, calls: 0 };
   const went = await erasures.forgetTraffic(erasure, window);
   const place = at + 1 < windows.length ? String(at + 1) : null;
-  return { place, calls: 2, erased: { traffic: went } };
+  return { place, calls: at === 0 ? GATHERER_SHARDS + 2 : 2, erased: { traffic: went } };
 };
 
 const requests: Step = async ({ erasures }, erasure) => {

@@ -101,7 +101,9 @@ async function begin(
   request: EraseRequest,
   caller: AdminCaller,
 ): Promise<Result<EraseAnswer, ApiError>> {
-  const { erasures, now } = deps;
+  const { erasures, gatherers, now } = deps;
+  // What a tenant has used alone would else be nothing to erase.
+  if (target.kind === 'tenant') await gatherers.writeOut();
   const { cascade, usage } = { cascade: request.cascade === true, usage: request.usage === true };
   const plan = await erasures.plan({ ...target, cascade, usage, at: now() });
   const { id, counts, kept, stops } = plan;

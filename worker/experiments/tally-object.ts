@@ -4,12 +4,10 @@
  */
 import { z } from 'zod';
 import { fnv1a } from '../../protocol/identity.ts';
-import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
+import { askObject, type DurableNamespace, type ObjectSql, type SqlValue } from '../platform/store-calls.ts';
 import {
   joinShards,
   ShardTally,
-  type TallySql,
-  type SqlValue,
   COUNTS_SCHEMA,
   countsOf,
   createTallyCounts,
@@ -141,7 +139,7 @@ async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
 
 /** The part of a Durable Object's storage that tallies use. */
 export interface TallyStorage {
-  readonly sql: TallySql;
+  readonly sql: ObjectSql;
   transactionSync<T>(work: () => T): T;
   get(key: string): Promise<unknown>;
   put(key: string, value: unknown): Promise<void>;
@@ -283,7 +281,7 @@ interface UnitMove {
 }
 
 /** One shard's rows. Everything is synchronous: the object wraps each call into a transaction. */
-function createTallyRows(sql: TallySql) {
+function createTallyRows(sql: ObjectSql) {
   sql.exec(SCHEMA);
   const unitColumns = sql.exec('PRAGMA table_info(units)').toArray();
   if (!unitColumns.some(({ name }) => name === 'segment'))

@@ -16,14 +16,8 @@ import {
   joinSketch,
   type Sketch,
 } from './statistics/sketch.ts';
+import type { ObjectSql } from '../platform/store-calls.ts';
 import type { EventMark, TallyCounts, TallyMoments, TallySnapshot } from './ports.ts';
-
-export type SqlValue = string | number | null;
-
-/** The part of a Durable Object's SQLite that tallies use; `SqlStorage` fits it. */
-export interface TallySql {
-  exec(query: string, ...bindings: SqlValue[]): { toArray(): Record<string, unknown>[] };
-}
 
 export const NO_COUNTS: TallyCounts = { answers: 0, nameless: 0, namelessUnits: 0, cold: 0 };
 
@@ -55,7 +49,7 @@ export function countsOf(marks: readonly EventMark[], isNewUnit: boolean): What[
   return isNewUnit && marks.includes('nameless') ? [...answered, 'namelessUnits'] : answered;
 }
 
-export function createTallyCounts(sql: TallySql) {
+export function createTallyCounts(sql: ObjectSql) {
   const add = (place: CountPlace, what: string, n: number, at: number): void =>
     void sql.exec(
       `INSERT INTO tallied (seed, variant, what, n, at) VALUES (?, ?, ?, ?, ?)
@@ -133,7 +127,7 @@ interface Place {
 }
 
 /** How values are spread: one row a seed, variant and metric. */
-export function createTallySketches(sql: TallySql) {
+export function createTallySketches(sql: ObjectSql) {
   const keyOf = ({ seed, variant, metric }: Place): [string, string, string] => [seed, variant, metric];
 
   function read(place: Place, moments: Moments): OpenSketch | null {
@@ -203,7 +197,7 @@ interface SegmentPlace extends Place {
 }
 
 /** By the experiment's dimension: sums per segment, variant and metric. */
-export function createTallySegments(sql: TallySql) {
+export function createTallySegments(sql: ObjectSql) {
   const SUMS = 'SELECT segment, variant, metric, n, sum, sum_squares AS sumSquares FROM segments';
   const keyOf = ({ seed, segment, variant, metric }: SegmentPlace): [string, string, string, string] => [
     ...([seed, segment, variant, metric] as const),

@@ -12,17 +12,9 @@ export const addingUsage = (source: string, condition = 'true'): string =>
      completion_tokens = completion_tokens + excluded.completion_tokens`;
 
 /** For {@link addingUsage}: one value, so that D1's limits do not bound the number of rows. */
-export const usageJson = (rows: readonly UsageRow[]): string =>
-  JSON.stringify(
-    rows.map((row) => [
-      row.tenant,
-      row.hour,
-      row.keyId,
-      row.name,
-      row.version,
-      row.requests,
-      row.errors,
-      row.promptTokens,
-      row.completionTokens,
-    ]),
-  );
+export const usageJson = (rows: readonly UsageRow[]): string => JSON.stringify(rows.map(usageValues));
+
+export const usageValues = (row: UsageRow): (string | number)[] => [
+  ...[row.tenant, row.hour, row.keyId, row.name, row.version],
+  ...[row.requests, row.errors, row.promptTokens, row.completionTokens],
+];

@@ -1,6 +1,6 @@
 import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
-import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
-import { addingUsage, usageJson } from './d1-usage-rows.ts';
+import { isUniqueViolation, jsonLists, type SqlDatabase } from '../platform/d1-database.ts';
+import { addingUsage, usageValues } from './d1-usage-rows.ts';
 import type { UsageLedger } from './ports.ts';
 
 const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
@@ -66,7 +66,7 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
       try {
         await db.batch([
           db.prepare('INSERT INTO usage_batches (id, at) VALUES (?, ?)').bind(id, at),
-          db.prepare(ADD).bind(usageJson(rows)),
+          ...jsonLists(rows.map(usageValues)).map((list) => db.prepare(ADD).bind(list)),
           db.prepare('DELETE FROM usage_batches WHERE at < ?').bind(at - memoryMs),
         ]);
       } catch (error) {

@@ -29,15 +29,7 @@ export const DAMAGED_QUOTA_RETRY_MS = 60 * SECOND;
 export const TENANT_LIMIT_PAGES = 8;
 /** Attempts to change a tenant's limits while others change them too. */
 export const LIMITS_TRIES = 4;
-/** Delay before usage is written, together with everything noted in the meantime. */
-export const USAGE_FLUSH_MS = 2 * SECOND;
-/** Rows per write of usage, about 150 bytes each. */
-export const MAX_USAGE_ROWS = 500;
-/** Attempts per batch of usage, with growing pauses. */
-export const USAGE_TRIES = 4;
-/** Rows that wait while the database does not respond; beyond that the oldest are dropped and logged. */
-export const MAX_UNSENT_USAGE_ROWS = 5_000;
-/** Batches are remembered for this long; none is resent later. */
+/** D1 knows what a gatherer has written for this long; none repeats a write later. */
 export const USAGE_BATCH_MEMORY_MS = 86_400 * SECOND;
 /** Rows in one answer of `GET /admin/usage`. */
 export const MAX_USAGE_SUMS = 10_000;

@@ -5,22 +5,11 @@ import { errorResponse, err, ok, type ApiError, type Result } from '../../protoc
 import { finishOf, readUsageNote } from '../../protocol/origin-wire.ts';
 import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
 import { logLine, reasonOf } from '../log.ts';
-import { createBatchedWrites } from '../platform/store-calls.ts';
-import {
-  REFUSAL_MEMORY_MS,
-  USAGE_FLUSH_MS,
-  MAX_USAGE_ROWS,
-  MAX_UNSENT_USAGE_ROWS,
-  USAGE_TRIES,
-  LEASE_RENEW_MS,
-} from './limits.ts';
+import { REFUSAL_MEMORY_MS, LEASE_RENEW_MS } from './limits.ts';
 import type {
   BudgetLeft,
   CompletionMeter,
   Quotas,
-  UsageLedger,
-  UsageEvent,
-  UsageRow,
   UsageSink,
   CompletionEnding,
   MeteredAnswer,
@@ -41,28 +30,17 @@ export interface Clock {
 }
 
 /** @param quotas null = limits are not enforced. */
-export function createMeter(params: Clock & { quotas: Quotas | null; usage: UsageLedger }): CompletionMeter {
-  const newId = () => crypto.randomUUID();
+export function createMeter(params: Clock & { quotas: Quotas | null; usage: UsageSink }): CompletionMeter {
   const askQuota = createAskQuota({
     ...params,
-    newId,
+    newId: () => crypto.randomUUID(),
     retryAfterMs: RETRY_AFTER_MS,
     memoryMs: REFUSAL_MEMORY_MS,
     maxEntries: LAST_KNOWN_GOOD_ENTRIES,
   });
-  const usage = createUsageRecorder({
-    ...params,
-    ledger: params.usage,
-    newId,
-    flushMs: USAGE_FLUSH_MS,
-    maxRows: MAX_USAGE_ROWS,
-    maxUnsentRows: MAX_UNSENT_USAGE_ROWS,
-    tries: USAGE_TRIES,
-  });
   return createCompletionMeter({
     ...params,
     askQuota,
-    usage,
     renewMs: LEASE_RENEW_MS,
   });
 }
@@ -108,85 +86,6 @@ export function createBudgets({ quotas, now }: { quotas: Quotas | null; now: () 
         least,
         error: asked.find(({ error }) => error !== null)?.error ?? null,
       };
-    },
-  };
-}
-
-interface Batch {
-  id: string;
-  at: number;
-  rows: UsageRow[];
-}
-
-const HOUR_MS = 3_600_000;
-
-/** Sums usage in this isolate and writes it in batches; see {@link createBatchedWrites}. */
-export function createUsageRecorder(params: {
-  ledger: UsageLedger;
-  now: () => number;
-  sleep: (ms: number) => Promise<void>;
-  newId: () => string;
-  flushMs: number;
-  /** Per batch. */
-  maxRows: number;
-  /** Waiting for the database. */
-  maxUnsentRows: number;
-  tries: number;
-}): UsageSink {
-  const { ledger, now, newId, maxRows, maxUnsentRows } = params;
-  let open = new Map<string, UsageRow>();
-  const writes = createBatchedWrites<Batch>({
-    ...params,
-    close,
-    write: (batch) => ledger.add(batch),
-    lane: () => 'the database',
-    size: ({ rows }) => rows.length,
-    maxUnsent: maxUnsentRows,
-    onRefused: ({ rows }, reason) => logLine('usage_not_written', { reason, rows: rows.length }),
-    onLost({ rows }) {
-      const requests = rows.reduce((sum, row) => sum + row.requests, 0);
-      logLine('usage_lost', { requests, rows: rows.length });
-    },
-  });
-
-  function note(event: UsageEvent): void {
-    const hour = Math.floor(event.at / HOUR_MS);
-    const { tenant, keyId, name, version } = event;
-    const key = `${hour} ${keyId} ${version} ${name}`;
-    let row = open.get(key);
-    if (row === undefined) {
-      if (open.size >= maxRows) close();
-      row = {
-        hour,
-        tenant,
-        keyId,
-        name,
-        version,
-        requests: 0,
-        errors: 0,
-        promptTokens: 0,
-        completionTokens: 0,
-      };
-      open.set(key, row);
-    }
-    row.requests += 1;
-    // 499: the client disconnected, which is not an error.
-    if (event.status >= 400 && event.status !== 499) row.errors += 1;
-    row.promptTokens += event.promptTokens;
-    row.completionTokens += event.completionTokens;
-  }
-
-  function close(): void {
-    if (open.size === 0) return;
-    const rows = [...open.values()];
-    open = new Map();
-    writes.add({ id: newId(), at: now(), rows });
-  }
-
-  return {
-    recordUsage(event, keepAlive) {
-      note(event);
-      writes.flushSoon(keepAlive);
     },
   };
 }

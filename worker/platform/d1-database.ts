@@ -95,3 +95,24 @@ export function readable<R, T>(records: readonly R[], read: (record: R) => T): T
     }
   });
 }
+
+/** Size of one value in a statement, bytes. D1 takes 2,000,000, and a minute of many tenants is several times that. */
+const MAX_VALUE_BYTES = 1_000_000;
+
+/** Packs the items in order into JSON arrays small enough for D1. */
+export function jsonLists(items: readonly unknown[]): string[] {
+  const encoder = new TextEncoder();
+  const lists: string[][] = [];
+  let bytes = Infinity;
+  for (const item of items) {
+    const json = JSON.stringify(item);
+    const more = encoder.encode(json).length + 1;
+    if (bytes + more > MAX_VALUE_BYTES) {
+      lists.push([]);
+      bytes = 0;
+    }
+    lists.at(-1)?.push(json);
+    bytes += more;
+  }
+  return lists.map((list) => `[${list.join(',')}]`);
+}

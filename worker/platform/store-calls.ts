@@ -53,7 +53,7 @@ export async function writePaced(
 }
 
 /** A flush that has not ended by then was cut off with its request. */
-const FLUSH_ENDS_MS = 30_000;
+export const FLUSH_ENDS_MS = 30_000;
 
 interface BatchedWrites<Batch> {
   /** Sent with the next flush. */
@@ -201,6 +201,13 @@ export function createKvListing(kv: KvNamespace): KeyListing {
       }
     },
   };
+}
+
+export type SqlValue = string | number | null;
+
+/** The part of a Durable Object's SQLite that graft uses; `SqlStorage` fits it. */
+export interface ObjectSql {
+  exec(query: string, ...bindings: SqlValue[]): { toArray(): Record<string, unknown>[] };
 }
 
 /** The part of a Durable Object namespace's interface that graft uses; `DurableObjectNamespace` implements it. */

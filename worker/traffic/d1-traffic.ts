@@ -1,8 +1,12 @@
 import { MAX_KEPT_REQUESTS, RequestView } from '../../protocol/admin-api/traffic.ts';
-import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
+import {
+  isUniqueViolation,
+  jsonLists,
+  type SqlDatabase,
+  type SqlStatement,
+} from '../platform/d1-database.ts';
 import {
   KEPT_S,
-  MAX_VALUE_BYTES,
   PRUNED_CHUNKS,
   REQUESTS_KEPT_MS,
   TRAFFIC_BATCH_MEMORY_MS,
@@ -114,24 +118,6 @@ const times = (from: number, to: number, step: number): string =>
   JSON.stringify(
     Array.from({ length: Math.max(0, Math.ceil((to - from) / step)) }, (_, i) => from + i * step),
   );
-
-/** Packs the items in order into JSON arrays small enough for D1. */
-function jsonLists(items: readonly unknown[]): string[] {
-  const encoder = new TextEncoder();
-  const lists: string[][] = [];
-  let bytes = Infinity;
-  for (const item of items) {
-    const json = JSON.stringify(item);
-    const more = encoder.encode(json).length + 1;
-    if (bytes + more > MAX_VALUE_BYTES) {
-      lists.push([]);
-      bytes = 0;
-    }
-    lists.at(-1)?.push(json);
-    bytes += more;
-  }
-  return lists.map((list) => `[${list.join(',')}]`);
-}
 
 export function createD1Traffic(db: SqlDatabase): TrafficLedger {
   /** Unix s from which each step still has to be summed. */

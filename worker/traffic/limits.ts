@@ -28,11 +28,6 @@ export const COLLECT_FULL = MAX_UNSENT_TRAFFIC / 2;
 /** Longest delay before traffic and requests are written. */
 // All isolates together then cause one write per row.
 export const COLLECT_MOST_MS = 30 * SECOND;
-/**
- * Size of one value in a statement, bytes. D1 takes 2,000,000, and a minute of many tenants is several times
- * that.
- */
-export const MAX_VALUE_BYTES = 1_000_000;
 /** Distinct names and keys in one minute of traffic. All others share one row. */
 export const MAX_NAMED_ROWS = 500;
 /** … and names and keys of an hour or a day. */

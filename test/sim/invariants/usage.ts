@@ -7,9 +7,6 @@ import type { Simulation, Tenant } from '../simulation.ts';
 /** Each may take away what an isolate has noted, or the answer to how much was run. */
 const LOSES: readonly FaultKind[] = [
   'isolate-dropped',
-  'd1-error',
-  'd1-error-after',
-  'd1-slow',
   'net-cut',
   'net-silent',
   'net-delay',
@@ -19,10 +16,11 @@ const LOSES: readonly FaultKind[] = [
   'origin-drained',
 ];
 /**
- * "An isolate that dies loses what it had not written": the answer's usage is written within 2 s, and tried four times
- * with pauses of 2, 4 and 6 s where D1 takes 12 s each (USAGE_FLUSH_MS, USAGE_TRIES).
+ * "An isolate that dies loses what no gatherer has taken": the answer's usage is sent within 2 s, and tried four times with
+ * pauses of 2, 4 and 6 s where a gatherer takes 5 s each (COUNT_FLUSH_MS, COUNT_TRIES, GATHERER_TIMEOUT_MS). What it has
+ * taken is lost by nothing.
  */
-const WRITTEN_MS = 65_000;
+const TAKEN_MS = 40_000;
 /**
  * The schedule erases a tenant's usage once more: hours that began until a quarter of an hour after the rest, by the
  * clock of an isolate, which may be wrong by 40 s.
@@ -34,7 +32,7 @@ const HOUR_MS = 3_600_000;
 function receivedOf(sim: Simulation, { received, usageErasedAt }: Tenant): number {
   const drops = sim.world.faults.timesOf('isolate-dropped');
   return received.reduce((sum, { from, until, tokens }) => {
-    const isLost = drops.some((at) => at >= from && at <= until + WRITTEN_MS);
+    const isLost = drops.some((at) => at >= from && at <= until + TAKEN_MS);
     const erasedUntil = HOUR_MS * (1 + Math.floor((usageErasedAt + ERASED_AGAIN_MS) / HOUR_MS));
     return isLost || from < erasedUntil ? sum : sum + tokens;
   }, 0);

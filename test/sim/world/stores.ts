@@ -761,6 +761,11 @@ class SimObject {
           if (reverse) keys.reverse();
           return new Map(keys.slice(0, limit).map((key) => [key, copy(this.#memory.get(key))]));
         }),
+      sync: () => {
+        const { promise, resolve } = deferred<undefined>();
+        this.#leave(() => this.#around.time.after(life, 0, () => resolve(undefined)));
+        return promise;
+      },
       getAlarm: () => this.#gate(life, () => this.#alarm),
       setAlarm: async (at: number) => this.#setAlarm(at, 0),
     };

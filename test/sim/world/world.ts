@@ -88,6 +88,7 @@ const OBJECT_CLASSES = {
   QUOTAS: 'QuotaCounter',
   EXPERIMENTS: 'ExperimentTally',
   PAIRS: 'PairTally',
+  GATHERERS: 'Gatherer',
   TRAFFIC: 'TrafficGatherer',
 } as const;
 

@@ -1,0 +1,64 @@
+/** The real gatherers, in this process. */
+import { createDoGatherers, Gatherer, type GathererStorage } from '../../worker/gathering/gatherer-object.ts';
+import type { Gatherers } from '../../worker/gathering/ports.ts';
+import type { UsageLedger } from '../../worker/metering/ports.ts';
+import type { DurableNamespace } from '../../worker/platform/store-calls.ts';
+import { WAIT_MS } from '../setup/slow.ts';
+import { openObjectSql } from '../worker/platform/sqlite.ts';
+
+/** What is in it stays, whoever is made of it; its alarm rings when the test says so. */
+export interface GathererDisk extends GathererStorage {
+  alarm: number | null;
+}
+
+export function gathererDisk(): GathererDisk {
+  const sql = openObjectSql();
+  const disk: GathererDisk = {
+    alarm: null,
+    sql,
+    transactionSync: (work) => sql.transaction(work),
+    sync: async () => undefined,
+    getAlarm: async () => disk.alarm,
+    async setAlarm(at) {
+      disk.alarm = at;
+    },
+  };
+  return disk;
+}
+
+/** @param after called after each answer of an object. */
+export function namespaceOf(
+  make: (name: string) => Gatherer,
+  after: (object: Gatherer) => Promise<void> = async () => undefined,
+): DurableNamespace {
+  const objects = new Map<string, Gatherer>();
+  return {
+    idFromName: (name) => name,
+    get: (id) => ({
+      async fetch(url, init) {
+        const object = objects.get(id as string) ?? make(id as string);
+        objects.set(id as string, object);
+        const response = await object.fetch(new Request(url, init));
+        await after(object);
+        return response;
+      },
+    }),
+  };
+}
+
+/**
+ * Their alarms ring at once, so that what is counted is in the ledger when it is acknowledged.
+ * @param params.quiet they never ring: it is in the ledger once something has gatherers write.
+ */
+export function createGatherersInProcess(params: {
+  usage: Pick<UsageLedger, 'add'>;
+  now: () => number;
+  quiet?: boolean;
+}): Gatherers {
+  const parts = { ...params, sleep: async () => undefined };
+  const make = () => new Gatherer({ storage: gathererDisk() }, { DB: null as never }, parts);
+  const limits = { timeoutMs: WAIT_MS, writeTimeoutMs: WAIT_MS };
+  if (params.quiet === true) return createDoGatherers({ namespace: namespaceOf(make), ...limits });
+  const namespace = namespaceOf(make, (object) => object.alarm());
+  return { ...createDoGatherers({ namespace, ...limits }), writeOut: async () => undefined };
+}

@@ -1,0 +1,211 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createCountRecorder } from '../../../worker/gathering/parts.ts';
+import { LARGE_TENANT_ROWS } from '../../../worker/gathering/limits.ts';
+import type { CountBatch } from '../../../worker/gathering/ports.ts';
+import type { UsageEvent } from '../../../worker/metering/ports.ts';
+
+const HOUR_MS = 3_600_000;
+const AT = Date.UTC(2026, 4, 1, 12, 30);
+
+let sent: { shard: number; batch: CountBatch }[];
+/** Fails the calls of a shard while it is set. */
+let down: Set<number>;
+let shards: number;
+let now: number;
+/** Ends the current sleep. */
+let wake: () => void;
+let work: Promise<unknown>[];
+
+const settleAll = async () => {
+  for (let turn = 0; turn < 50; turn += 1) {
+    wake();
+    await Promise.resolve();
+  }
+};
+const recorder = (more: { maxRows?: number } = {}) => {
+  let waiting: (() => void)[] = [];
+  wake = () => {
+    const due = waiting;
+    waiting = [];
+    for (const resolve of due) resolve();
+  };
+  const sink = createCountRecorder({
+    gatherers: {
+      async add(shard, batch) {
+        sent.push({ shard, batch: structuredClone(batch) });
+        if (down.has(shard)) throw new Error('down');
+      },
+    },
+    sender: 'isolate',
+    // The last letter's place in the alphabet.
+    shardOf: (record) => record.charCodeAt(record.length - 1) % shards,
+    now: () => now,
+    sleep: () => new Promise((resolve) => waiting.push(resolve)),
+    flushMs: 2_000,
+    maxRows: 100,
+    tries: 3,
+    ...more,
+  });
+  return (event: Partial<UsageEvent> = {}) =>
+    sink.recordUsage(
+      {
+        keyId: 'key_1',
+        tenant: 'a',
+        name: 'notes',
+        version: 1,
+        promptTokens: 10,
+        completionTokens: 5,
+        status: 200,
+        at: AT,
+        requestId: 'r',
+        ...event,
+      },
+      (promise) => work.push(promise),
+    );
+};
+/** What gatherers have: each batch once. */
+const total = () => {
+  const taken = new Map<string, CountBatch>();
+  for (const { shard, batch } of sent)
+    if (!down.has(shard))
+      taken.set(`${shard} ${batch.number}`, taken.get(`${shard} ${batch.number}`) ?? batch);
+  const rows = [...taken.values()].flatMap(({ usage }) => usage);
+  const sum = (count: 'requests' | 'errors' | 'promptTokens' | 'completionTokens') =>
+    rows.reduce((before, row) => before + row[count], 0);
+  return [sum('requests'), sum('errors'), sum('promptTokens'), sum('completionTokens')];
+};
+const numbers = () => sent.map(({ batch }) => batch.number);
+
+beforeEach(() => {
+  sent = [];
+  down = new Set();
+  shards = 1;
+  now = AT;
+  work = [];
+  vi.spyOn(console, 'error').mockReturnValue(undefined);
+});
+afterEach(() => vi.restoreAllMocks());
+
+describe('counting in an isolate', () => {
+  it('sends everything within the delay at once, one row per key, name, version and hour', async () => {
+    const record = recorder();
+    for (let i = 0; i < 20; i += 1) record();
+    record({ status: 502 });
+    record({ status: 499 });
+    record({ version: 2 });
+    record({ at: AT + HOUR_MS });
+    expect(work).toHaveLength(1);
+    await settleAll();
+    expect(sent.map(({ batch }) => batch.usage.length)).toEqual([3]);
+    expect(total()).toEqual([24, 1, 240, 120]);
+  });
+
+  it('sends each tenant to its gatherer, and a large one by key', async () => {
+    shards = 26;
+    const record = recorder();
+    record({ tenant: 'a' });
+    record({ tenant: 'b' });
+    for (let i = 0; i < LARGE_TENANT_ROWS + 20; i += 1)
+      record({ tenant: 'c', keyId: i % 2 === 0 ? 'key_x' : 'key_y', name: `n${i}` });
+    await settleAll();
+    const rows = new Map(sent.map(({ shard, batch }) => [shard, batch.usage.length]));
+    const shardOf = (letter: string) => letter.charCodeAt(0) % 26;
+    expect(rows).toEqual(
+      new Map([
+        [shardOf('a'), 1],
+        [shardOf('b'), 1],
+        [shardOf('c'), LARGE_TENANT_ROWS],
+        [shardOf('x'), 10],
+        [shardOf('y'), 10],
+      ]),
+    );
+    expect(new Set(numbers())).toEqual(new Set([1]));
+  });
+
+  it('starts a new flush for what arrives during one', async () => {
+    const record = recorder();
+    record();
+    await settleAll();
+    record();
+    expect(work).toHaveLength(2);
+    await settleAll();
+    expect(numbers()).toEqual([1, 2]);
+    expect(total()).toEqual([2, 0, 20, 10]);
+  });
+
+  it('repeats a batch as it was until it is taken, and sends what was counted meanwhile behind it', async () => {
+    const record = recorder();
+    down.add(0);
+    record();
+    await settleAll();
+    record();
+    record();
+    await settleAll();
+    expect(numbers()).toEqual([1, 1, 1, 1, 1, 1]);
+    expect(sent.map(({ batch }) => batch.usage[0]?.requests)).toEqual([1, 1, 1, 1, 1, 1]);
+    expect(console.error).toHaveBeenCalledWith(expect.stringContaining('usage_not_written'));
+    down.clear();
+    sent = [];
+    record();
+    await settleAll();
+    expect(numbers()).toEqual([1, 2]);
+    expect(total()).toEqual([4, 0, 40, 20]);
+  });
+
+  it('repeats a batch at the gatherer that it was first sent to, also after there are more of them', async () => {
+    const record = recorder();
+    down.add(0);
+    record({ tenant: 'a' });
+    await settleAll();
+    shards = 26;
+    down.clear();
+    sent = [];
+    record({ tenant: 'a' });
+    await settleAll();
+    expect(sent.map(({ shard, batch }) => [shard, batch.number])).toEqual([
+      [0, 1],
+      ['a'.charCodeAt(0) % 26, 1],
+    ]);
+    expect(total()).toEqual([2, 0, 20, 10]);
+  });
+
+  it('keeps everything while a gatherer is away: memory grows with rows, not with requests', async () => {
+    const record = recorder({ maxRows: 2 });
+    down.add(0);
+    for (let i = 0; i < 900; i += 1) {
+      record({ name: `n${i % 9}` });
+      if (i % 100 === 0) await settleAll();
+    }
+    await settleAll();
+    down.clear();
+    sent = [];
+    record({ name: 'n0' });
+    await settleAll();
+    // The first one, and nine names, two in a batch.
+    expect(sent.map(({ batch }) => batch.usage.length)).toEqual([1, 2, 2, 2, 2, 1]);
+    expect(total()).toEqual([901, 0, 9_010, 4_505]);
+  });
+
+  it('lets one gatherer that is away delay no other', async () => {
+    shards = 2;
+    const record = recorder();
+    down.add('a'.charCodeAt(0) % 2);
+    record({ tenant: 'a' });
+    record({ tenant: 'b' });
+    await settleAll();
+    expect(total()).toEqual([1, 0, 10, 5]);
+  });
+
+  it('does not wait for a flush that was cut off with its request', async () => {
+    const record = recorder();
+    record();
+    now += 29_999;
+    record();
+    expect(work).toHaveLength(1);
+    now += 1;
+    record();
+    expect(work).toHaveLength(2);
+    await settleAll();
+    expect(total()).toEqual([3, 0, 30, 15]);
+  });
+});

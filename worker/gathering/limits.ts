@@ -1,0 +1,44 @@
+/** Limits of gathering what isolates count, with unit and reason. */
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+
+/**
+ * Gatherers among which tenants are spread. Each is a transaction a minute for D1. There may be more of them later, but
+ * not fewer: an erasure would not ask the others.
+ */
+export const GATHERER_SHARDS = 16;
+/** Rows of a tenant in one flush of an isolate, beyond which its further ones are spread over all gatherers by key. */
+export const LARGE_TENANT_ROWS = 50;
+/** Delay before an isolate sends what it has counted: what is lost if the isolate dies. */
+export const COUNT_FLUSH_MS = 2 * SECOND;
+/** Attempts per batch and flush, with growing pauses; the next flush tries again. */
+export const COUNT_TRIES = 4;
+/** Rows per batch, some 200 bytes each. */
+export const MAX_BATCH_ROWS = 2_000;
+/** A gatherer that does not take a batch in this time is called again. */
+export const GATHERER_TIMEOUT_MS = 5 * SECOND;
+/** … and that does not write what it has to D1. */
+export const GATHERER_WRITE_TIMEOUT_MS = 25 * SECOND;
+/** A gatherer stores what arrives within this time as one row: a row is what is paid for. */
+export const GATHERER_COMMIT_MS = 0.25 * SECOND;
+/** Size of such a row, bytes; SQLite in a Durable Object takes 2 MB. */
+export const GATHERED_ROW_BYTES = 1_000_000;
+/** Least delay before a gatherer writes a batch. */
+export const GATHERER_QUIET_MS = 2 * SECOND;
+/** Least time between two writes of a gatherer to D1: while requests keep coming, usage appears that late. */
+export const GATHERER_WRITE_MS = MINUTE;
+/**
+ * … and after a write of fewer rows than these, sooner in proportion: rows are what is paid for. All gatherers together
+ * then write some three times a second at most.
+ */
+export const FULL_WRITE_ROWS = 100;
+/** Most that chance adds to either, so that gatherers do not write at the same time. */
+export const GATHERER_SPREAD_MS = 5 * SECOND;
+/** Delay before a write that D1 has rejected is repeated. */
+export const GATHERER_RETRY_MS = 10 * SECOND;
+/** Stored rows, and their bytes, that one transaction of D1 takes: after an outage there are many. */
+export const WRITTEN_ROWS = 500;
+export const WRITTEN_BYTES = 4_000_000;
+/** How long a gatherer knows an isolate that has sent nothing: none repeats a batch later. */
+export const SENDER_KEPT_MS = 24 * 60 * MINUTE;
