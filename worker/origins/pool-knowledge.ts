@@ -60,11 +60,12 @@ export function createPoolKnowledge(params: {
     heard(origin: Origin, header: string | null): void {
       const pool = header === null ? null : poolOf(origin);
       if (pool === null) return;
+      const by = originHash(origin.id);
       for (const { origin: hash, note, ageMs } of readPoolNotes(header) ?? []) {
         const known = pool.origins.get(hash);
         if (known === undefined) continue;
         const at = now() - ageMs;
-        const isNew = pool.notes.add(hash, note, { at, by: originHash(origin.id) });
+        const isNew = pool.notes.add(hash, note, { at, by });
         if (!isNew || known.id === origin.id) continue;
         pool.toldAt = now();
         health.heard(known, note, at);
