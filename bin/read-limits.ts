@@ -249,7 +249,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
   {
     title: 'Caches and failures',
     limits: {
-      'worker/limits.ts': ['POINTER_CACHE_TTL_S', 'KV_TIMEOUT_MS', 'LAST_KNOWN_GOOD_MS'],
+      'worker/limits.ts': ['POINTER_CACHE_TTL_S', 'LOCATION_CACHE_MS', 'KV_TIMEOUT_MS', 'LAST_KNOWN_GOOD_MS'],
       'worker/registry/limits.ts': ['NEGATIVE_CACHE_MS'],
       'worker/origins/limits.ts': [
         'LOAD_BUDGET_MS',

@@ -53,6 +53,10 @@ export interface RawEnv {
   CORS_ORIGINS?: string;
   /** Share of the requests that are logged, 0 to 1, default 0; failures always are. */
   LOG_SAMPLE?: string;
+  /** Share of the completions and feedback that get a data point, 0 to 1, default 1; failures always do. */
+  ANALYTICS_SAMPLE?: string;
+  /** `on`: names and keys are read through the Cache API, which spares reads of KV. Default: off. */
+  KV_CACHE?: string;
   /** JSON, {@link PriceList}: token prices for usage reports; default: no costs. */
   PRICES?: string;
   /** `on`: packed files in KV under `drop:<name>` are published. Default: off. */
@@ -81,6 +85,9 @@ export interface Config {
   /** Origins of pages, in the browser's sense. */
   corsOrigins: readonly string[];
   logSample: number;
+  pointSample: number;
+  /** Whether KV is read through the location's cache. */
+  locationCache: boolean;
   /** null = usage reports have no costs. */
   prices: PriceList | null;
   /** Owner of dropped files if no name above has one; null = files are not accepted. */
@@ -182,6 +189,8 @@ const Variables = z
     GRAFT_ADMIN_KEY_SHA256: z.union([Digest, z.literal('')]).optional(),
     CORS_ORIGINS: corsOrigins.optional(),
     LOG_SAMPLE: share.optional(),
+    ANALYTICS_SAMPLE: share.optional(),
+    KV_CACHE: z.enum(['on', 'off', ''], 'must be on or off').optional(),
     PRICES: z.literal('').or(json.pipe(PriceList)).optional(),
     DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
     DROP_TENANT: Tenant.or(z.literal('')).optional(),
@@ -214,6 +223,8 @@ export function parseEnv(
     adminKeyHash: parsed.data.GRAFT_ADMIN_KEY_SHA256 || null,
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     logSample: parsed.data.LOG_SAMPLE ?? 0,
+    pointSample: parsed.data.ANALYTICS_SAMPLE ?? 1,
+    locationCache: parsed.data.KV_CACHE === 'on',
     prices: parsed.data.PRICES
       ? withDefaultBase(
           parsed.data.PRICES,

@@ -55,11 +55,19 @@ function partsOf(env: RawEnv): Parts {
     flushDelay: (ms) => sleep(flushMs(env, ms)),
     fetch: (url, init) => fetch(url, init),
     callOut: (url, init) => (CALL_OUT === undefined ? fetch(url, init) : CALL_OUT.fetch(url, init)),
-    observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),
+    ...(config.locationCache
+      ? { locationCache: { open: () => caches.open(CACHE_NAME), address: () => address } }
+      : {}),
+    observer: createObserver({ ...config, dataset: env.ANALYTICS }),
     // Fetched by path; the host is a placeholder.
     page: ASSETS === undefined ? undefined : (path) => ASSETS.fetch(`https://page.invalid${path}`),
   });
 }
+
+/** Of its own, so that no request for a page of this host is answered from it. */
+const CACHE_NAME = 'graft-kv';
+/** Scheme and host of the isolate's first request. */
+let address: string | null = null;
 
 /** Bindings are the same object for all requests of an isolate. */
 let edge:
@@ -76,6 +84,7 @@ function edgeOf(env: RawEnv): NonNullable<typeof edge> {
 
 export default {
   fetch(request, env, context) {
+    address ??= new URL(request.url).origin;
     const fresh = edge?.env !== env;
     const parts = edgeOf(env);
     if (fresh) context.waitUntil(parts.catchUp());

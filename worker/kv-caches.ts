@@ -1,5 +1,6 @@
 /** The hot path's reads from KV, with their caches, and the negative cache of names. */
 import { BoundedMap } from './platform/bounded-map.ts';
+import type { LocationCache } from './platform/location-cache.ts';
 import {
   LAST_KNOWN_GOOD_ENTRIES,
   LAST_KNOWN_GOOD_MS,
@@ -11,6 +12,8 @@ import {
   createKvGrantIndex,
   createKvKeyIndex,
   createKvNameIndex,
+  keyKey,
+  nameKey,
 } from './registry/kv-indexes.ts';
 import {
   withLastKnownGood,
@@ -33,11 +36,14 @@ import { logLine } from './log.ts';
 export type KvCaches = ReturnType<typeof createKvCaches>;
 
 /**
- * The hot path reads through a short-lived cache in front and the last known good value behind. D1 confirms the
- * absence of keys and grants here; that of names is confirmed where they are resolved.
+ * The hot path reads through a short-lived cache in front and the last known good value behind; names and keys also
+ * through the location's cache, just before KV. D1 confirms the absence of keys and grants here; that of names is
+ * confirmed where they are resolved.
  */
 export function createKvCaches(params: {
   pointer: SealedIndexParams;
+  /** undefined = there is none. */
+  location?: LocationCache | undefined;
   /** Opens only values sealed with the current secret: upkeep finds and rewrites older ones. */
   currentSealer: Sealer;
   keyLedger: Pick<KeyLedger, 'get'>;
@@ -46,7 +52,8 @@ export function createKvCaches(params: {
   /** A slower KV read counts as failed. */
   timeoutMs: number;
 }) {
-  const { pointer, currentSealer, keyLedger, grantLedger, now, timeoutMs } = params;
+  const { pointer, location, currentSealer, keyLedger, grantLedger, now, timeoutMs } = params;
+  const near = { ...pointer, location };
   const upkeep = { ...pointer, sealer: currentSealer };
   const maxEntries = LAST_KNOWN_GOOD_ENTRIES;
   const behind = {
@@ -62,11 +69,11 @@ export function createKvCaches(params: {
   const confirmed = <T>(index: Index<T>, ask: (key: string) => Promise<Lookup<T>>): Index<T> =>
     withDatabaseFallback(index, { ask, perSecond: DATABASE_FALLBACKS_PER_SECOND, now });
 
-  const names = withShortMemory(withLastKnownGood(createKvNameIndex(pointer), behind), {
+  const names = withShortMemory(withLastKnownGood(createKvNameIndex(near), behind), {
     ...before,
     absences: true,
   });
-  const keys = hot(confirmed(createKvKeyIndex(pointer), (hash) => recordedKey(keyLedger, hash)));
+  const keys = hot(confirmed(createKvKeyIndex(near), (hash) => recordedKey(keyLedger, hash)));
   const grants = hot(confirmed(createKvGrantIndex(pointer), (tenant) => recordedGrants(grantLedger, tenant)));
   const experiments = hot(createKvExperimentIndex(pointer));
   return {
@@ -77,12 +84,18 @@ export function createKvCaches(params: {
     /** Directly from KV, uncached, and only values sealed with the current secret. */
     nameIndex: createKvNameIndex(upkeep),
     /** For a name that was written elsewhere: it and its experiment are read again at the next request. */
-    forgetName(name: string): void {
+    async forgetName(name: string): Promise<void> {
+      const forgotten = location?.forget(nameKey(name));
       names.forget(name);
       // The name's experiment is unknown here; the others cost one more read.
       experiments.forgetAll();
+      await forgotten;
     },
-    forgetKey: keys.forget,
+    async forgetKey(hash: string): Promise<void> {
+      const forgotten = location?.forget(keyKey(hash));
+      keys.forget(hash);
+      await forgotten;
+    },
     forgetGrants: grants.forget,
     /** For the admin API: the same, with its writes visible here at once. */
     experimentIndex: forgettingExperiments(createKvExperimentIndex(upkeep), experiments),
@@ -93,18 +106,18 @@ export function createKvCaches(params: {
 }
 
 /** Waits for a write, and drops cached values of it, even after a failure. */
-async function written(write: Promise<void>, forget: () => void): Promise<void> {
+async function written(write: Promise<void>, forget: () => void | Promise<void>): Promise<void> {
   try {
     await write;
   } finally {
-    forget();
+    await forget();
   }
 }
 
 /** The pointer writer writes names, elsewhere; names changed through this isolate are read again here. */
 export const forgettingPointers = (
   pointers: PointerWriter,
-  forgetName: (name: string) => void,
+  forgetName: (name: string) => Promise<void>,
 ): PointerWriter => ({
   sync: (name, options) => written(pointers.sync(name, options), () => forgetName(name)),
 });
@@ -112,7 +125,7 @@ export const forgettingPointers = (
 /** The same for keys and grants. */
 export const forgettingRights = (
   writer: RightsWriter,
-  forget: { key: (hash: string) => void; grants: (tenant: string) => void },
+  forget: { key: (hash: string) => Promise<void>; grants: (tenant: string) => void },
 ): RightsWriter => ({
   syncKey: (hash, options) => written(writer.syncKey(hash, options), () => forget.key(hash)),
   syncGrants: (tenant) => written(writer.syncGrants(tenant), () => forget.grants(tenant)),

@@ -7,6 +7,13 @@ const SECOND = 1_000;
 
 /** How old a name or key read from KV may be. KV accepts no less. */
 export const POINTER_CACHE_TTL_S = 30;
+/**
+ * How long the cache of a location (the Cache API) repeats a name or key that KV had:
+ * {@link DELAYS_OF_CHANGES_MS} together stay below a minute.
+ */
+export const LOCATION_CACHE_MS = 20 * SECOND;
+/** A location's cache that takes longer has nothing, and KV is asked. */
+export const LOCATION_CACHE_TIMEOUT_MS = 0.1 * SECOND;
 /** A KV read that takes longer counts as failed. The slowest hundredth of cold reads takes about 0.35 s. */
 export const KV_TIMEOUT_MS = 2 * SECOND;
 /** How long a name or key stays usable while KV does not answer. The longest known outage of KV took 3 h. */
@@ -23,6 +30,22 @@ export const SHORT_MEMORY_MS = 1 * SECOND;
 /** KV accepts one write per second and key; a pointer is rewritten after this pause. */
 export const KV_WRITE_PAUSE_MS = 1_100;
 export const KV_WRITE_TRIES = 4;
+/** When a revoked key or grant, or a changed name, is seen everywhere: what the docs call "about a minute". */
+export const SEEN_EVERYWHERE_MS = 60 * SECOND;
+/**
+ * What lies between a change in D1 and the last request that does not see it, one after the other, ms. A test adds it
+ * up; what is added in front of KV is added here.
+ */
+export const DELAYS_OF_CHANGES_MS = {
+  /** KV refuses all tries but the last. */
+  writing: (KV_WRITE_TRIES - 1) * KV_WRITE_PAUSE_MS,
+  kvCache: POINTER_CACHE_TTL_S * SECOND,
+  /** A read that began before KV's copy expired. */
+  reading: KV_TIMEOUT_MS,
+  locationCache: LOCATION_CACHE_MS,
+  askingLocationCache: LOCATION_CACHE_TIMEOUT_MS,
+  memory: SHORT_MEMORY_MS,
+};
 /** Entries that one repair request compares; each may be a read and a write, and a request has 1,000 of them. */
 export const REPAIR_PAGE = 48;
 export const RETRY_AFTER_MS = 2 * SECOND;

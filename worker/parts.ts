@@ -50,6 +50,8 @@ import {
   KV_WRITE_TRIES,
   LAST_KNOWN_GOOD_ENTRIES,
   LAST_KNOWN_GOOD_MS,
+  LOCATION_CACHE_MS,
+  LOCATION_CACHE_TIMEOUT_MS,
   POINTER_CACHE_TTL_S,
   RETRY_AFTER_MS,
 } from './limits.ts';
@@ -63,6 +65,7 @@ import type { Fetch } from './origins/connection.ts';
 import { watchPointers, createPinSync } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
 import { createSealer, withLastKnownGood } from './platform/kv-cache.ts';
+import { createLocationCache, type ResponseCache } from './platform/location-cache.ts';
 import { createTextSealer } from './platform/sealed-text.ts';
 import { NEGATIVE_CACHE_MS } from './registry/limits.ts';
 import { createPromptKeeper, createPromptSealer } from './prompts/keep-prompts.ts';
@@ -126,6 +129,8 @@ interface Runtime {
   /** Calls addresses given by tenants. */
   callOut: Fetch;
   createSha256: () => Sha256;
+  /** Keeps names and keys for all isolates of a location; undefined = only isolates do. */
+  locationCache?: { open: () => Promise<ResponseCache>; address: () => string | null } | undefined;
   /** Receives every request; undefined = nobody does. */
   observer: Observer | undefined;
   /** The built console; undefined = there is none. */
@@ -146,7 +151,15 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
   const { now, sleep, flushDelay } = runtime;
   const pacing = { pauseMs: KV_WRITE_PAUSE_MS, tries: KV_WRITE_TRIES, sleep };
   const sealer = createSealer(config.macKey, config.acceptedMacKeys);
+  const location =
+    runtime.locationCache === undefined
+      ? undefined
+      : createLocationCache({
+          ...{ ...runtime.locationCache, secret: config.macKey, now, maxEntries: LAST_KNOWN_GOOD_ENTRIES },
+          ...{ ttlMs: LOCATION_CACHE_MS, timeoutMs: LOCATION_CACHE_TIMEOUT_MS },
+        });
   const hot = createKvCaches({
+    location,
     pointer: { kv, sealer, cacheTtl: POINTER_CACHE_TTL_S, retryAfterMs: RETRY_AFTER_MS, pacing },
     currentSealer: createSealer(config.macKey),
     ...{ keyLedger, grantLedger, now, timeoutMs: runtime.kvTimeoutMs ?? KV_TIMEOUT_MS },

@@ -196,18 +196,16 @@ export function productionConfig(params: {
   text = text.replaceAll('migrations_dir = "migrations"', `migrations_dir = ${quoted(paths.migrations)}`);
   put(/^name = "graft-production"$/m, `name = ${quoted(names.worker)}`);
   put(/^ORIGINS = '\[\{"id":"origin-1".*$/m, `ORIGINS = ${quoted(JSON.stringify(deployment.origins))}`);
-  const variables = Object.entries(deployment.variables).filter(([name]) => name !== 'LOG_SAMPLE');
-  const sample = deployment.variables['LOG_SAMPLE'] ?? '1';
-  put(
-    /^LOG_SAMPLE = "1"$/m,
-    [['LOG_SAMPLE', sample], ...variables]
-      .map(([name, value]) => `${name} = ${quoted(value ?? '')}`)
-      .join('\n'),
-  );
+  // Names that the template has are replaced; the others follow the last one of these.
+  const [head, production] = splitAt(text, '[env.production.vars]');
+  const [own, rest] = splitAt(production, '\n\n');
+  const lines = new Map(own.split('\n').map((line) => [line.split(' = ')[0] ?? line, line]));
+  for (const [name, value] of Object.entries(deployment.variables))
+    lines.set(name, `${name} = ${quoted(value ?? '')}`);
+  text = head + [...lines.values()].join('\n') + rest;
   if (deployment.namespace !== null) put(/^id = "0{32}"$/m, `id = ${quoted(deployment.namespace)}`);
-  const [head = '', production = ''] = splitAt(text, '[[env.production.d1_databases]]');
-  text =
-    head + production.replace('database_name = "graft"', () => `database_name = ${quoted(names.database)}`);
+  const [before, after] = splitAt(text, '[[env.production.d1_databases]]');
+  text = before + after.replace('database_name = "graft"', () => `database_name = ${quoted(names.database)}`);
   if (deployment.database !== null)
     put(/^database_id = "[0-]{36}"$/m, `database_id = ${quoted(deployment.database)}`);
   if (deployment.r2)

@@ -11,6 +11,7 @@ const MAX_WORDS = 150;
 const LOOK_UP_LISTS: ReadonlyMap<string, string> = new Map([
   ['concepts.md#twelve-words', 'a glossary: one paragraph a word'],
   ['reference/errors.md#codes-of-the-api', 'a table: one row an error code'],
+  ['run/capacity.md#cloudflares-bill', 'a table: one row an item of the bill'],
 ]);
 
 interface Link {

@@ -22,6 +22,8 @@ export class FakeKv implements KvNamespace {
   faultOf: (key: string) => KvFault = () => null;
   /** Operations; several keys at once are one. */
   reads = 0;
+  /** As they are billed. */
+  keysRead = 0;
   readonly #now: () => number;
   readonly #values = new Map<string, Uint8Array<ArrayBuffer>>();
   /** Before the last write. */
@@ -56,6 +58,7 @@ export class FakeKv implements KvNamespace {
     key: string,
     options: { type: 'text' | 'stream'; cacheTtl: number },
   ): Promise<string | ReadableStream<Uint8Array> | null> {
+    this.keysRead += 1;
     checkKey('GET', key);
     if (options.cacheTtl < MIN_CACHE_TTL_S)
       throw new Error(`KV GET failed: 400 Invalid cache_ttl of ${options.cacheTtl}.`);

@@ -1,14 +1,15 @@
 /** What D1 has committed, with its past: against this answers are checked. */
+import { LOCATION_CACHE_MS } from '../../worker/limits.ts';
 import { ERASE_STEPS } from '../../protocol/admin-api/erasures.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import type { World } from './world/world.ts';
 
 /**
- * How long something that was changed may still be seen elsewhere, ms: KV's cache of 30 s, its staleness of up to a
- * minute, and the memory of an isolate.
+ * How long something that was changed may still be seen elsewhere, ms: KV's staleness of up to a minute, which is twice
+ * its cache's time, the location's cache, and the memory of an isolate.
  */
-export const STALE_MS = 65_000;
+export const STALE_MS = 65_000 + LOCATION_CACHE_MS;
 
 export interface NameState {
   owner: string;

@@ -9,6 +9,8 @@ import type { GrantLedger } from '../../worker/access/d1-grants.ts';
 import type { RightsWriter } from '../../worker/access/ports.ts';
 import type { KeyLedger } from '../../worker/access/d1-key-ledger.ts';
 import { createApp } from '../../worker/app.ts';
+import type { ResponseCache } from '../../worker/platform/location-cache.ts';
+import type { TrafficCollector } from '../../worker/traffic/ports.ts';
 import { type Services, createParts, type Stores } from '../../worker/parts.ts';
 import type { BlobLedger } from '../../worker/blobs/d1-blob-ledger.ts';
 import type { Drops } from '../../worker/kv-inbox/take-drops.ts';
@@ -125,9 +127,20 @@ export interface AppHarnessOptions {
   prices?: Config['prices'];
   /** Hears of every request; nobody does unless given. */
   observer?: Observer;
+  /** Sleeps before buffered records are written; no time passes unless given. */
+  flushDelay?: (ms: number) => Promise<void>;
+  /** Where isolates send traffic; to the database unless given. */
+  trafficCollector?: TrafficCollector;
+  /** Of the isolate's location; there is none unless given. */
+  locationCache?: ResponseCache;
   /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
   wrap?: <T extends object>(port: T, name: string) => T;
 }
+
+const locationOf = (cache: ResponseCache) => ({
+  open: () => Promise.resolve(cache),
+  address: () => 'https://edge.example.com',
+});
 
 /** All that one edge keeps, but for what writes KV. */
 function createStores(db: SqlDatabase, kv: FakeKv): Omit<Stores, 'writers'> {
@@ -199,12 +212,13 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
       : createKvWriters({ ...shared, sealer: createSealer(macKey), now, sleep });
   const { syncKey, syncGrants } = options.rights ?? beside?.stores.writers ?? writers;
   const rights = wrap<RightsWriter>({ syncKey, syncGrants }, 'rights');
-  const stores: Stores = { ...shared, writers: { ...writers, ...rights } };
+  const trafficCollector = options.trafficCollector ?? shared.trafficCollector;
+  const stores: Stores = { ...shared, trafficCollector, writers: { ...writers, ...rights } };
   const config: Config = {
     origins: [...(options.origins ?? [{ id: 'o1', url: 'http://origin.test' }])],
     defaultBase: options.defaultBase ?? null,
     originKeys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
-    ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0 },
+    ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0, pointSample: 1, locationCache: false },
     prices: options.prices ?? null,
     adminKeyHash: await hashApiKey(adminKey),
     dropTenant: options.dropTenant ?? null,
@@ -215,8 +229,9 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     ...{ now, sleep, fetch, createSha256, observer: options.observer },
     callOut: (url, init) => application.answer(url, init),
     // What is noted is written at once, and the clock stays where the test put it.
-    flushDelay: async () => undefined,
+    flushDelay: options.flushDelay ?? (async () => undefined),
     page: async (path) => new Response(path),
+    ...(options.locationCache === undefined ? {} : { locationCache: locationOf(options.locationCache) }),
     kvTimeoutMs: options.kvTimeoutMs ?? HANG_MS,
     ...(options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs }),
     ...(options.pulseMs === undefined ? {} : { pulseMs: options.pulseMs }),

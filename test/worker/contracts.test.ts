@@ -1,10 +1,13 @@
-import { Miniflare } from 'miniflare';
+import { Miniflare, Response as MiniflareResponse } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
 import { createKvGrantIndex, createKvKeyIndex } from '../../worker/registry/kv-indexes.ts';
 import { createKvNameIndex } from '../../worker/registry/kv-indexes.ts';
 import type { KvNamespace } from '../../worker/platform/store-calls.ts';
 import { createSealer } from '../../worker/platform/kv-cache.ts';
 import { grantIndexContract, keyIndexContract, nameIndexContract } from '../contracts/kv-indexes.ts';
+import type { ResponseCache } from '../../worker/platform/location-cache.ts';
+import { responseCacheContract } from '../contracts/response-cache.ts';
+import { FakeLocationCache } from '../fakes/fake-location-cache.ts';
 import { kvNamespaceContract } from '../contracts/kv-namespace.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
@@ -51,6 +54,23 @@ kvNamespaceContract(
   { settled: async () => settled() },
 );
 kvNamespaceContract('Miniflare', realKv, { listed: 20 });
+
+const caching = new FakeClock();
+responseCacheContract('the fake', async () => new FakeLocationCache(caching.now), {
+  later: (ms) => caching.advance(ms),
+});
+responseCacheContract('Miniflare', async () => {
+  const cache = (await (await miniflare.getCaches()).open('graft-kv')) as unknown as ResponseCache;
+  // The proxy takes Miniflare's own responses only.
+  const put: ResponseCache['put'] = async (url, response) =>
+    cache.put(
+      url,
+      new MiniflareResponse(await response.text(), {
+        headers: [...response.headers] as [string, string][],
+      }) as unknown as Response,
+    );
+  return { match: (url) => cache.match(url), put, delete: (url) => cache.delete(url) };
+});
 
 nameIndexContract('the fake', async () => {
   const { params, afterWrite } = fake();

@@ -1,9 +1,13 @@
 /** The edge in workerd before two origins: failing over, streams that break off, and what the logs say of it all. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import { parseSigningKeys } from '../../protocol/signature.ts';
+import { LOCATION_CACHE_MS, SHORT_MEMORY_MS } from '../../worker/limits.ts';
+import { createSealer } from '../../worker/platform/kv-cache.ts';
+import { keyKey } from '../../worker/registry/kv-indexes.ts';
 import { startFakeOrigin, type FakeOrigin } from '../fakes/fake-origin.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
-import { chat, ORIGIN_KEYS, startTestEdge, type TestEdge } from './edge-harness.ts';
+import { chat, MAC_KEY, ORIGIN_KEYS, startTestEdge, type TestEdge } from './edge-harness.ts';
 
 interface Line {
   event: string;
@@ -41,7 +45,7 @@ beforeAll(async () => {
   other = await startFakeOrigin({ id: 'o2', keys: parseSigningKeys(ORIGIN_KEYS), base: TINY_BASE });
   graft = await startTestEdge({
     moreOrigins: [{ id: 'o2', url: other.url }],
-    bindings: { LOG_SAMPLE: '1' },
+    bindings: { LOG_SAMPLE: '1', KV_CACHE: 'on' },
   });
   key = await graft.makeKey({ tenant: 'default' });
   expect((await graft.publish({ name: 'medicine', adapter: tinyAdapter({ seed: 1 }) })).status).toBe(201);
@@ -96,6 +100,45 @@ describe('logs', () => {
     const text = graft.logs.join('\n');
     for (const secret of [key, graft.adminKey, PROMPT, 'nobody/here', ORIGIN_KEYS.split(':')[1] as string])
       expect(text).not.toContain(secret);
+  });
+});
+
+describe('the cache of the location', () => {
+  /** How long an isolate remembers a key, and its location's cache. */
+  const [MEMORY_MS, CACHE_MS] = [SHORT_MEMORY_MS, LOCATION_CACHE_MS];
+  const sealer = createSealer(Uint8Array.from(Buffer.from(MAC_KEY, 'base64')));
+  const models = async (using: string): Promise<number> => {
+    const response = await graft.request('/v1/models', { key: using });
+    await response.arrayBuffer();
+    return response.status;
+  };
+
+  it('answers in place of KV', async () => {
+    const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+    for (;;) {
+      const [secret, began] = [generateApiKey('gk'), Date.now()];
+      const name = keyKey(await hashApiKey(secret));
+      await kv.put(name, await sealer.seal(name, { id: 'key_far', tenant: 'default', scopes: ['**'] }));
+      expect(await models(secret)).toBe(200);
+      // As another location does it, which cannot tell this one.
+      await kv.put(name, await sealer.seal(name, { gone: true }));
+      await new Promise((resolve) => setTimeout(resolve, MEMORY_MS + 100));
+      const status = await models(secret);
+      if (Date.now() - began > CACHE_MS) continue;
+      expect(status).toBe(200);
+      return;
+    }
+  });
+
+  it('forgets a key that is revoked here', async () => {
+    const body = JSON.stringify({ tenant: 'default' });
+    const made = (await (await graft.admin('/admin/keys', { method: 'POST', body })).json()) as {
+      id: string;
+      key: string;
+    };
+    expect(await models(made.key)).toBe(200);
+    expect((await graft.admin(`/admin/keys/${made.id}`, { method: 'DELETE' })).status).toBe(204);
+    expect(await models(made.key)).toBe(401);
   });
 });
 

@@ -22,7 +22,7 @@ beforeEach(async () => {
     );
   edge = await createAppHarness({
     origins: ['o1', 'o2'].map((id) => ({ id, url: `http://${id}.test` })),
-    observer: createObserver({ dataset: undefined, logSample: 1 }),
+    observer: createObserver({ dataset: undefined, logSample: 1, pointSample: 1 }),
   });
   key = ((await (await edge.request('/admin/keys', { body: {} })).json()) as { key: string }).key;
   asked = [];

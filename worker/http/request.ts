@@ -290,12 +290,16 @@ const FAILED = 500;
 
 /**
  * Writes one log line per request, and one data point per completion and per counted feedback.
- * @param logSample share of the requests that are logged, 0 to 1; failures always are.
+ * @param params.logSample share of the requests that are logged, 0 to 1; failures always are.
+ * @param params.pointSample the same for points; each says how many it stands for. Decided by the edge's own id:
+ * clients choose the other one, and could choose what the sums say.
  */
 export function createObserver(params: {
   dataset: AnalyticsDataset | undefined;
   logSample: number;
+  pointSample: number;
 }): Observer {
+  const { pointSample } = params;
   const points = params.dataset === undefined ? noPoints : createAnalyticsPoints(params.dataset);
   return ({ trace, requestId, method, route, status: answered, at }) => {
     const { facts, ending } = trace;
@@ -331,7 +335,11 @@ export function createObserver(params: {
         },
         status >= FAILED ? 'error' : 'info',
       );
-    const asked = { tenant: facts.tenant ?? '', keyId: facts.keyId ?? '', route, requestId };
+    if (status < FAILED && !isSampled(trace.ownId, pointSample)) return;
+    const asked = {
+      ...{ tenant: facts.tenant ?? '', keyId: facts.keyId ?? '', route, requestId },
+      weight: status < FAILED ? 1 / pointSample : 1,
+    };
     if (facts.feedback !== undefined) points.feedback({ ...asked, ...facts.feedback });
     if (ending === null || facts.name === undefined) return;
     points.completion({
@@ -377,6 +385,8 @@ export interface CompletionPoint {
   originMs: number;
   /** Origins that failed. */
   failovers: number;
+  /** Completions that it stands for. */
+  weight: number;
 }
 
 /** … and one per counted feedback. */
@@ -386,6 +396,8 @@ export interface FeedbackPoint extends Feedback {
   keyId: string;
   route: string;
   requestId: string;
+  /** Reports that it stands for. */
+  weight: number;
 }
 
 /** Port of the edge's metrics. Never throws and never waits. One contract suite (test/contracts/data-points.ts). */
@@ -449,6 +461,9 @@ const completionColumns = (point: CompletionPoint): Columns =>
       point.status,
       point.version,
       point.failovers,
+      0,
+      0,
+      point.weight,
     ],
   );
 
@@ -459,7 +474,7 @@ const feedbackColumns = (point: FeedbackPoint): Columns =>
       ...[point.keyId, point.name, '', point.route, '', '', point.requestId],
       ...[point.experiment, point.variant, 'feedback', point.metric, point.unit],
     ],
-    [0, 0, 0, 0, 0, 0, 0, point.value, point.version],
+    [0, 0, 0, 0, 0, 0, 0, point.value, point.version, point.weight],
   );
 
 /** Writes points as rows of the dataset. */

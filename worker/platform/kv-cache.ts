@@ -5,6 +5,7 @@
 import { BoundedMap } from './bounded-map.ts';
 import { type BulkIndex, type Index, type Lookup, StoreUnavailable } from './ports.ts';
 import { withTimeout, type WritePacing, putPaced, type KvNamespace } from './store-calls.ts';
+import type { LocationCache } from './location-cache.ts';
 import { logLine } from '../log.ts';
 import { z } from 'zod';
 import { toHex } from '../../protocol/identity.ts';
@@ -267,6 +268,7 @@ interface SealedParams<T> {
   schema: z.ZodType<T>;
   cacheTtl: number;
   retryAfterMs: number;
+  location?: LocationCache | undefined;
 }
 
 /** Dependencies of every index in KV. */
@@ -277,6 +279,8 @@ export interface SealedIndexParams {
   cacheTtl: number;
   retryAfterMs: number;
   pacing: WritePacing;
+  /** Asked before KV, and given what KV had. Only genuine values are used, from there as from KV. */
+  location?: LocationCache | undefined;
 }
 
 /** Sealed values under ids. */
@@ -326,13 +330,15 @@ const readFailure = (error: unknown): string =>
 /** Reads one sealed value; anything but a genuine value of this key is an error. */
 async function readSealed<T>(params: SealedParams<T> & { key: string }): Promise<Lookup<T>> {
   const { kv, key, cacheTtl, retryAfterMs } = params;
+  const near = await readNear(params, key);
+  if (near.found !== null) return near.found;
   let text: string | null;
   try {
     text = await kv.get(key, { type: 'text', cacheTtl });
   } catch (error) {
     return { state: 'trouble', reason: readFailure(error), retryAfterMs };
   }
-  return openSealed(params, key, text);
+  return near.kept(await openSealed(params, key, text), text);
 }
 
 /** The same for several keys in one read. @returns in the order of `keys`. */
@@ -340,13 +346,45 @@ async function readSealedMany<T>(
   params: SealedParams<T> & { keys: readonly string[] },
 ): Promise<Lookup<T>[]> {
   const { kv, keys, cacheTtl, retryAfterMs } = params;
-  let texts: Map<string, string | null>;
+  const near = await Promise.all(keys.map((key) => readNear(params, key)));
+  const wanted = keys.filter((_, i) => near[i]?.found === null);
+  let texts = new Map<string, string | null>();
+  let failure: string | null = null;
   try {
-    texts = await kv.get([...keys], { type: 'text', cacheTtl });
+    if (wanted.length > 0) texts = await kv.get(wanted, { type: 'text', cacheTtl });
   } catch (error) {
-    return keys.map(() => ({ state: 'trouble', reason: readFailure(error), retryAfterMs }));
+    failure = readFailure(error);
   }
-  return Promise.all(keys.map((key) => openSealed(params, key, texts.get(key))));
+  return Promise.all(
+    near.map(async ({ found, kept }, i) => {
+      const key = keys[i] as string;
+      if (found !== null) return found;
+      if (failure !== null) return { state: 'trouble', reason: failure, retryAfterMs };
+      const text = texts.get(key);
+      return kept(await openSealed(params, key, text), text);
+    }),
+  );
+}
+
+interface NearLookup<T> {
+  /** null = KV is asked. */
+  found: Lookup<T> | null;
+  /** Gives the location what KV had. */
+  kept(lookup: Lookup<T>, text: string | null | undefined): Lookup<T>;
+}
+
+/** What the location has, if it is a genuine value; whatever else it has, KV decides. */
+async function readNear<T>(params: SealedParams<T>, key: string): Promise<NearLookup<T>> {
+  if (params.location === undefined) return { found: null, kept: (lookup) => lookup };
+  const { text, keep } = await params.location.get(key);
+  const found = text === null ? null : await openSealed(params, key, text);
+  return {
+    found: found?.state === 'found' ? found : null,
+    kept(lookup, read) {
+      if (lookup.state === 'found' && typeof read === 'string') keep(read);
+      return lookup;
+    },
+  };
 }
 
 /** @param text as returned by KV; undefined when its answer lacks the key. */

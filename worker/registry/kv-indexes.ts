@@ -10,15 +10,21 @@ import { ExperimentEntry, type ExperimentIndex } from '../experiments/ports.ts';
 
 const schema: z.ZodType<NameEntry> = z.union([AdapterManifest, NameAlias]);
 
+/** Keys of KV. */
+export const nameKey = (name: string): string => NAME_PREFIX + name;
+export const keyKey = (hash: string): string => KEY_PREFIX + hash;
+const NAME_PREFIX = 'name:';
+const KEY_PREFIX = 'key:';
+
 /** `name:<name>` -> the live version's sealed manifest, a sealed alias, or a sealed tombstone. */
 export function createKvNameIndex(params: SealedIndexParams): NameIndex {
-  const index = createSealedIndex({ ...params, prefix: 'name:', schema, idField: 'name' });
+  const index = createSealedIndex({ ...params, prefix: NAME_PREFIX, schema, idField: 'name' });
   return { ...index, put: (entry) => index.put(entry.name, entry) };
 }
 
 /** `key:<sha256 of the API key>` -> sealed record, or a sealed tombstone once it is revoked. */
 export function createKvKeyIndex(params: SealedIndexParams) {
-  const { get, put, remove } = createSealedIndex({ ...params, prefix: 'key:', schema: KeyRecord });
+  const { get, put, remove } = createSealedIndex({ ...params, prefix: KEY_PREFIX, schema: KeyRecord });
   return {
     get,
     put,

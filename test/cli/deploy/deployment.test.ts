@@ -123,8 +123,15 @@ describe('productionConfig', () => {
     expect(read.r2_buckets).toEqual([{ binding: 'BLOBS', bucket_name: 'staging-blobs' }]);
     expect(read.vars).toEqual({
       ORIGINS: '[{"id":"origin-1","url":"https://o1.example.com"}]',
+      ANALYTICS_SAMPLE: '0.01',
+      KV_CACHE: 'on',
       ...deployment.variables,
     });
+  });
+
+  it('logs a hundredth of the requests unless told otherwise', async () => {
+    const { vars } = await config({ ...deployment, variables: { ANALYTICS_SAMPLE: '1' } });
+    expect(vars).toMatchObject({ LOG_SAMPLE: '0.01', ANALYTICS_SAMPLE: '1' });
   });
 
   it('keeps everything else of production in wrangler.toml', async () => {

@@ -46,6 +46,7 @@ export const GLOBAL_NAMES = [
   'crypto',
   'AbortSignal',
   'fetch',
+  'caches',
   'console',
   ...FORBIDDEN,
 ] as const;
@@ -91,6 +92,7 @@ export function simulatedGlobals(): unknown[] {
     crypto: CRYPTO,
     AbortSignal: ABORT_SIGNAL,
     fetch: (url: string, init: RequestInit = {}) => running().life.fetch(String(url), init),
+    caches: { open: (name: string) => running().life.caches.open(name) },
     console: { log: write, info: write, warn: write, error: write, debug: write },
   };
   for (const name of FORBIDDEN) values[name] = forbidden(name);

@@ -241,6 +241,54 @@ const streamOf = (bytes: Uint8Array<ArrayBuffer>): ReadableStream<Uint8Array> =>
     },
   });
 
+/** The Cache API: a cache in each location, which keeps texts for their `max-age` at most. */
+export class SimLocationCaches {
+  readonly #around: Surroundings;
+  readonly #life: Life;
+  readonly #held = new Map<string, { body: string; headers: [string, string][]; until: number }>();
+
+  constructor(around: Surroundings) {
+    this.#around = around;
+    this.#life = immortal(around, 'location caches');
+  }
+
+  binding(life: Life, location: string): Life['caches'] {
+    const { time, random } = this.#around;
+    const call = async <T>(work: () => T): Promise<T> => {
+      const { promise, resolve } = deferred<T>();
+      time.after(this.#life, 1 + random.below(3), () => {
+        const answer = work();
+        time.after(life, 1 + random.below(3), () => resolve(answer));
+      });
+      return promise;
+    };
+    return {
+      open: async (name) => {
+        const keyOf = (url: string): string => `${location} ${name} ${url}`;
+        return {
+          match: async (url) => {
+            const found = await call(() => {
+              // It promises to keep nothing.
+              if (random.chance(0.05)) this.#held.delete(keyOf(url));
+              const held = this.#held.get(keyOf(url));
+              return held !== undefined && time.now < held.until ? held : undefined;
+            });
+            return found === undefined ? undefined : new Response(found.body, { headers: found.headers });
+          },
+          put: async (url, response) => {
+            const maxAge = Number(/max-age=(\d+)/.exec(response.headers.get('cache-control') ?? '')?.[1]);
+            const [body, headers] = [await response.text(), [...response.headers] as [string, string][]];
+            await call(() => {
+              this.#held.set(keyOf(url), { body, headers, until: time.now + maxAge * 1_000 });
+            });
+          },
+          delete: (url) => call(() => this.#held.delete(keyOf(url))),
+        };
+      },
+    };
+  }
+}
+
 /** D1 over SQLite: each statement is a transaction of its own, each batch one. */
 export class SimDatabase {
   /** Without a delay or a failure. */

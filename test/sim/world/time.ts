@@ -3,6 +3,7 @@
  * pass, so that the order of everything follows from the seed.
  */
 
+import type { ResponseCache } from '../../../worker/platform/location-cache.ts';
 import type { Random } from './random.ts';
 
 /**
@@ -21,6 +22,8 @@ export interface Life {
   readonly random: Random;
   /** The network, as its program reaches it. */
   fetch: (url: string, init: RequestInit) => Promise<Response>;
+  /** The Cache API of its location. */
+  caches: { open(name: string): Promise<ResponseCache> };
   log: (line: string) => void;
 }
 
@@ -54,7 +57,11 @@ export class VirtualTime {
   #atOnce = 0;
 
   /** @returns a life that has no program unless given one. */
-  life(name: string, random: Random, parts: Partial<Pick<Life, 'fetch' | 'log' | 'skewMs'>> = {}): Life {
+  life(
+    name: string,
+    random: Random,
+    parts: Partial<Pick<Life, 'fetch' | 'caches' | 'log' | 'skewMs'>> = {},
+  ): Life {
     return {
       name,
       random,
@@ -63,6 +70,7 @@ export class VirtualTime {
       skewMs: 0,
       born: this.now,
       fetch: () => Promise.reject(new Error(`${name} has no network`)),
+      caches: { open: () => Promise.reject(new Error(`${name} has no cache`)) },
       log: () => undefined,
       ...parts,
     };

@@ -18,7 +18,15 @@ import type { OriginParams, OriginProcess } from './origin-program.ts';
 import { type PlayedTrainings, playTrainings } from './played-training.ts';
 import type { Programs } from './programs.ts';
 import { type Random, randomOf } from './random.ts';
-import { type ObjectClass, SimBucket, SimDatabase, SimKv, SimObjects, type Surroundings } from './stores.ts';
+import {
+  type ObjectClass,
+  SimBucket,
+  SimDatabase,
+  SimKv,
+  SimLocationCaches,
+  SimObjects,
+  type Surroundings,
+} from './stores.ts';
 import { type Life, VirtualTime } from './time.ts';
 import { Trace } from './trace.ts';
 
@@ -122,6 +130,7 @@ export class World {
   readonly faults: Faults;
   readonly network: Network;
   readonly kv: SimKv;
+  readonly #locationCaches: SimLocationCaches;
   readonly database: SimDatabase;
   readonly bucket: SimBucket;
   readonly shape: Shape;
@@ -175,6 +184,10 @@ export class World {
     };
     this.network = new Network({ ...this.#around, random: this.random.fork('network') });
     this.kv = new SimKv(this.#around);
+    this.#locationCaches = new SimLocationCaches({
+      ...this.#around,
+      random: this.random.fork('location caches'),
+    });
     this.database = new SimDatabase(this.#around, openSqlite());
     this.bucket = new SimBucket(this.#around);
     for (const [binding, name] of Object.entries(OBJECT_CLASSES))
@@ -271,6 +284,7 @@ export class World {
     const name = `isolate-${this.#isolates}`;
     const life = this.#programLife(name, (url, init) => this.#toOrigin(life, url, init));
     const location = this.random.pick(['here', 'there']);
+    life.caches = this.#locationCaches.binding(life, location);
     this.trace.note(name, `starts ${location}`);
     let instance = 0;
     while (this.isolates.some((one) => one.instance === instance)) instance += 1;
@@ -356,6 +370,7 @@ export class World {
       GRAFT_MAC_KEY: base64(9),
       GRAFT_ADMIN_KEY_SHA256: createHash('sha256').update(this.adminKey).digest('hex'),
       DROPS: 'on',
+      KV_CACHE: 'on',
     };
   }
 

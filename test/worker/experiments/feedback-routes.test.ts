@@ -36,7 +36,7 @@ beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
   points = [];
   const dataset: AnalyticsDataset = { writeDataPoint: (point) => void points.push(point) };
-  graft = await createAppHarness({ observer: createObserver({ dataset, logSample: 0 }) });
+  graft = await createAppHarness({ observer: createObserver({ dataset, logSample: 0, pointSample: 1 }) });
   ({ key, id: keyId } = await makeKey(graft, { tenant: 'acme' }));
   entry = await startExperiment(graft);
   id = await expose('alice');
@@ -69,7 +69,7 @@ describe('feedback', () => {
           ...[keyId, 'support/intent', '', '/v1/feedback', '', '', expect.any(String) as string],
           ...[EXPERIMENT, 'treatment', 'feedback', 'thumbs', unit],
         ],
-        doubles: [0, 0, 0, 0, 0, 0, 0, 0.25, 1],
+        doubles: [0, 0, 0, 0, 0, 0, 0, 0.25, 1, 1],
       },
     ]);
     expect(JSON.stringify(points)).not.toMatch(/alice|chatcmpl/);

@@ -44,7 +44,7 @@ describe('Analytics Engine', () => {
           'control',
           'completion',
         ],
-        doubles: [12, 34, 560, 78, 200, 3, 1],
+        doubles: [12, 34, 560, 78, 200, 3, 1, 0, 0, 100],
       },
     ]);
   });
@@ -60,7 +60,7 @@ describe('Analytics Engine', () => {
           ...['key-1', 'medicine/cardiology', '', '/v1/feedback', '', '', 'r-2', ...shared],
           ...['feedback', 'thumbs', 'AAECAwQFBgcICQoLDA0ODw'],
         ],
-        doubles: [0, 0, 0, 0, 0, 0, 0, 0.5, 3],
+        doubles: [0, 0, 0, 0, 0, 0, 0, 0.5, 3, 100],
       },
     ]);
   });

@@ -11,13 +11,21 @@ beforeEach(() => {
 });
 afterEach(() => vi.restoreAllMocks());
 
-function observe(options: { logSample: number; status?: number; completion?: boolean; ended?: number }) {
+function observe(options: {
+  logSample: number;
+  pointSample?: number;
+  status?: number;
+  completion?: boolean;
+  ended?: number;
+  ownId?: string;
+}) {
   const points: unknown[] = [];
   const observer = createObserver({
     dataset: { writeDataPoint: (point) => void points.push(point) },
     logSample: options.logSample,
+    pointSample: options.pointSample ?? 1,
   });
-  const trace = createRequestTrace(() => 1_000);
+  const trace = createRequestTrace(() => 1_000, null, options.ownId);
   if (options.completion === true) {
     trace.note({ tenant: 'acme', keyId: 'k', name: 'a/b', version: 2, chainId: 'c', stream: true });
     trace.note({ origin: 'o2', tried: ['o1'], degraded: 'stale' });
@@ -62,7 +70,7 @@ describe('createObserver', () => {
     expect(lines).toEqual([]);
     // A stream that broke off began with 200.
     expect(observe({ logSample: 0, completion: true, ended: 502 })).toMatchObject([
-      { doubles: [3, 4, 500, 0, 502, 2, 1] },
+      { doubles: [3, 4, 500, 0, 502, 2, 1, 0, 0, 1] },
     ]);
     observe({ logSample: 0, status: 503 });
     expect(lines).toMatchObject([
@@ -71,12 +79,26 @@ describe('createObserver', () => {
     ]);
   });
 
+  it('writes points of a sample, each with how many it stands for, and of every failure', () => {
+    const points = Array.from({ length: 4_000 }, (_, i) =>
+      observe({ logSample: 0, pointSample: 0.01, completion: true, ownId: `own-${i}` }),
+    ).flat() as { doubles: number[] }[];
+    expect(points.length).toBeGreaterThan(20);
+    expect(points.length).toBeLessThan(60);
+    expect(new Set(points.map(({ doubles }) => doubles[9]))).toEqual(new Set([100]));
+    for (const ended of [500, 502, 503])
+      expect(observe({ logSample: 0, pointSample: 0, completion: true, ended })).toMatchObject([
+        { doubles: [3, 4, 500, 0, ended, 2, 1, 0, 0, 1] },
+      ]);
+  });
+
   it('writes a point of feedback, and of nothing else that the route does', () => {
     const rated = (feedback?: Feedback): unknown[] => {
       const points: unknown[] = [];
       const observer = createObserver({
         dataset: { writeDataPoint: (point) => void points.push(point) },
         logSample: 0,
+        pointSample: 1,
       });
       const trace = createRequestTrace(() => 1_000);
       trace.note({ tenant: 'acme', keyId: 'k', ...(feedback === undefined ? {} : { feedback }) });
@@ -89,7 +111,7 @@ describe('createObserver', () => {
       {
         indexes: ['acme'],
         blobs: ['k', 'a/b', '', '/v1/feedback', '', '', 'r', 'e', 'x', 'feedback', 'm', 'u'],
-        doubles: [0, 0, 0, 0, 0, 0, 0, 1, 2],
+        doubles: [0, 0, 0, 0, 0, 0, 0, 1, 2, 1],
       },
     ]);
   });

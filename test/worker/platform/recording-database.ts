@@ -5,11 +5,12 @@ export interface Asked {
   values: (string | number | null)[];
   /** As D1 bills it. */
   rowsRead: number;
+  rowsWritten: number;
 }
 
 interface Answer {
   results: unknown[];
-  meta?: { rows_read?: number };
+  meta?: { rows_read?: number; rows_written?: number };
 }
 
 /** Notes each statement that is run, and how many rows it read; one that fails is noted too, with none. */
@@ -20,7 +21,10 @@ export function recordStatements(db: SqlDatabase): { db: SqlDatabase; asked: Ask
     { statement: SqlStatement; sql: string; values: Asked['values'] }
   >();
   const note = (sql: string, values: Asked['values'], answer: Answer) =>
-    asked.push({ sql, values, rowsRead: answer.meta?.rows_read ?? 0 });
+    asked.push({
+      ...{ sql, values, rowsRead: answer.meta?.rows_read ?? 0 },
+      rowsWritten: answer.meta?.rows_written ?? 0,
+    });
   async function noted<T>(
     answer: Promise<T>,
     of: readonly (Pick<Asked, 'sql' | 'values'> | undefined)[],
