@@ -19,6 +19,7 @@ const PURE = [
   'experiments/(analyze|pick-variant|decide|health|legal-change|segments)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
+  'origins/pool-knowledge',
   'origins/routing',
   'platform/bounded-map',
   'registry/claims',

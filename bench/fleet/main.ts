@@ -1,14 +1,15 @@
 /**
  * Origins of a fleet in virtual time, chosen by the edge's own code and by others: `node --import tsx
- * bench/fleet/main.ts --workload zipf|diurnal|flash [--requests N] [--origins 8,64] [--names 1000,100000] [--memory
- * 0.02,0.1] [--keeping frequent,recent] [--svg FILE]`. The seed is fixed, so the figures are too. Some minutes of one core a workload.
+ * bench/fleet/main.ts --workload zipf|diurnal|flash|deploy [--requests N] [--origins 8,64] [--names 1000,100000] [--memory
+ * 0.02,0.1] [--keeping frequent,recent] [--isolates 4,100,1000] [--life SECONDS] [--tells nothing,own,edges,object] [--svg
+ * FILE]`. The seed is fixed, so the figures are too. Some minutes of one core a workload.
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { drawCrowd, drawResident } from './draw.ts';
-import { POLICIES } from './policies.ts';
-import { simulateFleet, type FleetOutcome } from './simulate.ts';
+import { POLICIES, TELLS } from './policies.ts';
+import { simulateFleet, type FleetCase, type FleetOutcome } from './simulate.ts';
 import { KEEPING } from './simulated-origin.ts';
 import { WORKLOADS } from './workloads.ts';
 
@@ -21,6 +22,9 @@ const { values } = parseArgs({
     names: { type: 'string', default: '1000,100000' },
     memory: { type: 'string', default: '0.02,0.1' },
     keeping: { type: 'string', default: 'frequent' },
+    isolates: { type: 'string', default: '4' },
+    life: { type: 'string' },
+    tells: { type: 'string', default: 'edges' },
     policies: { type: 'string', default: POLICIES.join(',') },
     svg: { type: 'string' },
   },
@@ -45,29 +49,53 @@ const policies = words('--policies', values.policies, POLICIES);
 const outcomes: FleetOutcome[] = [];
 const table = new Table({
   head: [
-    ...['origins', 'names', 'memory', 'keeps', 'policy', 'resident', 'of optimum', 'queue p50 ms', 'p99 ms'],
-    ...['loads/min', ...(kind === 'flash' ? ['absorbed s', 'but one'] : [])],
+    ...[
+      'isolates',
+      'tells',
+      'origins',
+      'names',
+      'memory',
+      'keeps',
+      'policy',
+      'resident',
+      'of optimum',
+      'queue p50 ms',
+      'p99 ms',
+    ],
+    ...['loads/min', 'turned', 'notes B', ...(kind === 'flash' ? ['absorbed s', 'but one'] : [])],
   ],
 });
-for (const origins of numbers('--origins', values.origins, 256))
-  for (const names of numbers('--names', values.names, 1_000_000))
-    for (const memory of numbers('--memory', values.memory, 1))
-      for (const keeping of words('--keeping', values.keeping, KEEPING))
-        for (const policy of policies) {
-          const outcome = simulateFleet({ kind, policy, origins, names, memory, keeping, requests }, SEED);
-          outcomes.push(outcome);
-          table.push([
-            ...[origins, names, `${memory * 100} %`, keeping, policy],
-            outcome.resident.toFixed(3),
-            (outcome.resident / outcome.optimum).toFixed(3),
-            ...[
-              outcome.queueP50Ms.toFixed(0),
-              outcome.queueP99Ms.toFixed(0),
-              outcome.loadsPerMinute.toFixed(0),
-            ],
-            ...(kind === 'flash' ? [outcome.absorbedS ?? '-', outcome.absorbedButOneS ?? '-'] : []),
-          ]);
-        }
+const lifeMs = values.life === undefined ? [] : numbers('--life', values.life, 1e9).map((s) => s * 1_000);
+/** All combinations, the last one fastest. */
+const cases: FleetCase[] = numbers('--origins', values.origins, 256).flatMap((origins) =>
+  numbers('--names', values.names, 1_000_000).flatMap((names) =>
+    numbers('--memory', values.memory, 1).flatMap((memory) =>
+      words('--keeping', values.keeping, KEEPING).flatMap((keeping) =>
+        numbers('--isolates', values.isolates, 10_000).flatMap((isolates) =>
+          words('--tells', values.tells, TELLS).flatMap((tells) =>
+            policies.map((policy) => ({
+              ...{ kind, policy, origins, names, memory, keeping, requests, isolates, tells },
+              ...(lifeMs[0] === undefined ? {} : { lifeMs: lifeMs[0] }),
+            })),
+          ),
+        ),
+      ),
+    ),
+  ),
+);
+for (const one of cases) {
+  const outcome = simulateFleet(one, SEED);
+  outcomes.push(outcome);
+  table.push([
+    ...[one.isolates, one.tells, one.origins, one.names, `${one.memory * 100} %`, one.keeping, one.policy],
+    outcome.resident.toFixed(3),
+    (outcome.resident / outcome.optimum).toFixed(3),
+    ...[outcome.queueP50Ms, outcome.queueP99Ms, outcome.loadsPerMinute].map((value) => value.toFixed(0)),
+    outcome.turnedAway.toFixed(3),
+    [outcome.notes.request, outcome.notes.answer, outcome.notes.most].map((n) => n.toFixed(0)).join(' '),
+    ...(kind === 'flash' ? [outcome.absorbedS ?? '-', outcome.absorbedButOneS ?? '-'] : []),
+  ]);
+}
 console.log(table.toString());
 console.log(JSON.stringify(outcomes.map(({ crowdP99Ms: _, ...one }) => one)));
 if (values.svg !== undefined)

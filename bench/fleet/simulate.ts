@@ -1,5 +1,7 @@
 import { seededRandom } from '../seeded-random.ts';
-import { createHomes, createIsolate, type Policy } from './policies.ts';
+import { ASK_HEADER, POOL_HEADER } from '../../protocol/pool-notes.ts';
+import { MAX_TURNED_AWAY } from '../../worker/origins/limits.ts';
+import { createHomes, createIsolate, OBJECT_MS, type Isolate, type Policy, type Tells } from './policies.ts';
 import { SimulatedOrigin, type Keeping } from './simulated-origin.ts';
 import { VirtualTime } from './virtual-time.ts';
 import { arrivals, CROWD, DAY_MS, staticOptimum, zipf, type WorkloadKind } from './workloads.ts';
@@ -12,6 +14,12 @@ export interface FleetCase {
   /** Share of all names that fit one origin's memory. */
   memory: number;
   keeping: Keeping;
+  /** Isolates of the edge; default 4. */
+  isolates?: number;
+  /** They live so long, ms, exponentially, and a new one knows nothing; default: for ever. */
+  lifeMs?: number;
+  /** Default: as the worker does. */
+  tells?: Tells;
   /** About so many requests are looked at. */
   requests: number;
   /** Requests that fill the memories before, at most; a day's unless given. */
@@ -29,6 +37,10 @@ export interface FleetOutcome extends FleetCase {
   queueP50Ms: number;
   queueP99Ms: number;
   loadsPerMinute: number;
+  /** Share of all requests that a crowded origin turned away; one may be twice. */
+  turnedAway: number;
+  /** Characters of `x-graft-pool`, on the mean of requests and answers, and the most. */
+  notes: { request: number; answer: number; most: number };
   /** Of a flash crowd: s from its beginning until 99 % of it got a row within 1 s, to its end; null = never. */
   absorbedS: number | null;
   /** The same where one late request of each 5 s does not count: fewer than a hundred come in them to a small fleet. */
@@ -57,12 +69,16 @@ export function simulateFleet(run: FleetCase, seed: number): FleetOutcome {
   const homeOf = createHomes(origins);
   const { policy, names } = run;
   fillMemories({ run, origins, homeOf, random });
-  const isolates = Array.from({ length: FLEET.isolates }, () =>
-    createIsolate({ policy, origins, now: () => time.now, random, homeOf }),
-  );
+  const { isolates: count = FLEET.isolates, lifeMs = Infinity, tells = 'edges' } = run;
+  const lives = seededRandom(seed + 1);
+  const born = (): { isolate: Isolate; until: number } => ({
+    isolate: createIsolate({ policy, tells, origins, now: () => time.now, random, homeOf }),
+    until: time.now - Math.log(1 - lives()) * lifeMs,
+  });
+  let isolates = Array.from({ length: count }, born);
   const rows = run.origins * slots;
   const lastsMs =
-    run.kind === 'flash'
+    run.kind === 'flash' || run.kind === 'deploy'
       ? CROWD.beginsMs + CROWD.lastsMs
       : run.kind === 'diurnal'
         ? DAY_MS
@@ -73,6 +89,9 @@ export function simulateFleet(run: FleetCase, seed: number): FleetOutcome {
   let loadsBefore = 0;
   let sent = 0;
   let settled = false;
+  let isDeployed = run.kind !== 'deploy';
+  let turnedAway = 0;
+  const notes = { request: 0, answer: 0, most: 0 };
   const stream = arrivals({ kind: run.kind, names, rows, serviceMs, lastsMs, random });
 
   const arrive = (name: number) => {
@@ -81,21 +100,44 @@ export function simulateFleet(run: FleetCase, seed: number): FleetOutcome {
       settled = true;
       loadsBefore = origins.reduce((sum, { loads }) => sum + loads, 0);
     }
-    const isolate = isolates[Math.floor(random() * isolates.length)];
-    if (isolate === undefined) return;
-    const { origin, onRow, onEnd } = isolate.send(name, (sent += 1));
+    if (!isDeployed && at >= CROWD.beginsMs) {
+      isDeployed = true;
+      isolates = isolates.map(born);
+    }
+    const index = Math.floor(random() * isolates.length);
+    if ((isolates[index]?.until ?? 0) <= at) isolates[index] = born();
+    let going = isolates[index]?.isolate.send(name, (sent += 1));
+    if (going === undefined) return;
+    for (let turns = 1; ; turns += 1) {
+      const { origin, headers } = going;
+      origin.pool.hear(headers[POOL_HEADER]);
+      notes.request += headers[POOL_HEADER]?.length ?? 0;
+      if (!origin.pool.turnsAway(headers[ASK_HEADER])) break;
+      turnedAway += 1;
+      going = going.turned(origin.pool.tell(headers[ASK_HEADER]), turns < MAX_TURNED_AWAY);
+    }
+    const { origin, headers, onRow, onEnd } = going;
     if (settled && origin.isResident(name)) residents += 1;
     const counts = settled;
     const isCrowd = run.kind === 'flash' && name === names - 1 && at >= CROWD.beginsMs;
     origin.serve(name, -Math.log(1 - random()) * serviceMs, {
       onRow() {
-        onRow();
+        const told = origin.pool.tell(headers[ASK_HEADER]);
+        notes.answer += told?.length ?? 0;
+        notes.most = Math.max(notes.most, told?.length ?? 0);
+        onRow(told);
         if (counts) queues.push(time.now - at);
         if (isCrowd) windows[Math.floor((at - CROWD.beginsMs) / WINDOW_MS)]?.push(time.now - at);
       },
       onEnd,
     });
   };
+  const ask = () => {
+    const told = origins.map(({ pool }) => pool.tell('own') ?? undefined);
+    for (const { pool } of origins) for (const note of told) pool.hear(note);
+    if (time.now < lastsMs) time.after(OBJECT_MS, ask);
+  };
+  if (tells === 'object') ask();
   const next = () => {
     const { value, done } = stream.next();
     if (done === true) return;
@@ -117,6 +159,8 @@ export function simulateFleet(run: FleetCase, seed: number): FleetOutcome {
     optimum: staticOptimum(zipf(names), Math.min(names, memory * run.origins)),
     queueP50Ms: at(queues, 0.5),
     queueP99Ms: at(queues, 0.99),
+    turnedAway: turnedAway / sent,
+    notes: { ...notes, request: notes.request / sent, answer: notes.answer / sent },
     loadsPerMinute: loads / ((lastsMs - FLEET.settleMs) / 60_000),
     absorbedS: isFlash ? absorbedAfter(windows, 0) : null,
     absorbedButOneS: isFlash ? absorbedAfter(windows, 1) : null,

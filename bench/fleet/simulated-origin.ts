@@ -1,9 +1,13 @@
 import { EvictionPolicy } from '../../gpu-origin/engine/adapters/adapter-memory.ts';
+import { OriginPool } from '../../gpu-origin/http/pool.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
 /** Who makes room: the one with the fewest uses, by an origin's own code, or the least recently used. */
 export const KEEPING = ['frequent', 'recent'] as const;
 export type Keeping = (typeof KEEPING)[number];
+
+/** What stands for the digests of a chain. */
+export const chainOf = (chain: number): [{ digest: string }] => [{ digest: `${chain}` }];
 
 /** The least recently used first: what {@link EvictionPolicy} is compared with. */
 class RecentOrder {
@@ -45,6 +49,8 @@ export class SimulatedOrigin {
   readonly url: string;
   /** Chains that were loaded. */
   loads = 0;
+  /** What it knows of its pool: an origin's own code. */
+  readonly pool: OriginPool;
   readonly #time: VirtualTime;
   readonly #slots: number;
   readonly #memory: number;
@@ -76,13 +82,22 @@ export class SimulatedOrigin {
     this.#slots = params.slots;
     this.#memory = params.memory;
     this.#loadMs = params.loadMs;
+    this.pool = new OriginPool({
+      id,
+      now: () => params.time.now,
+      load: () => ({ rows: this.rows, slots: this.#slots }),
+      holds: ([member]) => this.isResident(Number(member?.digest)),
+    });
     this.#order = params.keeping === 'frequent' ? new EvictionPolicy() : new RecentOrder();
+  }
+
+  get rows(): number {
+    return this.#running + this.#queue.length - this.#head + this.#waitingForLoad;
   }
 
   /** `x-graft-load` as this origin would say it now. */
   get load(): string {
-    const waiting = this.#queue.length - this.#head;
-    return `${this.#running + waiting + this.#waitingForLoad}/${this.#slots}`;
+    return `${this.rows}/${this.#slots}`;
   }
 
   isResident(chain: number): boolean {
@@ -121,17 +136,20 @@ export class SimulatedOrigin {
     this.#time.after(this.#loadMs, () => {
       this.#loading.delete(chain);
       this.remember(chain, ahead && first.length === 1);
+      if (ahead) this.pool.loaded(chainOf(chain));
       for (const go of first) go();
     });
   }
 
   /** @param onRow it has a row. @param onEnd it has given it back. */
   serve(chain: number, serviceMs: number, { onRow, onEnd }: { onRow: () => void; onEnd: () => void }): void {
+    this.pool.arrived(chainOf(chain));
     const run = () => {
       this.#running += 1;
       onRow();
       this.#time.after(serviceMs, () => {
         this.#running -= 1;
+        this.pool.held(chainOf(chain), serviceMs);
         onEnd();
         const next = this.#queue[this.#head];
         if (next === undefined) return;

@@ -218,7 +218,9 @@ export async function prefetchAdapters(c: Context<OriginEnv>, services: Services
     digest === instead && state === 'ready';
   if (instead !== undefined && !services.engine.residents().adapters.some(isResident))
     return Response.json({ results: [] } satisfies LoadAnswer);
-  return load(services, digests, false);
+  const loaded = await load(services, digests, false);
+  if (loaded.ok) c.var.pool?.loaded(digests.map((digest) => ({ digest })));
+  return loaded;
 }
 
 async function load({ engine }: Services, digests: readonly string[], pinned: boolean): Promise<Response> {

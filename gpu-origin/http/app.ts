@@ -24,6 +24,8 @@ import {
   prefetchAdapters,
   receiveAdapterPart,
 } from './adapters.ts';
+import { ASK_HEADER, POOL_HEADER } from '../../protocol/pool-notes.ts';
+import { OriginPool } from './pool.ts';
 import { authenticate, mayScrape, NonceStore, readBody, requestIdOf } from './read-request.ts';
 import { handleCompletion } from './completions.ts';
 import { handleEmbeddings } from './embeddings.ts';
@@ -68,9 +70,22 @@ function wrongBase(c: Context<OriginEnv>, { base }: Services): ApiError | null {
   };
 }
 
-function loadOf({ engine }: Services, { state }: OriginContext['serving']): string {
+function loadOf({ engine }: Services): { rows: number; slots: number } {
   const { running, waiting, loading, preempted, slots } = engine.stats();
-  return writeLoad({ rows: running + waiting + loading + preempted, slots, draining: state === 'draining' });
+  return { rows: running + waiting + loading + preempted, slots };
+}
+
+/** What it and its edges tell each other of its pool; null where it has no edge. */
+function poolOf(context: OriginContext): OriginPool | null {
+  const { mode } = context;
+  if (mode.kind === 'dev') return null;
+  return new OriginPool({
+    id: mode.originId,
+    now: context.now,
+    load: () => (context.services === null ? { rows: 0, slots: 1 } : loadOf(context.services)),
+    holds: (chain) =>
+      context.services?.engine.holds?.(chain.map(({ digest }) => ({ digest, scale: 1 }))) !== false,
+  });
 }
 
 /** `POST /cancel/<id>` -> `RequestUsage`: cancels a request, and waits briefly for its end. */
@@ -92,6 +107,7 @@ type Handler = (c: Context<OriginEnv>, services: Services) => Response | Promise
 export function createApp(context: OriginContext): Hono<OriginEnv> {
   const { serving, metrics, mode } = context;
   const nonces = new NonceStore(context.now, context.maxNonces);
+  const pool = poolOf(context);
   const app = new Hono<OriginEnv>();
 
   app.use('*', async (c, next) => {
@@ -153,8 +169,14 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
         c.set('kid', sender.value.kid);
       }
     }
+    c.set('pool', c.var.kid === null ? null : pool);
+    c.var.pool?.hear(c.req.header(POOL_HEADER));
     await next();
-    if (context.services !== null) c.res.headers.set(LOAD_HEADER, loadOf(context.services, serving));
+    if (context.services === null) return;
+    const draining = serving.state === 'draining';
+    c.res.headers.set(LOAD_HEADER, writeLoad({ ...loadOf(context.services), draining }));
+    const notes = c.var.pool?.tell(c.req.header(ASK_HEADER)) ?? null;
+    if (notes !== null) c.res.headers.set(POOL_HEADER, notes);
   });
 
   app.use('*', async (c, next) => {

@@ -13,6 +13,7 @@ import {
   writeUsageNote,
   USAGE_COMMENT,
 } from '../../protocol/origin-wire.ts';
+import { ASK_HEADER, TURNED_HEADER } from '../../protocol/pool-notes.ts';
 import { answersTo } from '../../protocol/request-fields.ts';
 import {
   prepareGrammar,
@@ -38,6 +39,13 @@ import {
   usageCounter,
 } from './run-prompts.ts';
 
+/** For an edge only: it asks another origin. */
+const CROWDED: ApiError = {
+  code: 'queue_full',
+  message: 'This origin is crowded. Ask another one of its pool.',
+  retryAfterMs: 1_000,
+};
+
 /** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
 export async function handleCompletion(
   kind: CompletionKind,
@@ -50,6 +58,9 @@ export async function handleCompletion(
   if (!parsed.ok) return errorResponse(parsed.error);
   const { request, directive, ignored } = parsed.value;
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
+  const { pool } = c.var;
+  if (pool?.turnsAway(c.req.header(ASK_HEADER)) === true)
+    return errorResponse(CROWDED, { [TURNED_HEADER]: 'true' });
   const gone = following(c.req.raw.signal);
   const { tenant, budgetMs } = directive;
   const arrivedAt = context.now();
@@ -96,6 +107,7 @@ export async function handleCompletion(
       const leftMs = budgetMs === null ? null : budgetMs - (context.now() - arrivedAt);
       // The first one gets at least a moment, so that its own errors are reported.
       if (leftMs !== null && leftMs <= 0 && at > 0) return err(deadlineExceeded());
+      let begunAt: number | null = null;
       const added = await services.engine.addChoices(
         {
           id: c.var.requestId,
@@ -109,12 +121,21 @@ export async function handleCompletion(
           promptRanks: ofPrompt !== null,
           budgetMs: leftMs === null ? null : Math.max(1, leftMs),
           signal: gone.signal,
-          onBegin: timing.begin,
-          ...(tracked === null ? {} : { onEnd: (ran) => tracked.ended(ran, at) }),
+          onBegin() {
+            begunAt ??= context.now();
+            timing.begin();
+          },
+          onEnd(ran) {
+            tracked?.ended(ran, at);
+            if (begunAt !== null) pool?.held(directive.chain, context.now() - begunAt);
+          },
         },
         seeds,
       );
-      if (added.ok) queued(at);
+      if (added.ok) {
+        pool?.arrived(directive.chain, perPrompt);
+        queued(at);
+      }
       return added;
     },
     onDrop(at) {

@@ -10,6 +10,7 @@ import type { Jobs } from '../jobs/jobs.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
 import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
+import type { OriginPool } from './pool.ts';
 import type { UsageMemory } from './run-prompts.ts';
 
 /** Available once the base is loaded. */
@@ -76,6 +77,8 @@ interface RequestVariables {
   bodyHash: string | null;
   /** Id of the signing key; null in dev mode. */
   kid: string | null;
+  /** null in dev mode: it has no peers. */
+  pool: OriginPool | null;
 }
 /** hono's `Env`. */
 export interface OriginEnv {

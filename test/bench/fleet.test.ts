@@ -47,6 +47,33 @@ describe('a fleet in virtual time', () => {
   });
 });
 
+describe('many isolates, each of which sees little', () => {
+  const many = {
+    ...small,
+    origins: 8,
+    names: 1_000,
+    memory: 0.02,
+    requests: 4_000,
+    lifeMs: 300_000,
+  } as const;
+  const [few, hundred] = [4, 100];
+
+  it.each(['zipf', 'flash', 'deploy'] as const)('queue little longer than few do: %s', (kind) => {
+    const [of4, of100] = [few, hundred].map((isolates) => simulateFleet({ ...many, kind, isolates }, 11));
+    expect(of100!.counted).toBeGreaterThan(3_500);
+    expect(of4!.queueP99Ms).toBeLessThan(1_000);
+    expect(of100!.queueP99Ms).toBeLessThan(2_000);
+    expect(Math.abs(of100!.resident - of4!.resident)).toBeLessThan(0.02);
+  });
+
+  it('would queue for seconds if origins told nothing but their load', () => {
+    const [alone, told] = (['nothing', 'edges'] as const).map((tells) =>
+      simulateFleet({ ...many, isolates: hundred, tells }, 11),
+    );
+    expect(alone!.queueP99Ms).toBeGreaterThan(2 * told!.queueP99Ms);
+  });
+});
+
 describe('what an origin keeps', () => {
   it('is found more often than the least recently used kept, where memory is short', () => {
     const short = { memory: 0.02, names: 500, requests: 4_000 };

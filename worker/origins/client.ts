@@ -47,6 +47,7 @@ import {
   type Pools,
 } from './routing.ts';
 import { createOriginJobs, type OriginJobs } from './jobs.ts';
+import { createPoolKnowledge } from './pool-knowledge.ts';
 import { createOriginPins, createPrefetch } from './pins.ts';
 import { createTransfers } from './transfers.ts';
 import type { Bases, HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
@@ -109,8 +110,9 @@ export function createOriginClient(params: {
   const { origins, now, patienceMs = HEADERS_PATIENCE_MS, pulseMs = PULSE_MS } = params;
   const send = createOriginFetch(params);
   const health = createOriginHealth({ now });
+  const pool = createPoolKnowledge({ origins, health, now });
   const transfers = createTransfers({ ...params, send });
-  const exchange = createExchange({ ...params, send, transfers });
+  const exchange = createExchange({ ...params, send, transfers, pool });
   const pools = createPools(origins, params.defaultBase);
   const order = (name: string, base: string) =>
     chooseOrigins({ name, spread: name, origins: pools.of(base), stateOf: health.stateOf });
@@ -163,9 +165,10 @@ export function createOriginClient(params: {
       isEjected: (origin) => health.stateOf(origin).ejected,
     }),
     complete: createComplete({
-      ...{ pools, health, now },
+      ...{ pools, pool, health, now },
       routing: createRouting({
         health,
+        told: pool.demandOf,
         prefetchAt: warmth.at,
         now,
         log: (event, fields) => logLine(event, fields, 'info'),

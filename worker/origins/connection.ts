@@ -44,6 +44,8 @@ interface OriginCall {
   requestId?: string;
   /** For the origin's log and its engine's trace. */
   traceparent?: string;
+  /** Of the pool; not signed. */
+  headers?: Readonly<Record<string, string>>;
   signal?: AbortSignal;
 }
 
@@ -76,7 +78,7 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
       { originId: origin.id, method: call.method, pathAndQuery, bodyHash, startId },
       params.now(),
     );
-    const headers: Record<string, string> = { [SIGNATURE_HEADER]: signature };
+    const headers: Record<string, string> = { ...call.headers, [SIGNATURE_HEADER]: signature };
     if (call.body !== undefined) headers['content-type'] = call.contentType ?? 'application/json';
     if (call.requestId !== undefined) headers['x-request-id'] = call.requestId;
     if (call.traceparent !== undefined) headers[TRACEPARENT_HEADER] = call.traceparent;

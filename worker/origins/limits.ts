@@ -127,6 +127,9 @@ export const MIN_DEMAND_SEEN = 6;
  * Upper bound of the ratio of all requests to an isolate's own; Cloudflare runs a few isolates in each place.
  */
 export const MAX_SHARE_FACTOR = 100;
+/** Crowded origins that may turn one request away; then the next one queues it. */
+// A second one finds room where the first one's word for its peers was old (bench/LOG.md, many isolates).
+export const MAX_TURNED_AWAY = 2;
 /** Assumed time that a request occupies a row until one has ended: 64 tokens at 30 ms. */
 export const USUAL_HELD_MS = 2 * SECOND;
 /** Names whose demand an isolate tracks, about 500 bytes each; the least recently requested is forgotten. */

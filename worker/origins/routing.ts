@@ -247,20 +247,26 @@ export const rowsOf = ({ estimated, heldMs }: Demand): number => (estimated / DE
 
 /**
  * Sets the replicas so that the name takes at most {@link REPLICA_FILL} of each one's rows. Grows at once to
- * what is needed, if enough requests were seen. Shrinks by one when {@link REPLICA_SHRINK_FILL} of the
+ * what is needed, if enough requests were seen here or the origins say so. Shrinks by one when {@link REPLICA_SHRINK_FILL} of the
  * smaller set's share was enough for {@link REPLICA_SHRINK_AFTER_MS}.
  * @param slots rows of each origin that may serve it, in its order; not empty.
+ * @param told rows that it takes, by the origins' own word.
  */
-export function resize(demand: Demand, { now, slots }: { now: number; slots: readonly number[] }): Demand {
-  const rows = rowsOf(demand);
+export function resize(
+  demand: Demand,
+  { now, slots, told = 0 }: { now: number; slots: readonly number[]; told?: number },
+): Demand {
+  const rows = Math.max(rowsOf(demand), told);
   const replicas = Math.min(demand.replicas, slots.length);
-  const wanted = howMany(rows, slots);
-  if (wanted > replicas && demand.seen >= MIN_DEMAND_SEEN)
-    return { ...demand, replicas: wanted, neededAt: now };
+  const wanted = howMany(Math.max(seenRows(demand), told), slots);
+  if (wanted > replicas) return { ...demand, replicas: wanted, neededAt: now };
   if (howMany(rows / REPLICA_SHRINK_FILL, slots) >= replicas) return { ...demand, replicas, neededAt: now };
   if (now - demand.neededAt < REPLICA_SHRINK_AFTER_MS) return { ...demand, replicas };
   return { ...demand, replicas: replicas - 1, neededAt: now - REPLICA_SHRINK_AFTER_MS / 2 };
 }
+
+/** As far as enough requests were seen here to tell. */
+const seenRows = (demand: Demand): number => (demand.seen >= MIN_DEMAND_SEEN ? rowsOf(demand) : 0);
 
 /** How many origins, in order, it takes to provide these rows; at most all. */
 function howMany(rows: number, slots: readonly number[]): number {
@@ -282,6 +288,16 @@ interface ReplicaVisit {
    * while.
    */
   toWarm: readonly Origin[];
+}
+
+/** What origins say of a chain. */
+export interface ToldDemand {
+  /** That it takes at all of them. */
+  rows: number;
+  /** Id of an origin -> the part of these rows that it told. */
+  by: ReadonlyMap<string, number>;
+  /** Id of each origin that has it in memory -> when it said so, unix ms. */
+  holders: Map<string, number>;
 }
 
 interface Followed {
@@ -321,28 +337,46 @@ export function createReplicaSets({ maxNames = MAX_FOLLOWED_NAMES }: { maxNames?
         origins: readonly Origin[];
         stateOf: (origin: Origin) => OriginState;
         now: number;
+        /** Default: nothing. */
+        told?: ToldDemand;
+        /** The same request was turned away: it does not count twice. */
+        isAgain?: boolean;
       },
     ): ReplicaVisit {
-      const { name, origins, stateOf, now } = call;
+      const { name, origins, stateOf, now, told, isAgain = false } = call;
       const one = follow(key, now);
+      for (const [id, at] of told?.holders ?? [])
+        one.resident.set(id, Math.max(at + RESIDENT_FRESH_MS, one.resident.get(id) ?? -Infinity));
       const before = one.demand.replicas;
       const well = origins.filter((origin) => !stateOf(origin).ejected);
-      const demand = noteArrival(one.demand, { now, factor: shareFactor(well, stateOf) });
+      const demand = isAgain
+        ? one.demand
+        : noteArrival(one.demand, { now, factor: shareFactor(well, stateOf) });
       // Ranking costs one hash per origin, and cold names don't need it.
       const isCold =
         before === 1 &&
-        rowsOf(demand) <= Math.min(...well.map((origin) => stateOf(origin).slots)) * REPLICA_FILL;
+        Math.max(rowsOf(demand), told?.rows ?? 0) <=
+          Math.min(...well.map((origin) => stateOf(origin).slots)) * REPLICA_FILL;
       const ranked = isCold || well.length === 0 ? [] : rankOrigins(name, well);
       one.demand =
         ranked.length === 0
           ? demand
-          : resize(demand, { now, slots: ranked.map((origin) => stateOf(origin).slots) });
+          : resize(demand, {
+              now,
+              slots: ranked.map((origin) => stateOf(origin).slots),
+              told: told?.rows ?? 0,
+            });
       const count = one.demand.replicas;
       const set: ReplicaSet = { count, isResident: (origin) => residentIn(one, origin, now) };
       const toWarm: Origin[] = [];
+      const slots = ranked.map((origin) => stateOf(origin).slots);
       if (count > 1)
-        for (const origin of ranked.slice(0, count)) {
+        for (const [index, origin] of ranked.slice(0, count).entries()) {
           if (set.isResident(origin) || (one.asked.get(origin.id) ?? -Infinity) > now) continue;
+          // Nobody gets an adapter by its own word that many ask for it.
+          const byOthers = (told?.rows ?? 0) - (told?.by.get(origin.id) ?? 0);
+          if (told !== undefined && howMany(Math.max(seenRows(one.demand), byOthers), slots) <= index)
+            continue;
           one.asked.set(origin.id, now + FOLLOW_TIMEOUT_MS);
           toWarm.push(origin);
         }
@@ -396,6 +430,8 @@ interface Known {
   leases: Set<{ until: number }>;
   /** The origin's last report and its time: rows of other isolates, and all of its slots. */
   said: { others: number; slots: number; at: number } | null;
+  /** Its slots by its own word; null = it has not said. */
+  slots: number | null;
   /** Failures since its last good answer. */
   failures: number;
   ejectedUntil: number;
@@ -410,7 +446,14 @@ export function createOriginHealth(params: { now: () => number }) {
   function known({ id }: Origin): Known {
     let found = origins.get(id);
     if (found === undefined) {
-      found = { leases: new Set(), said: null, failures: 0, ejectedUntil: 0, heardAt: -Infinity };
+      found = {
+        leases: new Set(),
+        said: null,
+        slots: null,
+        failures: 0,
+        ejectedUntil: 0,
+        heardAt: -Infinity,
+      };
       origins.set(id, found);
     }
     return found;
@@ -487,8 +530,21 @@ export function createOriginHealth(params: { now: () => number }) {
       of.heardAt = now();
       const said = readLoad(header);
       if (said === null) return;
+      of.slots = said.slots;
       of.said = { others: Math.max(0, said.rows - inFlight(of)), slots: said.slots, at: now() };
       if (said.draining) eject(of, EJECT_MS);
+    },
+
+    /**
+     * Another origin's word for its load. It takes no origin for crowded, or for smaller than usual: only its own
+     * word does, or a liar could draw the requests of all names.
+     * @param at unix ms.
+     */
+    heard(origin: Origin, { rows, slots }: { rows: number; slots: number }, at: number): void {
+      const of = known(origin);
+      if (of.said !== null && of.said.at >= at) return;
+      const likely = of.slots ?? Math.max(slots, UNKNOWN_SLOTS);
+      of.said = { others: Math.max(0, Math.min(rows, likely) - inFlight(of)), slots: likely, at };
     },
 
     /** Its queue is full. */
@@ -516,6 +572,8 @@ export type OriginHealth = ReturnType<typeof createOriginHealth>;
 export interface Route {
   /** Order in which to ask the origins. */
   order: readonly Origin[];
+  /** Chooses again, by what is known now. @param left origins to choose from. */
+  again(left: readonly Origin[]): readonly Origin[];
   /** It is sent to this one. */
   start(origin: Origin): Lease;
   /** This one answered it, with its chain. */
@@ -547,11 +605,13 @@ export type PrefetchAt = (
  */
 export function createRouting(params: {
   health: OriginHealth;
+  /** What the pool's origins say of a chain. */
+  told: (origins: readonly Origin[], chain: readonly ChainEntry[]) => ToldDemand;
   prefetchAt: PrefetchAt;
   now: () => number;
   log: (event: string, fields: Record<string, string | number | boolean>) => void;
 }) {
-  const { health, prefetchAt, now, log } = params;
+  const { health, told, prefetchAt, now, log } = params;
   const sets = createReplicaSets();
 
   async function warm(
@@ -593,17 +653,26 @@ export function createRouting(params: {
       if (name === null || chain.length === 0 || origins.length < 2 || COUNTING.has(path))
         return {
           order: chooseOrigins(choice),
+          again: (left) => chooseOrigins({ ...choice, origins: left, stateOf: health.stateOf }),
           start: (origin) => health.start(origin),
           served: () => undefined,
         };
       const key = chainKey(name, chain);
-      const { set, before, toWarm } = sets.arrived(key, { name, origins, stateOf, now: now() });
-      if (before !== null) log('replicas', { name, before, origins: set.count });
-      const order = chooseOrigins({ ...choice, replicas: set });
-      for (const origin of toWarm) keepAlive(warm(origin, { key, name, chain, keepAlive }));
+      const visit = (isAgain: boolean): ReplicaSet => {
+        const { set, before, toWarm } = sets.arrived(key, {
+          ...{ name, origins, now: now(), told: told(origins, chain), isAgain },
+          stateOf: isAgain ? health.stateOf : stateOf,
+        });
+        if (before !== null) log('replicas', { name, before, origins: set.count });
+        for (const origin of toWarm) keepAlive(warm(origin, { key, name, chain, keepAlive }));
+        return set;
+      };
+      const order = chooseOrigins({ ...choice, replicas: visit(false) });
       let answering: Origin | null = null;
       return {
         order,
+        again: (left) =>
+          chooseOrigins({ ...choice, origins: left, stateOf: health.stateOf, replicas: visit(true) }),
         start(origin) {
           const since = now();
           const lease = health.start(origin);

@@ -18,11 +18,13 @@ import {
   nextTraceparent,
   pathForBase,
 } from '../../protocol/origin-wire.ts';
+import { POOL_HEADER, TURNED_HEADER } from '../../protocol/pool-notes.ts';
 import { baseUnserved, originUnavailable, adapterUnavailable } from '../errors.ts';
 import {
   DEADLINE_GRACE_MS,
   HELD_ANSWER_BYTES,
   LOAD_BUDGET_MS,
+  MAX_TURNED_AWAY,
   MAX_SILENCED_ORIGINS,
   MAX_SILENCING_REQUESTS,
   MAX_TOO_SMALL,
@@ -35,6 +37,7 @@ import { logLine } from '../log.ts';
 import { withTimeout } from '../platform/store-calls.ts';
 import type { OriginHealth, Routing, Pools, Origin } from './routing.ts';
 import { createDeliver, type OriginFetch, readAnswer, readOriginText } from './connection.ts';
+import type { PoolKnowledge } from './pool-knowledge.ts';
 import type { Cancellation } from './ask-origins.ts';
 import type { StreamOutcome, TokenCounts } from '../metering/ports.ts';
 import { STREAM_STALL_MS } from '../../protocol/limits.ts';
@@ -113,6 +116,8 @@ type RetryDecision =
       clientError?: { response: Response; refused: string };
       /** The origin is too small for the request; others may be larger. */
       tooSmall?: boolean;
+      /** It is crowded, and let another one have it. */
+      turnedAway?: boolean;
     }
   | { kind: 'stop'; error: ApiError };
 
@@ -174,6 +179,7 @@ function createSilences(now: () => number) {
  */
 export function createComplete(params: {
   pools: Pools;
+  pool: PoolKnowledge;
   health: OriginHealth;
   routing: Routing;
   hangDetector: HangDetector;
@@ -182,7 +188,7 @@ export function createComplete(params: {
   /** An origin's time limit for a request. */
   budgetMs: number;
 }) {
-  const { pools, health, routing, hangDetector, now, cancel, budgetMs } = params;
+  const { pools, pool, health, routing, hangDetector, now, cancel, budgetMs } = params;
   const deliver = createDeliver({ health, now });
   const silences = createSilences(now);
 
@@ -200,6 +206,7 @@ export function createComplete(params: {
           return unexpectedResponse(origin, { status: response.status, reason: 'neither JSON nor events' });
         }
         health.answered(origin, response.headers.get(LOAD_HEADER));
+        pool.heard(origin, response.headers.get(POOL_HEADER));
         if (response.headers.has(COLD_HEADER)) call.onCold?.();
         if (isEventStream(response.headers)) return { kind: 'serve', response };
         const whole = await readAnswer(response, { bytes: HELD_ANSWER_BYTES, stallMs: STREAM_STALL_MS });
@@ -244,6 +251,9 @@ export function createComplete(params: {
     }
     if (!PASSED_ON.has(status)) return unexpectedResponse(origin, { status, reason: refusal.code });
     health.answered(origin, response.headers.get(LOAD_HEADER));
+    pool.heard(origin, response.headers.get(POOL_HEADER));
+    if (refusal.code === 'queue_full' && response.headers.has(TURNED_HEADER))
+      return { kind: 'next', error: originUnavailable(), turnedAway: true };
     const told = retold(response, text);
     // Without a time to retry it will never fit this origin, which has fewer rows than others or a lower
     // maximum rank.
@@ -323,14 +333,19 @@ export function createComplete(params: {
       { origins, chain },
     );
     const tried: string[] = [];
+    const asked = new Set<Origin>();
+    const turned: Origin[] = [];
+    let order = [...route.order];
     let tooSmall = 0;
     let silenced = false;
     let failure: ApiError | null = null;
     let refusal: Served | null = null;
-    for (const origin of route.order) {
+    for (let origin = order.shift(); origin !== undefined; origin = order.shift()) {
+      asked.add(origin);
+      const mayTurn = turned.length < MAX_TURNED_AWAY && order.some((one) => !turned.includes(one));
       const lease = route.start(origin);
       call.onAsked?.({ cancel: () => cancel(origin, cancelId, call.requestId) });
-      const exchanged = await hangDetector.exchange(origin, exchangeCall);
+      const exchanged = await hangDetector.exchange(origin, { ...exchangeCall, mayTurn });
       const decision = await decideRetry(origin, exchanged, call);
       if (decision.kind === 'serve' && silenced) await silences.clear(call);
       if (decision.kind === 'serve' && decision.response.ok) route.served(origin);
@@ -340,6 +355,11 @@ export function createComplete(params: {
           ...{ origin, tried, refused: decision.refused ?? null },
         });
       lease.end();
+      if (decision.kind === 'next' && decision.turnedAway === true && mayTurn) {
+        turned.push(origin);
+        order = [...route.again(origins.filter((one) => !asked.has(one))), ...turned];
+        continue;
+      }
       failure = decision.error;
       if (now() - started >= budgetMs) return err(deadline(budgetMs));
       if (decision.kind === 'stop') break;
@@ -414,6 +434,8 @@ interface ExchangeCall {
   loadUntil?: number;
   /** Called for each adapter that was copied. */
   onBrought?: (brought: PushedFile) => void;
+  /** A crowded origin may refuse it. Once files were copied to it, it may not. */
+  mayTurn?: boolean;
   /** Called before the request waits for an adapter that the origin lacks or is receiving. */
   onCold?: () => void;
   /** Created for each attempt. */
@@ -449,10 +471,11 @@ const cannotLoad = (): ApiError =>
 export function createExchange(params: {
   send: OriginFetch;
   transfers: Transfers;
+  pool: PoolKnowledge;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
 }) {
-  const { send, transfers, now, sleep } = params;
+  const { send, transfers, pool, now, sleep } = params;
 
   async function bringAll(
     origin: Origin,
@@ -495,12 +518,13 @@ export function createExchange(params: {
     const path = pathForBase(call.path, origin.base ?? null);
     const loadUntil = call.loadUntil ?? now() + LOAD_BUDGET_MS;
     const brought = new Map<string, number>();
-    for (;;) {
+    for (let isFirst = true; ; isFirst = false) {
       const sent = await send(origin, {
         method: 'POST',
         path,
         body: JSON.stringify(call.body()),
         signal: call.signal(),
+        ...(call.mayTurn === undefined ? {} : { headers: pool.headersFor(origin, call.mayTurn && isFirst) }),
         ...(requestId === undefined ? {} : { requestId }),
         ...(parent === null ? {} : { traceparent: nextTraceparent(parent) }),
       });

@@ -1,6 +1,7 @@
 /** What an origin reports: its load in every response, timing, and /metrics. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { readLoad } from '../../../protocol/origin-wire.ts';
+import { ASK_HEADER, POOL_HEADER, readPoolNotes, TURNED_HEADER } from '../../../protocol/pool-notes.ts';
 import { envelope, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 
 const CHAT = '/v1/chat/completions';
@@ -36,6 +37,31 @@ describe('x-graft-load', () => {
     origin = await startTestOrigin({ signed: true });
     for (const path of ['/base', '/healthz', '/readyz'])
       expect((await fetch(origin.url + path)).headers.get('x-graft-load')).toBeNull();
+  });
+});
+
+describe('x-graft-pool', () => {
+  it('tells an edge that asks, and turns requests away when crowded if they may be', async () => {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    origin = await startTestOrigin({
+      signed: true,
+      context: { headersAfterMs: 10 },
+      runner: { duringStep: ({ kind }) => (kind === 'decode' ? held : undefined) },
+    });
+    const [quiet, may] = [{ [ASK_HEADER]: 'own' }, { [ASK_HEADER]: 'pool turn' }];
+    const running = await Promise.all(
+      Array.from({ length: 5 }, () => ask({ stream: true }, { headers: may })),
+    );
+    expect(running.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
+    const turned = await ask({ stream: true }, { headers: may });
+    expect([turned.status, turned.headers.get(TURNED_HEADER)]).toEqual([429, 'true']);
+    expect(readPoolNotes(turned.headers.get(POOL_HEADER))).toHaveLength(1);
+    const waits = ask({ stream: true }, { headers: quiet });
+    expect((await waits).headers.has(TURNED_HEADER)).toBe(false);
+    release();
+    for (const response of [...running, await waits]) await response.text();
+    expect((await ask({})).headers.get(POOL_HEADER)).toBeNull();
   });
 });
 

@@ -3,6 +3,13 @@ import type { CompletionCall } from '../../../worker/origins/send.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { AdapterManifest } from '../../../protocol/adapter-manifest.ts';
 import { parseSigningKeys, type SigningKey } from '../../../protocol/signature.ts';
+import {
+  ASK_HEADER,
+  originHash,
+  POOL_HEADER,
+  TURNED_HEADER,
+  writePoolNotes,
+} from '../../../protocol/pool-notes.ts';
 import { createOriginClient } from '../../../worker/origins/client.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';
 import { startFakeOrigin, type FakeOrigin } from '../../fakes/fake-origin.ts';
@@ -292,6 +299,38 @@ describe('failing over', () => {
     expect(refused.ok && refused.value.response.headers.get('retry-after-ms')).toBe('700');
     // The code that the client gets, for error counts.
     expect(refused.ok && refused.value.refused).toBe('queue_full');
+  });
+
+  it('asks another when a crowded origin turns a request away, of its own list, and then lets it wait', async () => {
+    const { ask } = await clientOf(['o1', 'o2', 'o3', 'o4']);
+    const { id } = await serverOf(ask('a/b'));
+    const lie = writePoolNotes(
+      [[originHash('evil.example'), { rows: 0, slots: 60_000, chains: new Map(), at: 0 }]],
+      0,
+    );
+    const crowded = errorOf('queue_full', 429, {
+      ...{ 'retry-after': '1', 'retry-after-ms': '1000', 'x-graft-load': '20/16' },
+      ...{ [TURNED_HEADER]: 'true', [POOL_HEADER]: lie },
+    });
+    byId(id).answerWith(crowded);
+    expect(byId(id).log.headers[ASK_HEADER]).toBe('pool turn');
+    const other = await serverOf(ask('a/b'));
+    // It is no failure.
+    expect([other.status, other.tried]).toEqual([200, []]);
+    expect(other.id).not.toBe(id);
+    // Two may turn it away; those after them may not.
+    for (const origin of origins) origin.answerWith(crowded);
+    const before = asked();
+    const refused = await ask('a/b');
+    expect(refused.ok).toBe(false);
+    expect(asked() - before).toBe(6);
+    expect(origins.filter(({ log }) => log.headers[ASK_HEADER]?.includes('turn') === true)).toEqual([]);
+  });
+
+  it('sends no notes to an origin without peers', async () => {
+    const { ask } = await clientOf(['o1']);
+    await serverOf(ask('a/b'));
+    expect(byId('o1').log.headers[ASK_HEADER]).toBeUndefined();
   });
 
   it.each([
