@@ -84,7 +84,7 @@ describe('traceparent', () => {
       baggage: 'user=alice',
     });
     expect([...asked[0]!.keys()].sort()).toEqual([
-      ...['content-type', 'traceparent', 'x-graft-signature', 'x-request-id'],
+      ...['content-type', 'traceparent', 'x-graft-ask', 'x-graft-signature', 'x-request-id'],
     ]);
   });
 });
