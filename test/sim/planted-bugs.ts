@@ -47,7 +47,7 @@ export const PLANTED: readonly PlantedBug[] = [
     await utimes(path, seconds, seconds).catch(() => undefined);
     return shared.read;
 `,
-    seed: 1,
+    seed: 3,
   },
   {
     id: 'stale-cache-after-promote',
@@ -62,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 7,
+    seed: 5,
   },
   {
     id: 'missing-abort',
@@ -73,7 +73,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: `    else request.signal?.addEventListener('abort', this.abort, { once: true });
 `,
     replace: '',
-    seed: 3,
+    seed: 1,
   },
   {
     id: 'unsigned-value-believed',
@@ -84,7 +84,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: '  const opened = await sealer.open(key, text);\n',
     replace:
       '  const opened = (await sealer.open(key, text)) ?? { value: JSON.parse(text.slice(MAC_DIGITS + 1)) as unknown };\n',
-    seed: 55,
+    seed: 12,
   },
   {
     id: 'counter-not-transactional',
@@ -97,7 +97,7 @@ export const PLANTED: readonly PlantedBug[] = [
     const state = await this.#load();
     await new Promise((resolve) => setTimeout(resolve, 1));
 `,
-    seed: 1,
+    seed: 3,
   },
   {
     id: 'slow-heartbeat',
@@ -107,7 +107,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/completions.ts',
     find: 'heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,',
     replace: 'heartbeatMs: 3 * (context.heartbeatMs ?? STREAM_HEARTBEAT_MS),',
-    seed: 6,
+    seed: 13,
   },
   {
     id: 'lease-not-given-back',
@@ -137,6 +137,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
-    seed: 6,
+    seed: 2,
   },
 ];

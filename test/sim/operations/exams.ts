@@ -286,7 +286,7 @@ export const EXAMS = {
   },
   'publish with scores': { weight: 3, possible: hasExam, run: onExam(publishScored) },
   'remove an evaluation': {
-    weight: 1,
+    weight: 2,
     possible: hasExam,
     run: onExam(async (sim, actor, { name, label }) => {
       const ended = sim.exams.of(name, label).begin();
