@@ -35,7 +35,6 @@ beforeAll(async () => {
   dev = startGraft(
     [
       ...['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'],
-      // As in tiny-stack.ts, for adapters with values far beyond the base's.
       ...['--base', SMALL, '--also-base', LARGE, `--also-origin-arg=${engine}`],
     ],
     { cwd: folder, env: { GRAFT_CACHE: path.join(folder, 'cache') } },
