@@ -175,6 +175,12 @@ export function base64url(bytes: Uint8Array): string {
   return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
 }
 
+/** The inverse of {@link base64url}; other spellings of the same bytes are taken too. @throws DOMException where it is none. */
+export const decodeBase64url = (text: string): Uint8Array<ArrayBuffer> =>
+  Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (character) =>
+    character.charCodeAt(0),
+  );
+
 /**
  * API keys: `gk_` (inference) or `ga_` (admin), 27 random base62 digits (160 bits), 6 base62 digits of checksum.
  * The checksum lets anyone refuse a mistyped or made-up key without looking anything up; it proves nothing else.
@@ -262,10 +268,7 @@ export function makeSignInToken(adminKey: string, endsAt: number): Promise<strin
 /** @returns when it ends, unix ms; null if it was not made with this key. */
 export async function signInTokenEnd(token: string, adminKey: string): Promise<number | null> {
   if (!/^[\w-]{43}$/.test(token)) return null;
-  const bytes = Uint8Array.from(atob(token.replaceAll('-', '+').replaceAll('_', '/')), (c) =>
-    c.charCodeAt(0),
-  );
-  const head = bytes.slice(0, TOKEN_HEAD_BYTES);
+  const head = decodeBase64url(token).slice(0, TOKEN_HEAD_BYTES);
   // Other spellings of the same bytes are rejected too. Hashes are compared, so timing reveals nothing of the
   // token.
   const made = await tokenOf(adminKey, head);

@@ -3,7 +3,7 @@
  * load and the chains that many ask for. They have hashes and counts; no names, tenants, prompts or clock times.
  */
 import { z } from 'zod';
-import { base64url, fnv1aMixed } from './identity.ts';
+import { base64url, decodeBase64url, fnv1aMixed } from './identity.ts';
 
 /** Notes, in an edge's request and in an origin's answer. */
 export const POOL_HEADER = 'x-graft-pool';
@@ -30,7 +30,7 @@ export const MAX_NOTES = 128;
 export const MAX_CARRIED_NOTES = 8;
 /** Rows that a chain occupies at all origins, from which it is noted. */
 export const NOTED_ROWS = 2;
-/** An origin with so many requests a row may turn requests away: others have room more often than not. */
+/** From so many requests a row on, an origin may turn requests away: another one usually has room. */
 export const TURN_FILL = 1.25;
 
 export interface OriginNote {
@@ -143,11 +143,11 @@ export function readPoolNotes(
 ): { origin: number; note: OriginNote; ageMs: number }[] | null {
   const text = Written.safeParse(header);
   if (!text.success || text.data.length % 4 === 1) return null;
-  const bytes = atob(text.data.replaceAll('-', '+').replaceAll('_', '/'));
+  const bytes = decodeBase64url(text.data);
   let at = 0;
   const take = (size: number): number => {
     let value = 0;
-    for (const end = at + size; at < end; at += 1) value = value * 256 + bytes.charCodeAt(at);
+    for (const end = at + size; at < end; at += 1) value = value * 256 + (bytes[at] ?? 0);
     return value;
   };
   const notes = [];

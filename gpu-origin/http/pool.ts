@@ -2,6 +2,7 @@
  * What an origin knows of its pool: its own rows and demand, and its peers' as edges carry it. An origin calls
  * nobody.
  */
+import { decayed, meanHeld, rowsAtOnce, USUAL_HELD_MS } from '../../protocol/demand.ts';
 import {
   chainHash,
   MAX_NOTED_CHAINS,
@@ -16,12 +17,6 @@ import {
   type OriginNote,
 } from '../../protocol/pool-notes.ts';
 
-/** Demand is averaged over this time, as edges do: long enough to be significant, short enough for a crowd. */
-const DEMAND_WINDOW_MS = 10_000;
-/** Requests over which the mean time of a row moves. */
-const HELD_SAMPLES = 20;
-/** That time until one has ended: 64 tokens at 30 ms. */
-const USUAL_HELD_MS = 2_000;
 /** Chains whose demand is followed, some 200 bytes each; the least recently requested is forgotten. */
 const MAX_FOLLOWED_CHAINS = 2_000;
 /** A peer's load counts for this long: rows run for seconds. */
@@ -74,7 +69,7 @@ export class OriginPool {
   /** A request for it has left its row. */
   held(chain: Chain, ms: number): void {
     const known = this.#demands.get(chainHash(chain));
-    if (known !== undefined) known.heldMs += (Math.max(0, ms) - known.heldMs) / HELD_SAMPLES;
+    if (known !== undefined) known.heldMs = meanHeld(known.heldMs, ms);
   }
 
   /** @param header an edge's {@link POOL_HEADER}. Nobody tells an origin of itself. */
@@ -122,7 +117,7 @@ export class OriginPool {
       for (const [chain, rows] of chains) elsewhere.set(chain, (elsewhere.get(chain) ?? 0) + rows);
     const noted: [number, number][] = [];
     for (const [hash, demand] of this.#demands) {
-      const rows = (this.#seen(demand) / DEMAND_WINDOW_MS) * demand.heldMs;
+      const rows = rowsAtOnce(this.#seen(demand), demand.heldMs);
       if (rows + (elsewhere.get(hash) ?? 0) >= NOTED_ROWS && this.#params.holds(demand.chain))
         noted.push([hash, rows]);
     }
@@ -146,6 +141,6 @@ export class OriginPool {
   }
 
   #seen({ seen, at }: Demand): number {
-    return seen * Math.exp(-Math.max(0, this.#params.now() - at) / DEMAND_WINDOW_MS);
+    return decayed(seen, this.#params.now() - at);
   }
 }

@@ -13,7 +13,7 @@ export function responseCacheContract(
     new Response(text, { headers: { 'cache-control': `max-age=${maxAge}`, 'x-graft-until': '123' } });
 
   describe(`response cache: ${name}`, () => {
-    it('has nothing that nobody put', async () => {
+    it('has nothing before something is put', async () => {
       expect(await (await open()).match(freshUrl())).toBeUndefined();
     });
 

@@ -267,7 +267,7 @@ export class Gatherer {
     return part;
   }
 
-  /** What is in D1; but who has sent it. */
+  /** Deletes what D1 has now, and remembers each isolate's last batch. */
   #forget(until: number, senders: ReadonlyMap<string, number>, rows: number): void {
     const now = this.#now();
     const known = this.#open();

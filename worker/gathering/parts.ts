@@ -2,7 +2,7 @@
 import { fnv1aMixed } from '../../protocol/identity.ts';
 import { logLine, reasonOf } from '../log.ts';
 import type { UsageEvent, UsageRow, UsageSink } from '../metering/ports.ts';
-import { FLUSH_ENDS_MS } from '../platform/store-calls.ts';
+import { FLUSH_ENDS_MS, writeInTries } from '../platform/store-calls.ts';
 import { COUNT_FLUSH_MS, COUNT_TRIES, GATHERER_SHARDS, LARGE_TENANT_ROWS, MAX_BATCH_ROWS } from './limits.ts';
 import type { CountBatch, Gatherers } from './ports.ts';
 import { addUsage } from './sum-usage.ts';
@@ -93,19 +93,10 @@ export function createCountRecorder(params: {
   }
 
   async function send(shard: number, batch: CountBatch): Promise<boolean> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await gatherers.add(shard, batch);
-        return true;
-      } catch (error) {
-        if (attempt < tries) {
-          await sleep(flushMs * attempt);
-          continue;
-        }
-        logLine('usage_not_written', { reason: reasonOf(error), rows: batch.usage.length });
-        return false;
-      }
-    }
+    const failed = await writeInTries(() => gatherers.add(shard, batch), { tries, pauseMs: flushMs, sleep });
+    if (failed === null) return true;
+    logLine('usage_not_written', { reason: reasonOf(failed.error), rows: batch.usage.length });
+    return false;
   }
 
   async function sendLane(shard: number, lane: Lane): Promise<void> {

@@ -103,11 +103,6 @@ export const ORIGIN_FILE_MS = 25 * SECOND;
 /** Share of an origin’s rows above which shadow requests are skipped. */
 export const SHADOW_MAX_FILL = 0.5;
 /**
- * Demand for a name is averaged over this time: long enough to be significant, short enough to react to a
- * crowd within half a minute.
- */
-export const DEMAND_WINDOW_MS = 10 * SECOND;
-/**
  * Share of an origin’s rows that one name may take before it gets another origin. More fills origins unevenly; less
  * fills memories with copies.
  */
@@ -130,8 +125,6 @@ export const MAX_SHARE_FACTOR = 100;
 /** Crowded origins that may turn one request away; then the next one queues it. */
 // A second one finds room where the first one's word for its peers was old (bench/LOG.md, many isolates).
 export const MAX_TURNED_AWAY = 2;
-/** Assumed time that a request occupies a row until one has ended: 64 tokens at 30 ms. */
-export const USUAL_HELD_MS = 2 * SECOND;
 /** Names whose demand an isolate tracks, about 500 bytes each; the least recently requested is forgotten. */
 export const MAX_FOLLOWED_NAMES = 2_000;
 /** An adapter seen in an origin's memory counts as there for this long: it may have been evicted since. */

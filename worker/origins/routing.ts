@@ -2,6 +2,7 @@
  * One isolate's view of its origins' load and health, and the choice of origins for a completion: rendezvous
  * hashing with bounded load, and replica sets for hot names. No I/O, no clock.
  */
+import { decayed, meanHeld, rowsAtOnce, USUAL_HELD_MS } from '../../protocol/demand.ts';
 import type { WarmedOrigin } from '../../protocol/admin-api/origins.ts';
 import { type ChainEntry, fnv1aMixed } from '../../protocol/identity.ts';
 import { readLoad } from '../../protocol/origin-wire.ts';
@@ -18,12 +19,10 @@ import {
   REPLICA_RETRY_MS,
   REPLICA_FILL,
   RESIDENT_FRESH_MS,
-  DEMAND_WINDOW_MS,
   MAX_SHARE_FACTOR,
   MIN_DEMAND_SEEN,
   REPLICA_SHRINK_AFTER_MS,
   REPLICA_SHRINK_FILL,
-  USUAL_HELD_MS,
 } from './limits.ts';
 import type { PinLife } from './ports.ts';
 import { BoundedMap } from '../platform/bounded-map.ts';
@@ -190,15 +189,13 @@ interface Demand {
   estimated: number;
   /** Unix ms. */
   at: number;
-  /** How long its requests occupy a row, ms: a moving average over {@link HELD_SAMPLES} requests. */
+  /** How long its requests occupy a row, ms: a moving average. */
   heldMs: number;
   /** Origins that serve it; at least 1. */
   replicas: number;
   /** When that many were last needed, unix ms. */
   neededAt: number;
 }
-
-const HELD_SAMPLES = 20;
 
 export const newDemand = (now: number): Demand => ({
   ...{ seen: 0, estimated: 0, at: now, heldMs: USUAL_HELD_MS, replicas: 1, neededAt: now },
@@ -224,11 +221,10 @@ function shareFactor(origins: readonly Origin[], stateOf: (origin: Origin) => Or
  * @param factor current {@link shareFactor}.
  */
 export function noteArrival(demand: Demand, { now, factor }: { now: number; factor: number }): Demand {
-  const kept = Math.exp(-Math.max(0, now - demand.at) / DEMAND_WINDOW_MS);
   return {
     ...demand,
-    seen: demand.seen * kept + 1,
-    estimated: demand.estimated * kept + factor,
+    seen: decayed(demand.seen, now - demand.at) + 1,
+    estimated: decayed(demand.estimated, now - demand.at) + factor,
     at: now,
   };
 }
@@ -239,11 +235,11 @@ export function noteArrival(demand: Demand, { now, factor }: { now: number; fact
  */
 export const noteHeld = (demand: Demand, ms: number): Demand => ({
   ...demand,
-  heldMs: demand.heldMs + (Math.max(0, ms) - demand.heldMs) / HELD_SAMPLES,
+  heldMs: meanHeld(demand.heldMs, ms),
 });
 
-/** Rows that the name occupies at once, by Little's law: arrivals per ms times ms per row. */
-export const rowsOf = ({ estimated, heldMs }: Demand): number => (estimated / DEMAND_WINDOW_MS) * heldMs;
+/** Rows that the name occupies at once. */
+export const rowsOf = ({ estimated, heldMs }: Demand): number => rowsAtOnce(estimated, heldMs);
 
 /**
  * Sets the replicas so that the name takes at most {@link REPLICA_FILL} of each one's rows. Grows at once to

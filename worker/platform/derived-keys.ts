@@ -2,7 +2,7 @@
  * Keys derived from the edge's secret, each by HKDF (RFC 5869, SHA-256, no salt) under its own label: knowing
  * one of them reveals none of the others.
  */
-import { base64url } from '../../protocol/identity.ts';
+import { base64url, decodeBase64url } from '../../protocol/identity.ts';
 
 /** Purpose of a key. A label is never used for two purposes, nor for two formats of one. */
 export type KeyLabel =
@@ -58,7 +58,7 @@ async function derive(
 /** @returns null unless {@link base64url} writes exactly this text. */
 export function fromBase64url(text: string): Uint8Array<ArrayBuffer> | null {
   if (!/^[A-Za-z0-9_-]*$/.test(text) || text.length % 4 === 1) return null;
-  const bytes = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
+  const bytes = decodeBase64url(text);
   // Unused bits: two texts must not mean the same.
   return base64url(bytes) === text ? bytes : null;
 }

@@ -52,6 +52,22 @@ export async function writePaced(
   }
 }
 
+/** Retries with growing pauses: multiples of `pauseMs`. @returns null once it is written, else the last failure. */
+export async function writeInTries(
+  write: () => Promise<void>,
+  { tries, pauseMs, sleep }: WritePacing,
+): Promise<{ error: unknown } | null> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await write();
+      return null;
+    } catch (error) {
+      if (attempt >= tries) return { error };
+      await sleep(pauseMs * attempt);
+    }
+  }
+}
+
 /** A flush that has not ended by then was cut off with its request. */
 export const FLUSH_ENDS_MS = 30_000;
 
@@ -93,19 +109,10 @@ export function createBatchedWrites<Batch>(params: {
   let flushing = -Infinity;
 
   async function send(batch: Batch): Promise<boolean> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await write(batch);
-        return true;
-      } catch (error) {
-        if (attempt < tries) {
-          await sleep(flushMs * attempt);
-          continue;
-        }
-        onRefused(batch, error instanceof Error ? error.message : 'unknown error');
-        return false;
-      }
-    }
+    const failed = await writeInTries(() => write(batch), { tries, pauseMs: flushMs, sleep });
+    if (failed === null) return true;
+    onRefused(batch, failed.error instanceof Error ? failed.error.message : 'unknown error');
+    return false;
   }
 
   async function sendLane(batches: readonly Batch[]): Promise<void> {

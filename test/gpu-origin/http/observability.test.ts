@@ -14,15 +14,21 @@ const ask = (request: object, options: { headers?: Record<string, string> } = {}
   signedFetch(origin, CHAT, { body: envelope({ model: 'base', ...chat, ...request }), ...options });
 const loadOf = (response: Response) => readLoad(response.headers.get('x-graft-load'));
 
+/** Starts an origin whose rows stay in their first step until they are released. */
+async function startHeld(): Promise<() => void> {
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  origin = await startTestOrigin({
+    signed: true,
+    context: { headersAfterMs: 10 },
+    runner: { duringStep: ({ kind }) => (kind === 'decode' ? held : undefined) },
+  });
+  return release;
+}
+
 describe('x-graft-load', () => {
   it('counts running rows, and reports when the origin is shutting down', async () => {
-    let release = (): void => undefined;
-    const held = new Promise<void>((resolve) => (release = resolve));
-    origin = await startTestOrigin({
-      signed: true,
-      context: { headersAfterMs: 10 },
-      runner: { duringStep: ({ kind }) => (kind === 'decode' ? held : undefined) },
-    });
+    const release = await startHeld();
     expect(loadOf(await signedFetch(origin, '/base'))).toEqual({ rows: 0, slots: 4, draining: false });
     const running = await Promise.all([ask({ stream: true }), ask({ stream: true })]);
     expect(loadOf(await signedFetch(origin, '/base'))?.rows).toBe(2);
@@ -42,13 +48,7 @@ describe('x-graft-load', () => {
 
 describe('x-graft-pool', () => {
   it('tells an edge that asks, and turns requests away when crowded if they may be', async () => {
-    let release = (): void => undefined;
-    const held = new Promise<void>((resolve) => (release = resolve));
-    origin = await startTestOrigin({
-      signed: true,
-      context: { headersAfterMs: 10 },
-      runner: { duringStep: ({ kind }) => (kind === 'decode' ? held : undefined) },
-    });
+    const release = await startHeld();
     const [quiet, may] = [{ [ASK_HEADER]: 'own' }, { [ASK_HEADER]: 'pool turn' }];
     const running = await Promise.all(
       Array.from({ length: 5 }, () => ask({ stream: true }, { headers: may })),

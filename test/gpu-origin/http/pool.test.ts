@@ -65,7 +65,7 @@ describe('an origin’s own note', () => {
     expect(pool.note().chains.size).toBe(0);
   });
 
-  it('has a replica that nobody has asked for yet, so that others send requests to it', () => {
+  it('notes a chain that it loaded ahead, if peers say that many ask for it', () => {
     pool.loaded(chain('a'));
     expect(pool.note().chains.size).toBe(0);
     pool.hear(peers({ o2: { rows: 9, chains: [['a', 5]] } }));

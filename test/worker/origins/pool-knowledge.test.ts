@@ -45,7 +45,7 @@ const order = (name: string) =>
 const ranked = (name: string) => rankOrigins(name, origins).map(({ id }) => id);
 
 describe('one answer', () => {
-  it('makes an isolate current: load of all, and who has a hot chain', () => {
+  it('tells an isolate the load of all origins, and which have a hot chain', () => {
     const [home = '', second = ''] = ranked('hot');
     knowledge.heard(
       origin(home),

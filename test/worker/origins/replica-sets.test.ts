@@ -1,6 +1,7 @@
 /** How many origins serve a name, in virtual time. */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { DEMAND_WINDOW_MS, USUAL_HELD_MS } from '../../../protocol/demand.ts';
 import {
   rankOrigins,
   type OriginState,
@@ -14,12 +15,10 @@ import {
   type ReplicaSets,
 } from '../../../worker/origins/routing.ts';
 import {
-  DEMAND_WINDOW_MS,
   FOLLOW_TIMEOUT_MS,
   REPLICA_RETRY_MS,
   REPLICA_SHRINK_AFTER_MS,
   RESIDENT_FRESH_MS,
-  USUAL_HELD_MS,
 } from '../../../worker/origins/limits.ts';
 
 fc.configureGlobal({ seed: 31 });
