@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('622cbb895562d62d0947b08f6458765be5ae6269b08362cbf22f57e48eae6789');
+INSERT INTO schema_hash VALUES ('477333e797e584ebc0c6db1cb6832aca016de20fb668b49c2f3fa9c45d06a932');
 
 -- Names, versions, and what became of them
 
@@ -118,7 +118,6 @@ CREATE TABLE history (
 );
 CREATE INDEX history_by_owner ON history (owner, id);
 CREATE INDEX history_by_name ON history (name, id);
-CREATE INDEX history_by_version ON history (name, to_version);
 
 -- Every adapter of every version's chain, its own included.
 CREATE TABLE chain_members (
@@ -163,13 +162,13 @@ CREATE TABLE upkeep (
 CREATE TABLE blobs (
   digest TEXT PRIMARY KEY,
   bytes INTEGER NOT NULL,
-  parts TEXT NOT NULL,         -- JSON [{bytes, sha256}]
+  parts TEXT NOT NULL,         -- JSON [{bytes, sha256}]: bytes of all of them may lie in KV or R2
   created_at INTEGER NOT NULL,
   touched_at INTEGER NOT NULL,
   damaged_at INTEGER           -- found damaged: nobody holds it before somebody has sent it again
 ) WITHOUT ROWID;
 
--- Who sent which part, and who sent all of them: a digest alone gives no right to anything.
+-- Who sent which part, until all are there, and who sent all of them: a digest alone gives no right to anything.
 CREATE TABLE blob_parts (
   digest TEXT NOT NULL,
   tenant TEXT NOT NULL,
@@ -196,20 +195,18 @@ CREATE TABLE stored_files (
   deleting_at INTEGER,         -- marked as garbage; the next touch takes the mark away
   collecting_at INTEGER        -- being deleted: nobody may rely on it or add to it
 ) WITHOUT ROWID;
-CREATE INDEX stored_files_by_touch ON stored_files (touched_at);
 
--- One row for every part of which bytes may lie in KV or R2, written before them. A part lies under its own sha256, so
--- that tenants who send the same file cannot touch each other's.
+-- One row for every part of which bytes may lie in KV or R2 and that its file's record does not list, written before
+-- them. A part lies under its own sha256, so that tenants who send the same file cannot touch each other's.
 CREATE TABLE stored_parts (
   digest TEXT NOT NULL,
   sha256 TEXT NOT NULL,
   bytes INTEGER NOT NULL,
-  kept_at INTEGER NOT NULL,    -- last sent, or last relied on by who sent it
-  recorded INTEGER NOT NULL DEFAULT 0, -- 1: the finished file is made of it; others are deleted a day after kept_at
+  kept_at INTEGER NOT NULL,    -- last sent, or last relied on by who sent it; a day later it is deleted
   collecting_at INTEGER,       -- being deleted: nobody may send it or rely on it
   PRIMARY KEY (digest, sha256)
 ) WITHOUT ROWID;
-CREATE INDEX stored_parts_surplus ON stored_parts (kept_at) WHERE recorded = 0;
+CREATE INDEX stored_parts_by_time ON stored_parts (kept_at);
 
 -- What a page has sent with a publish token, until a day after the token has expired. A token has as many files as it may
 -- make versions; it exists nowhere else.

@@ -81,7 +81,7 @@ describe('upkeep', () => {
       deletable_at: null,
     });
     expect(await ofLeft()).toBe(0);
-    expect((await db.prepare('SELECT * FROM stored_parts').all()).results).toHaveLength(1);
+    expect((await db.prepare('SELECT * FROM stored_parts').all()).results).toEqual([]);
     expect((await kv.list({ prefix: `blob:${root.digest}` })).keys).toHaveLength(2);
   });
 });

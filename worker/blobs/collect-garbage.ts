@@ -109,17 +109,18 @@ export async function deleteFile(
   { digest }: Pick<UnusedFile, 'digest'>,
   budget: Budget,
 ): Promise<void> {
-  for (;;) {
-    const some = await garbage.storedParts(digest, PARTS_AT_ONCE);
-    if (some.length === 0) break;
-    if (budget.left <= 0) return;
-    await blobs.deleteParts(digest, some);
-    await garbage.partsCollected(digest, some);
-    budget.left -= some.length;
-  }
-  await blobs.delete(digest);
-  budget.left -= 1;
-  await garbage.collected(digest);
+  do {
+    for (;;) {
+      const some = await garbage.storedParts(digest, PARTS_AT_ONCE);
+      if (some.length === 0) break;
+      if (budget.left <= 0) return;
+      await blobs.deleteParts(digest, some);
+      await garbage.partsCollected(digest, some);
+      budget.left -= some.length;
+    }
+    await blobs.delete(digest);
+    budget.left -= 1;
+  } while (!(await garbage.collected(digest)));
 }
 
 async function collectParts(

@@ -2,13 +2,44 @@
 import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
 import type { Page } from '../platform/ports.ts';
 import { BlobRecord } from '../../protocol/adapter-manifest.ts';
-import { type SqlDatabase, readable, readColumn } from '../platform/d1-database.ts';
+import {
+  gaveRow,
+  type SqlDatabase,
+  type SqlStatement,
+  readable,
+  readColumn,
+} from '../platform/d1-database.ts';
 
 type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
 
-/** Whether the part is in the file's record. */
-const RECORDED = `EXISTS (SELECT 1 FROM blobs b, json_each(b.parts) part
-  WHERE b.digest = stored_parts.digest AND json_extract(part.value, '$.sha256') = stored_parts.sha256)`;
+/** Files `b` and each `part` of their records. */
+const RECORDS = `blobs b, json_each(CASE WHEN json_valid(b.parts) THEN b.parts ELSE '[]' END) part`;
+
+/** Whether the record of the file lists the part; both are expressions of SQL. */
+const isRecorded = (digest: string, sha256: string): string =>
+  `EXISTS (SELECT 1 FROM ${RECORDS} WHERE b.digest = ${digest} AND part.value ->> 'sha256' = ${sha256})`;
+
+/** Whether the bytes of a part of ?1 may be read. */
+export const isStored = (sha256: string): string => `(${isRecorded('?1', sha256)} OR EXISTS (
+  SELECT 1 FROM stored_parts s WHERE s.digest = ?1 AND s.sha256 = ${sha256} AND s.collecting_at IS NULL))`;
+
+/**
+ * Lists the parts of the file's record by themselves, before the record goes.
+ * @param kept when they were last relied on; like the file's digest, an expression of SQL.
+ */
+export const listRecorded = (digest: string, kept: string, where = 'true'): string =>
+  `INSERT INTO stored_parts (digest, sha256, bytes, kept_at)
+   SELECT b.digest, part.value ->> 'sha256', part.value ->> 'bytes', ${kept} FROM ${RECORDS}
+   WHERE b.digest = ${digest} AND ${where}
+   ON CONFLICT (digest, sha256) DO UPDATE SET kept_at = MAX(kept_at, excluded.kept_at)`;
+
+/** The record of the file ?1 lists them. */
+const STRIKE_RECORDED = `DELETE FROM stored_parts WHERE digest = ?1 AND ${isRecorded('?1', 'stored_parts.sha256')}`;
+const GIVEN_IS_RECORDED = isRecorded('?1', '?2');
+const GIVEN_IS_STORED = isStored('?2');
+const WANTED_IS_STORED = isStored('wanted.value');
+const SENT_IS_STORED = isStored('p.sha256');
+const SENT_IS_RECORDED = isRecorded('?1', 'blob_parts.sha256');
 
 export interface BlobRow {
   digest: string;
@@ -60,16 +91,18 @@ export function createD1BlobLedger(db: SqlDatabase) {
       part: BlobRecord['parts'][number];
       at: number;
     }): Promise<boolean> {
-      const noted = await db
-        .prepare(
-          `INSERT INTO stored_parts (digest, sha256, bytes, kept_at) VALUES (?, ?, ?, ?)
-           ON CONFLICT (digest, sha256) DO UPDATE SET kept_at = MAX(kept_at, excluded.kept_at)
-             WHERE collecting_at IS NULL
-           RETURNING sha256`,
-        )
-        .bind(digest, part.sha256, part.bytes, at)
-        .first();
-      return noted !== null;
+      const [, stored] = await db.batch([
+        db
+          .prepare(
+            `INSERT INTO stored_parts (digest, sha256, bytes, kept_at)
+             SELECT ?1, ?2, ?3, ?4 WHERE NOT ${GIVEN_IS_RECORDED}
+             ON CONFLICT (digest, sha256) DO UPDATE SET kept_at = MAX(kept_at, excluded.kept_at)
+               WHERE collecting_at IS NULL`,
+          )
+          .bind(digest, part.sha256, part.bytes, at),
+        db.prepare(`SELECT 1 AS stored WHERE ${GIVEN_IS_STORED}`).bind(digest, part.sha256),
+      ]);
+      return gaveRow(stored);
     },
     async addPart({
       digest,
@@ -96,9 +129,8 @@ export function createD1BlobLedger(db: SqlDatabase) {
       const { results } = await db
         .prepare(
           `SELECT p.part AS "index", p.bytes, p.sha256, p.at,
-             s.sha256 IS NOT NULL AND s.collecting_at IS NULL AS stored
-           FROM blob_parts p LEFT JOIN stored_parts s ON s.digest = p.digest AND s.sha256 = p.sha256
-           WHERE p.digest = ? AND p.tenant = ? ORDER BY p.part`,
+             ${SENT_IS_STORED} AS stored
+           FROM blob_parts p WHERE p.digest = ?1 AND p.tenant = ?2 ORDER BY p.part`,
         )
         .bind(digest, tenant)
         .all<SentRecord>();
@@ -130,15 +162,17 @@ export function createD1BlobLedger(db: SqlDatabase) {
       at: number;
     }): Promise<boolean> {
       const wanted = [...new Set(sha256s)];
-      const { results } = await db
-        .prepare(
-          `UPDATE stored_parts SET kept_at = MAX(kept_at, ?)
-           WHERE digest = ? AND collecting_at IS NULL AND sha256 IN (SELECT value FROM json_each(?))
-           RETURNING sha256`,
-        )
-        .bind(at, digest, JSON.stringify(wanted))
-        .all<{ sha256: string }>();
-      return results.length === wanted.length;
+      const list = JSON.stringify(wanted);
+      const [, there] = await db.batch([
+        db
+          .prepare(
+            `UPDATE stored_parts SET kept_at = MAX(kept_at, ?2) WHERE digest = ?1 AND collecting_at IS NULL
+               AND sha256 IN (SELECT value FROM json_each(?3))`,
+          )
+          .bind(digest, at, list),
+        db.prepare(`SELECT value FROM json_each(?2) wanted WHERE ${WANTED_IS_STORED}`).bind(digest, list),
+      ]);
+      return there?.results.length === wanted.length;
     },
     /**
      * The parts have been read and make the file. They become its record when it has none, when its bytes were found
@@ -155,6 +189,8 @@ export function createD1BlobLedger(db: SqlDatabase) {
       at: number;
     }): Promise<BlobRecord> {
       await db.batch([
+        // Cached readers of the old record may still need its parts: they stay for another while.
+        db.prepare(listRecorded('?1', '?2')).bind(digest, at),
         db
           .prepare(
             `INSERT INTO blobs (digest, bytes, parts, created_at, touched_at) VALUES (?, ?, ?, ?, ?)
@@ -168,27 +204,31 @@ export function createD1BlobLedger(db: SqlDatabase) {
                  ELSE blobs.parts END`,
           )
           .bind(digest, made.bytes, JSON.stringify(made.parts), at, at),
-        // Cached readers of the old record may still need its parts: they stay for another while.
-        db
-          .prepare(
-            `UPDATE stored_parts SET recorded = ${RECORDED},
-               kept_at = CASE WHEN recorded = 1 AND NOT ${RECORDED} THEN ? ELSE kept_at END WHERE digest = ?`,
-          )
-          .bind(at, digest),
+        db.prepare(STRIKE_RECORDED).bind(digest),
       ]);
       return (await record(digest)) ?? made;
     },
-    /** Marks the tenant as holder of the whole file. @returns false when there is none, or none any more. */
+    /**
+     * Marks the tenant as holder of the whole file: what it has sent of it is told no more.
+     * @returns false when there is none, or none any more.
+     */
     async hold({ digest, tenant, at }: { digest: string; tenant: string; at: number }): Promise<boolean> {
-      const held = await db
-        .prepare(
-          `INSERT INTO blob_holders (digest, tenant, at)
-           SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)
-           ON CONFLICT (digest, tenant) DO UPDATE SET at = blob_holders.at RETURNING digest`,
-        )
-        .bind(digest, tenant, at)
-        .first();
-      return held !== null;
+      const [held] = await db.batch([
+        db
+          .prepare(
+            `INSERT INTO blob_holders (digest, tenant, at)
+             SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)
+             ON CONFLICT (digest, tenant) DO UPDATE SET at = blob_holders.at RETURNING digest`,
+          )
+          .bind(digest, tenant, at),
+        db
+          .prepare(
+            `DELETE FROM blob_parts WHERE digest = ?1 AND tenant = ?2
+               AND EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ?1 AND h.tenant = ?2)`,
+          )
+          .bind(digest, tenant),
+      ]);
+      return gaveRow(held);
     },
     /** All finished files, by digest. */
     async records({
@@ -239,14 +279,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
     async markDamaged({ digest, at }: { digest: string; at: number }): Promise<void> {
       await db.batch([
         db.prepare('UPDATE blobs SET damaged_at = ? WHERE digest = ?').bind(at, digest),
-        db
-          .prepare(
-            `DELETE FROM blob_parts WHERE digest = ?1 AND sha256 IN (
-               SELECT json_extract(part.value, '$.sha256') FROM blobs b,
-                 json_each(CASE WHEN json_valid(b.parts) THEN b.parts ELSE '[]' END) part
-               WHERE b.digest = ?1)`,
-          )
-          .bind(digest),
+        db.prepare(`DELETE FROM blob_parts WHERE digest = ?1 AND ${SENT_IS_RECORDED}`).bind(digest),
       ]);
     },
     /**
@@ -260,7 +293,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
             'UPDATE blobs SET damaged_at = NULL, touched_at = MAX(touched_at, ?) WHERE digest = ? RETURNING digest',
           )
           .bind(at, digest),
-        db.prepare(`UPDATE stored_parts SET recorded = ${RECORDED} WHERE digest = ?`).bind(digest),
+        db.prepare(STRIKE_RECORDED).bind(digest),
       ]);
       return mended?.results.length === 1;
     },
@@ -360,17 +393,16 @@ export function createD1Garbage(db: SqlDatabase) {
       markedBefore: number;
       at: number;
     }): Promise<boolean> {
-      const began = await db
-        .prepare(
-          `UPDATE stored_files SET collecting_at = ?
-           WHERE digest = ? AND deleting_at < ? AND collecting_at IS NULL AND ${UNUSED} RETURNING digest`,
-        )
-        .bind(at, digest, markedBefore)
-        .first();
-      if (began === null) return false;
-      // If interrupted before this, the file is found again as being collected, and this is done then.
-      await forgetSenders(digest);
-      return true;
+      const [began] = await db.batch([
+        db
+          .prepare(
+            `UPDATE stored_files SET collecting_at = ?
+             WHERE digest = ? AND deleting_at < ? AND collecting_at IS NULL AND ${UNUSED} RETURNING digest`,
+          )
+          .bind(at, digest, markedBefore),
+        ...forgetting(digest),
+      ]);
+      return gaveRow(began);
     },
     /** The same for a file that was never finished, marked or not. */
     async beginDropping({
@@ -382,17 +414,17 @@ export function createD1Garbage(db: SqlDatabase) {
       touchedBefore: number;
       at: number;
     }): Promise<boolean> {
-      const began = await db
-        .prepare(
-          `UPDATE stored_files SET collecting_at = ?
-           WHERE digest = ? AND touched_at < ? AND collecting_at IS NULL AND NOT ${FINISHED} AND ${UNUSED}
-           RETURNING digest`,
-        )
-        .bind(at, digest, touchedBefore)
-        .first();
-      if (began === null) return false;
-      await forgetSenders(digest);
-      return true;
+      const [began] = await db.batch([
+        db
+          .prepare(
+            `UPDATE stored_files SET collecting_at = ?
+             WHERE digest = ? AND touched_at < ? AND collecting_at IS NULL AND NOT ${FINISHED} AND ${UNUSED}
+             RETURNING digest`,
+          )
+          .bind(at, digest, touchedBefore),
+        ...forgetting(digest),
+      ]);
+      return gaveRow(began);
     },
     /** Parts of a file that is being deleted, by hash. */
     async storedParts(digest: string, limit: number): Promise<string[]> {
@@ -406,31 +438,38 @@ export function createD1Garbage(db: SqlDatabase) {
     async partsCollected(digest: string, sha256s: readonly string[]): Promise<void> {
       const gone = JSON.stringify(sha256s);
       await db.batch([
-        // Its holders sent the parts long ago, and are not asked for them again.
         db
-          .prepare(
-            `DELETE FROM blob_parts WHERE digest = ? AND sha256 IN (SELECT value FROM json_each(?)) AND NOT EXISTS (
-               SELECT 1 FROM blob_holders h WHERE h.digest = blob_parts.digest AND h.tenant = blob_parts.tenant)`,
-          )
+          .prepare('DELETE FROM blob_parts WHERE digest = ? AND sha256 IN (SELECT value FROM json_each(?))')
           .bind(digest, gone),
         db
           .prepare('DELETE FROM stored_parts WHERE digest = ? AND sha256 IN (SELECT value FROM json_each(?))')
           .bind(digest, gone),
       ]);
     },
-    /** All of its bytes are gone. */
-    async collected(digest: string): Promise<void> {
-      await forgetSenders(digest);
-      await db
-        .prepare('DELETE FROM stored_files WHERE digest = ? AND collecting_at IS NOT NULL')
-        .bind(digest)
-        .run();
+    /**
+     * All of its bytes are gone that were listed.
+     * @returns false when others were recorded meanwhile, by who completed it as its deletion began.
+     */
+    async collected(digest: string): Promise<boolean> {
+      const answers = await db.batch([
+        ...forgetting(digest),
+        db
+          .prepare(
+            `DELETE FROM stored_files WHERE digest = ?1 AND collecting_at IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM stored_parts p WHERE p.digest = ?1)`,
+          )
+          .bind(digest),
+        db
+          .prepare('SELECT 1 AS more FROM stored_files WHERE digest = ? AND collecting_at IS NOT NULL')
+          .bind(digest),
+      ]);
+      return !gaveRow(answers.at(-1));
     },
     /** Parts beside records that nobody has kept since, the oldest first. */
     async surplus({ keptBefore, limit }: { keptBefore: number; limit: number }): Promise<SurplusPart[]> {
       const { results } = await db
         .prepare(
-          `SELECT digest, sha256, bytes FROM stored_parts WHERE recorded = 0 AND kept_at < ?
+          `SELECT digest, sha256, bytes FROM stored_parts WHERE kept_at < ?
            ORDER BY kept_at LIMIT ?`,
         )
         .bind(keptBefore, limit)
@@ -449,21 +488,22 @@ export function createD1Garbage(db: SqlDatabase) {
       keptBefore: number;
       at: number;
     }): Promise<boolean> {
-      const began = await db
-        .prepare(
-          `UPDATE stored_parts SET collecting_at = COALESCE(collecting_at, ?)
-           WHERE digest = ? AND sha256 = ? AND recorded = 0 AND kept_at < ? RETURNING sha256`,
-        )
-        .bind(at, digest, sha256, keptBefore)
-        .first();
-      return began !== null;
+      const [, began] = await db.batch([
+        // In a registry that was restored: a backup reads one table after the other.
+        db.prepare(`${STRIKE_RECORDED} AND sha256 = ?2`).bind(digest, sha256),
+        db
+          .prepare(
+            `UPDATE stored_parts SET collecting_at = COALESCE(collecting_at, ?)
+             WHERE digest = ? AND sha256 = ? AND kept_at < ? RETURNING sha256`,
+          )
+          .bind(at, digest, sha256, keptBefore),
+      ]);
+      return gaveRow(began);
     },
     /** Keeps the surplus parts of a file for another while. */
     async postpone({ digest, at }: { digest: string; at: number }): Promise<void> {
       await db
-        .prepare(
-          `UPDATE stored_parts SET kept_at = ? WHERE digest = ? AND recorded = 0 AND collecting_at IS NULL`,
-        )
+        .prepare('UPDATE stored_parts SET kept_at = ? WHERE digest = ? AND collecting_at IS NULL')
         .bind(at, digest)
         .run();
     },
@@ -486,15 +526,16 @@ export function createD1Garbage(db: SqlDatabase) {
     },
   };
 
-  async function forgetSenders(digest: string): Promise<void> {
-    const beingCollected =
-      'EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ? AND f.collecting_at IS NOT NULL)';
-    await db.batch(
-      ['blobs', 'blob_holders', 'blob_parts'].map((table) =>
-        // eslint-disable-next-line no-restricted-syntax -- made of the constants above
-        db.prepare(`DELETE FROM ${table} WHERE digest = ? AND ${beingCollected}`).bind(digest, digest),
+  /** Of a file that is being deleted: nobody has it any more, and its parts are listed by themselves. */
+  function forgetting(digest: string): SqlStatement[] {
+    const collecting =
+      'EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1 AND f.collecting_at IS NOT NULL)';
+    return [
+      listRecorded('?1', '0', collecting),
+      ...['blobs', 'blob_holders', 'blob_parts'].map(
+        (table) => `DELETE FROM ${table} WHERE digest = ?1 AND ${collecting}`,
       ),
-    );
+    ].map((sql) => db.prepare(sql).bind(digest));
   }
 }
 

@@ -2,6 +2,7 @@
  * What an erasure deletes from D1, page by page: names, files, traces. In the statements ?1 is its id, ?2 the
  * owner.
  */
+import { listRecorded } from '../blobs/d1-blob-ledger.ts';
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
 import { ERASE_SETTLE_MS, type EraseCounts } from '../../protocol/admin-api/erasures.ts';
@@ -287,7 +288,7 @@ export function createD1ErasedFiles(db: SqlDatabase) {
      * @returns null when it stays; otherwise its size.
      */
     async releaseFile({ owner }: Erasure, digest: string, at: number): Promise<{ bytes: number } | null> {
-      const [, , , size, , began] = await db.batch([
+      const [, , , size, , , began] = await db.batch([
         // The row stays: its token is spent.
         db
           .prepare(
@@ -307,6 +308,7 @@ export function createD1ErasedFiles(db: SqlDatabase) {
                (SELECT SUM(p.bytes) FROM stored_parts p WHERE p.digest = ?1), 0) AS bytes`,
           )
           .bind(digest),
+        db.prepare(listRecorded('?1', '?2', `${UNUSED} AND ${UNSENT}`)).bind(digest, at),
         db.prepare(`DELETE FROM blobs WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT}`).bind(digest),
         db
           .prepare(

@@ -1,9 +1,11 @@
 /** What pages have sent with each publish token, and what became of it. */
-import type { SentPart } from '../blobs/d1-blob-ledger.ts';
+import { isStored, type SentPart } from '../blobs/d1-blob-ledger.ts';
 import type { SentFile } from '../blobs/stored-file.ts';
 import { SURPLUS_KEPT_MS } from '../blobs/limits.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import { FORGOTTEN_UPLOADS, MAX_PAGE_TRIES } from './limits.ts';
+
+const PART_IS_STORED = isStored("p.value ->> 'sha256'");
 
 /** `spent`: the token has another file already, or has published this one. `full`: it has sent enough. */
 export type UploadClaim = 'taken' | 'spent' | 'full';
@@ -66,12 +68,10 @@ export function createD1PageUploads(db: SqlDatabase) {
         const { results } = await db
           .prepare(
             `SELECT CAST(p.key AS INTEGER) AS "index", p.value ->> 'bytes' AS bytes, p.value ->> 'sha256' AS sha256,
-               p.value ->> 'at' AS at, s.sha256 IS NOT NULL AND s.collecting_at IS NULL AS stored
-             FROM page_uploads u CROSS JOIN json_each(u.parts) p
-             LEFT JOIN stored_parts s ON s.digest = u.digest AND s.sha256 = p.value ->> 'sha256'
-             WHERE u.token = ? AND u.digest = ? ORDER BY 1`,
+               p.value ->> 'at' AS at, ${PART_IS_STORED} AS stored
+             FROM page_uploads u CROSS JOIN json_each(u.parts) p WHERE u.digest = ?1 AND u.token = ?2 ORDER BY 1`,
           )
-          .bind(token, digest)
+          .bind(digest, token)
           .all<Omit<SentPart, 'stored'> & { stored: number }>();
         return results.map((part) => ({ ...part, stored: part.stored === 1 }));
       },

@@ -124,10 +124,9 @@ export function createD1Registry(db: SqlDatabase): Registry {
     async newestStaged(wanted) {
       const record = await db
         .prepare(
-          `SELECT ${VERSION} FROM versions v WHERE name = ? AND retired_at IS NULL AND withdrawn_at IS NULL
-             AND removed_at IS NULL AND NOT EXISTS (
-             SELECT 1 FROM history h
-             WHERE h.name = v.name AND h.to_version = v.version AND h.action IN (${WENT_LIVE}))
+          `SELECT ${VERSION} FROM versions v WHERE name = ?1 AND retired_at IS NULL AND withdrawn_at IS NULL
+             AND removed_at IS NULL AND version NOT IN (SELECT to_version FROM history
+               WHERE name = ?1 AND action IN (${WENT_LIVE}) AND to_version IS NOT NULL)
            ORDER BY version DESC LIMIT 1`,
         )
         .bind(wanted)

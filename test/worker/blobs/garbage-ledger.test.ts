@@ -178,7 +178,8 @@ describe('GarbageLedger', () => {
     expect(await files.sent(digest, 'you')).toMatchObject([{ stored: false }]);
     await files.partsCollected(digest, [digestOf('junk')]);
     expect(await files.sent(digest, 'you')).toEqual([]);
-    expect(await files.sent(digest, 'me')).toMatchObject([{ stored: true }]);
+    expect(await files.sent(digest, 'other')).toMatchObject([{ stored: true }]);
+    expect(await files.sent(digest, 'me')).toEqual([]);
     expect(await send(52, digest, 'you', 'junk', 7)).toBe(true);
     await files.postpone({ digest, at: 70 });
     expect(await surplus(60)).toEqual([[digestOf('left'), 8]]);

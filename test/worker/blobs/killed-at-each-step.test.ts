@@ -1,0 +1,202 @@
+/**
+ * Whatever sends, publishes, removes, erases and collects files, and wherever each of it is killed: when all has been
+ * collected, the store has every byte of every version, and not one more.
+ */
+import { createHash } from 'node:crypto';
+import fc from 'fast-check';
+import { beforeEach, expect, it, vi } from 'vitest';
+import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
+import { BlobRecord, splitParts } from '../../../protocol/adapter-manifest.ts';
+import { guardDatabase, type SqlDatabase, type SqlStatement } from '../../../worker/platform/d1-database.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { createAppHarness, type AppHarness } from '../app-harness.ts';
+
+const DAY_MS = 86_400_000;
+/** Longer than KV can be stale. */
+const LATER_MS = 61_000;
+const FILES = [tinyAdapter({ seed: 1 }), tinyAdapter({ seed: 2 })] as const;
+const NAMES = ['a', 'b'];
+/** Few of these acts make more. */
+const MOST_CALLS = 90;
+
+/** Refused; done, but the answer is lost; or, done or not, the isolate is gone. */
+const ENDS = ['fails', 'fails afterwards', 'gone', 'gone afterwards'] as const;
+type End = (typeof ENDS)[number];
+
+/** Ends call number `at` of D1 or KV in this way; those of an isolate that is gone never return. */
+function createCutter(at: number, end: End) {
+  let calls = 0;
+  let gone = (): void => undefined;
+  const reached = new Promise<null>((resolve) => (gone = () => resolve(null)));
+  async function step<T>(call: () => Promise<T>): Promise<T> {
+    calls += 1;
+    if (calls > at && end.startsWith('gone')) return new Promise(() => undefined);
+    if (calls !== at) return call();
+    if (end.endsWith('afterwards')) await call();
+    if (end.startsWith('fails')) throw new Error('cut off');
+    gone();
+    return new Promise(() => undefined);
+  }
+  const inner = new WeakMap<SqlStatement, SqlStatement>();
+  const wrapped = (statement: SqlStatement): SqlStatement => {
+    const cut: SqlStatement = {
+      bind: (...values) => wrapped(statement.bind(...values)),
+      first: () => step(() => statement.first()),
+      all: () => step(() => statement.all()),
+      run: () => step(() => statement.run()),
+    };
+    inner.set(cut, statement);
+    return cut;
+  };
+  return {
+    reached,
+    database: (db: SqlDatabase): SqlDatabase =>
+      guardDatabase({
+        prepare: (sql) => wrapped(db.prepare(sql)),
+        batch: (statements) => step(() => db.batch(statements.map((one) => inner.get(one) ?? one))),
+      }),
+    store: <P extends object>(port: P, name: string): P =>
+      name !== 'kv'
+        ? port
+        : new Proxy(port, {
+            get(target, property) {
+              const value: unknown = Reflect.get(target, property);
+              if (typeof value !== 'function') return value;
+              return (...args: unknown[]) =>
+                step(() => Reflect.apply(value, target, args) as Promise<unknown>);
+            },
+          }),
+  };
+}
+
+interface Cut {
+  at: number;
+  end: End;
+}
+type Act =
+  | { kind: 'publish'; name: string; file: number; parts: number }
+  | { kind: 'remove' | 'erase'; name: string }
+  | { kind: 'collect'; days: number };
+
+const DOES: { [K in Act['kind']]: (graft: AppHarness, act: Extract<Act, { kind: K }>) => Promise<unknown> } =
+  {
+    async publish(graft, { name, file, parts: count }) {
+      const { bytes, digest } = FILES[file] as (typeof FILES)[0];
+      const parts = splitParts(new Uint8Array(bytes), Math.ceil(bytes.length / count));
+      const path = `/admin/blobs/${digest}`;
+      for (const [index, body] of parts.entries())
+        await graft.request(`${path}/parts/${index}`, { method: 'PUT', body });
+      const record = {
+        bytes: bytes.length,
+        parts: parts.map((part) => ({ bytes: part.length, sha256: sha256(part) })),
+      };
+      await graft.request(path, { body: record });
+      await graft.request('/admin/versions', { body: { name, digest } });
+    },
+    remove: (graft, { name }) => graft.request('/admin/remove', { body: { name } }),
+    async erase(graft, { name }) {
+      for (let cursor: string | null = null; ;) {
+        const answer = await graft.request('/admin/erase', { body: { name, usage: true, cursor } });
+        if (!answer.ok) return;
+        const page = EraseAnswer.parse(await answer.json());
+        if (page.cursor === null) return;
+        ({ cursor } = page);
+      }
+    },
+    async collect(graft, { days }) {
+      graft.clock.advance(days * DAY_MS);
+      await graft.schedule((work) => void work.catch(() => undefined)).catch(() => undefined);
+    },
+  };
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** Does it in an isolate of its own, which ends with the cut. */
+async function attempt(edge: AppHarness, act: Act, cut: Cut): Promise<void> {
+  const { reached, database, store } = createCutter(cut.at, cut.end);
+  const isolate = await createAppHarness({ copied: edge, db: database(edge.db), wrap: store });
+  await Promise.race([
+    (DOES[act.kind] as (graft: AppHarness, act: Act) => Promise<unknown>)(isolate, act),
+    reached,
+  ]);
+  edge.clock.advance(LATER_MS);
+}
+
+async function everythingCollected(edge: AppHarness): Promise<void> {
+  for (let days = 0; days < 80; days += 2) {
+    const isolate = await createAppHarness({ copied: edge, db: edge.db });
+    for (let runs = 0; runs < 2; runs += 1) {
+      await isolate.schedule((work) => void work.catch(() => undefined));
+      edge.clock.advance(LATER_MS);
+    }
+    edge.clock.advance(2 * DAY_MS);
+  }
+}
+
+/** Keys of the store that versions need, and whether their bytes are whole. */
+async function needed(edge: AppHarness): Promise<string[]> {
+  const { results } = await edge.db.prepare('SELECT DISTINCT digest FROM versions').all<{ digest: string }>();
+  const keys: string[] = [];
+  for (const { digest } of results) {
+    const record = BlobRecord.parse(await edge.services.blobLedger.record(digest));
+    expect(await edge.services.blobs.getRecord(digest)).toEqual(record);
+    const hash = createHash('sha256');
+    for (const { sha256: part } of record.parts) {
+      const stream = await edge.services.blobs.getPart(digest, part, { fresh: true });
+      hash.update(new Uint8Array(await new Response(stream).arrayBuffer()));
+      keys.push(`blob:${digest}:${part}`);
+    }
+    expect(hash.digest('hex')).toBe(digest);
+    keys.push(`blob:${digest}`);
+  }
+  return keys.sort();
+}
+
+async function isClean(edge: AppHarness): Promise<void> {
+  const { keys } = await edge.kv.list({ prefix: 'blob:', cursor: null });
+  expect(keys.map(({ name }) => name).sort()).toEqual(await needed(edge));
+  const rows = async (sql: string) =>
+    (await edge.db.prepare(sql).all<{ digest: string }>()).results.map(({ digest }) => digest);
+  expect(await rows('SELECT digest FROM stored_parts')).toEqual([]);
+  expect(await rows('SELECT digest FROM blobs ORDER BY 1')).toEqual(
+    await rows('SELECT digest FROM stored_files ORDER BY 1'),
+  );
+}
+
+beforeEach(() => {
+  vi.spyOn(console, 'error').mockImplementation(() => undefined);
+});
+
+const name = fc.constantFrom(...NAMES);
+const act: fc.Arbitrary<Act> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant('publish' as const),
+      name,
+      file: fc.nat({ max: 1 }),
+      parts: fc.integer({ min: 1, max: 3 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('remove' as const, 'erase' as const), name }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('collect' as const), days: fc.constantFrom(0, 2, 33) }),
+  },
+);
+const cut: fc.Arbitrary<Cut> = fc.record({
+  at: fc.integer({ min: 1, max: MOST_CALLS }),
+  end: fc.constantFrom(...ENDS),
+});
+
+it('leaves no byte over and none missing, whatever is killed where', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.tuple(act, cut), { minLength: 1, maxLength: 6 }), async (acts) => {
+      const edge = await createAppHarness();
+      for (const [what, where] of acts) await attempt(edge, what, where);
+      await everythingCollected(edge);
+      await isClean(edge);
+    }),
+    { numRuns: 30, seed: 20_261_201 },
+  );
+});
