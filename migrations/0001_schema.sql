@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('477333e797e584ebc0c6db1cb6832aca016de20fb668b49c2f3fa9c45d06a932');
+INSERT INTO schema_hash VALUES ('2f527b02a9ae9ffe9c1e4cae0471114bb09e89c0c86dc53d5c31e56ff38a08eb');
 
 -- Names, versions, and what became of them
 
@@ -25,7 +25,7 @@ CREATE INDEX names_of_removal ON names (removal, name) WHERE removal IS NOT NULL
 CREATE INDEX names_by_alias ON names (alias, name) WHERE alias IS NOT NULL;
 CREATE INDEX names_by_removed_alias ON names (removed_alias, name) WHERE removed_alias IS NOT NULL;
 
--- A row is 1 to 2 kB, and up to 16 kB more with a training card. WITHOUT ROWID each would take a page of its own for
+-- A row is half a kB, and up to 16 kB more with a training card. WITHOUT ROWID each would take a page of its own for
 -- what does not fit beside its key.
 CREATE TABLE versions (
   name TEXT NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE versions (
   rank_sum INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
   created_by TEXT NOT NULL,
-  proof TEXT,                  -- JSON: what an origin saw when it was admitted; NULL while no origin was asked
+  proof TEXT,                  -- sha256 of what an origin saw when it was admitted, stored beside the file's parts; NULL = none
   evaluation TEXT,             -- JSON, StoredEvaluation of protocol/origin-wire.ts
   retired_at INTEGER,          -- NULL = may be served
   withdrawn_at INTEGER,        -- since when an adapter below, another owner's, is retired; NULL = never
@@ -51,9 +51,6 @@ CREATE TABLE versions (
   training TEXT,               -- JSON, TrainingCard of protocol/training.ts; last, so that reading the others skips it
   PRIMARY KEY (name, version)
 );
-CREATE INDEX versions_by_digest ON versions (digest, name, version DESC);
--- A proof is taken over from another version of the same chain.
-CREATE INDEX versions_by_chain ON versions (chain_id, created_at DESC);
 -- Others get those only after a question.
 CREATE INDEX versions_from_prompts ON versions (name, version)
   WHERE CASE WHEN json_valid(training) THEN training ->> '$.prompts' END IS NOT NULL;
@@ -93,6 +90,7 @@ CREATE TABLE evaluation_scores (
   name TEXT NOT NULL,          -- whose evaluation
   sha256 TEXT NOT NULL,        -- of its rows and judge
   chain_id TEXT NOT NULL,
+  digest TEXT NOT NULL,        -- of the chain's last file
   exact TEXT NOT NULL,         -- for each row that is scored, in order: 1 exact or accepted, 0 not, ? no clear verdict
   nats REAL NOT NULL,          -- negative log-likelihood of all expected tokens so far
   tokens INTEGER NOT NULL,
@@ -117,14 +115,14 @@ CREATE TABLE history (
   UNIQUE (name, sequence)
 );
 CREATE INDEX history_by_owner ON history (owner, id);
-CREATE INDEX history_by_name ON history (name, id);
 
--- Every adapter of every version's chain, its own included.
+-- Every adapter of every version's chain: of a file, first the versions that it is the file of.
 CREATE TABLE chain_members (
   digest TEXT NOT NULL,
+  below INTEGER NOT NULL,      -- 0: the version's own file
   name TEXT NOT NULL,
   version INTEGER NOT NULL,
-  PRIMARY KEY (digest, name, version)
+  PRIMARY KEY (digest, below, name, version)
 ) WITHOUT ROWID;
 
 -- Every change of what a name points at notes the name here, in its own transaction, until KV has been told.
@@ -162,8 +160,7 @@ CREATE TABLE upkeep (
 CREATE TABLE blobs (
   digest TEXT PRIMARY KEY,
   bytes INTEGER NOT NULL,
-  parts TEXT NOT NULL,         -- JSON [{bytes, sha256}]: bytes of all of them may lie in KV or R2
-  created_at INTEGER NOT NULL,
+  parts TEXT NOT NULL,         -- JSON [{bytes, sha256}], without sha256 where it is the digest: bytes of all may lie in KV or R2
   touched_at INTEGER NOT NULL,
   damaged_at INTEGER           -- found damaged: nobody holds it before somebody has sent it again
 ) WITHOUT ROWID;
@@ -196,8 +193,8 @@ CREATE TABLE stored_files (
   collecting_at INTEGER        -- being deleted: nobody may rely on it or add to it
 ) WITHOUT ROWID;
 
--- One row for every part of which bytes may lie in KV or R2 and that its file's record does not list, written before
--- them. A part lies under its own sha256, so that tenants who send the same file cannot touch each other's.
+-- One row for every part of which bytes may lie in KV or R2 and that neither its file's record nor, as a proof, a version
+-- lists, written before them. A part lies under its own sha256, so that tenants who send the same file cannot touch each other's.
 CREATE TABLE stored_parts (
   digest TEXT NOT NULL,
   sha256 TEXT NOT NULL,

@@ -83,7 +83,8 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
             loading: AbortSignal.timeout(PINS_LOADED_MS),
             keepAlive,
           }),
-        removed: () => registry.forgetRemoved({ before: now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
+        removed: () =>
+          registry.forgetRemoved({ before: now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN, at: now() }),
         erasures: () => workOffErasures(deps),
         origins: () => noteOrigins(deps),
         traffic: () => deps.traffic.tend(now()),

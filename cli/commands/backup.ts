@@ -230,9 +230,12 @@ async function readTables(
 function fileOf(columns: readonly string[], row: BackupRow): BackupFile[] {
   const of = (name: string) => row[columns.indexOf(name)];
   try {
-    const record = BlobRecord.parse({ bytes: of('bytes'), parts: JSON.parse(String(of('parts'))) });
     // It becomes a file name.
-    return [{ digest: Digest.parse(of('digest')), ...record }];
+    const digest = Digest.parse(of('digest'));
+    // A file in one piece has its own hash.
+    const parts = z.array(z.looseObject({})).parse(JSON.parse(String(of('parts'))));
+    const record = { bytes: of('bytes'), parts: parts.map((part) => ({ sha256: digest, ...part })) };
+    return [{ digest, ...BlobRecord.parse(record) }];
   } catch {
     return [];
   }
@@ -389,6 +392,8 @@ const MOVES: ReadonlySet<string> = new Set([
   ...['traffic', 'traffic_batches', 'request_chunks', 'origin_minutes', 'usage_batches', 'webhook_messages'],
   ...['stale_pointers', 'upkeep', 'stored_files', 'stored_parts', 'blob_parts', 'versions', 'chain_members'],
   ...['erasures', 'erasure_items', 'erasure_files'],
+  // Beside the files, which are not counted.
+  'proofs',
 ]);
 
 async function bringTables({ client, folder, manifest, output, signal }: Bringing): Promise<void> {

@@ -42,6 +42,8 @@ export const PublishRequest = z
   .meta({ id: 'PublishRequest' });
 export type PublishRequest = z.infer<typeof PublishRequest>;
 
+const ProofView = AdapterProof.extend({ tokens: z.array(ProbeToken.strip()) }).strip();
+
 /** One of `GET /admin/versions?name=`. */
 export const VersionView = z
   .object({
@@ -76,10 +78,6 @@ export const VersionView = z
     created_at: z.int(),
     /** Id of the key. */
     created_by: z.string(),
-    /** What an origin reported when it was published; null if no origin was asked. */
-    proof: AdapterProof.extend({ tokens: z.array(ProbeToken.strip()) })
-      .strip()
-      .nullable(),
     /** Score reported by its publisher. */
     evaluation: StoredEvaluation.strip().nullable(),
     /** How it was trained, as its publisher reports it. */
@@ -98,6 +96,8 @@ export type VersionView = z.infer<typeof VersionView>;
 
 /** `POST /admin/versions`. */
 export const PublishedVersion = VersionView.extend({
+  /** What an origin reported; null if no origin was asked. */
+  proof: ProofView.nullable(),
   /**
    * For a name that was removed before; for the bootstrap key, if a new name lies between names of other
    * tenants.
@@ -284,6 +284,8 @@ export const VerifyVersionAnswer = z
     name: z.string(),
     version: z.int().positive(),
     digest: Digest,
+    /** That the origins were compared with; null if no origin was asked when it was published. */
+    proof: ProofView.nullable(),
     origins: z.array(OriginVerdict),
   })
   .meta({ id: 'VerifyVersionAnswer' });

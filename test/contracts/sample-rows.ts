@@ -12,7 +12,7 @@ import { experimentOf } from '../worker/experiments/sample-experiment.ts';
 export const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 export function versionRow(name: string, version: number, more: Partial<VersionRow> = {}): VersionRow {
-  const digest = digestOf(`${name}@${version}`);
+  const digest = more.digest ?? digestOf(`${name}@${version}`);
   const owner = more.owner ?? 'default';
   return {
     name,

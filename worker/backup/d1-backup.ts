@@ -8,11 +8,14 @@ import {
   type EndedRestore,
 } from '../../protocol/admin-api/backup.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
+import type { Page } from '../platform/ports.ts';
 
 /** Part of `upkeep`: its cursor is the id of the backup being restored. */
 const JOB = 'restore';
 /** Tables that garbage collection depends on come last: it treats unreferenced files as garbage. */
 const LAST = ['stored_files', 'stored_parts'];
+/** Told like a table, and no table: versions' proofs lie beside their files. They need the versions. */
+export const PROOFS = 'proofs';
 /**
  * Data that expires: a backup would outlive it, and restore it. Notes of what KV lacks are of no use either: a
  * restore compares all of KV, and a note would write a key that was revoked since before it does.
@@ -118,7 +121,7 @@ export function createD1Backup(db: SqlDatabase) {
       return {
         schema: (schema?.results[0] as { hash: string } | undefined)?.hash ?? '',
         mark: (mark?.results[0] as { mark: string } | undefined)?.mark ?? '',
-        tables: names.map((name) => ({ name })),
+        tables: [...names.filter((name) => !LAST.includes(name)), PROOFS, ...LAST].map((name) => ({ name })),
       };
     },
 
@@ -160,6 +163,30 @@ export function createD1Backup(db: SqlDatabase) {
         columns: all,
         rows,
         cursor: over || last === undefined ? null : JSON.stringify(key.map((name) => last[name])),
+      };
+    },
+
+    /** Proofs of versions, by name and version. @returns null when the cursor is invalid. */
+    async proofs({
+      cursor,
+      limit,
+    }: {
+      cursor: string | null;
+      limit: number;
+    }): Promise<Page<{ digest: string; proof: string }> | null> {
+      const after = cursor === null ? ['', 0] : readCursor(cursor, 2);
+      if (after === undefined) return null;
+      const { results } = await db
+        .prepare(
+          `SELECT name, version, digest, proof FROM versions WHERE (name, version) > (?, ?)
+           ORDER BY name, version LIMIT ?`,
+        )
+        .bind(...after, limit)
+        .all<{ name: string; version: number; digest: string; proof: string | null }>();
+      const last = results.length === limit ? results.at(-1) : undefined;
+      return {
+        items: results.flatMap(({ digest, proof }) => (proof === null ? [] : [{ digest, proof }])),
+        cursor: last === undefined ? null : JSON.stringify([last.name, last.version]),
       };
     },
 

@@ -1,9 +1,11 @@
 import { Hono } from 'hono';
+import { z } from 'zod';
 import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
-import { BACKUP_OPERATIONS } from '../../protocol/admin-api/backup.ts';
+import { BACKUP_OPERATIONS, type BackupRow, type BackupRows } from '../../protocol/admin-api/backup.ts';
 import type { ApiError } from '../../protocol/api-error.ts';
-import { sha256Hex } from '../../protocol/identity.ts';
+import { Digest, sha256Hex } from '../../protocol/identity.ts';
 import { MAX_PART_BYTES } from '../../protocol/limits.ts';
+import { REPAIR_PAGE } from '../limits.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
 import type { BlobStore } from '../blobs/ports.ts';
@@ -12,7 +14,7 @@ import type { Gatherers } from '../gathering/ports.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { parseInput, readBody, fail, type AppEnv } from '../http/request.ts';
-import type { BackupLedger } from './d1-backup.ts';
+import { PROOFS, type BackupLedger } from './d1-backup.ts';
 
 interface BackupDeps {
   backups: BackupLedger;
@@ -54,7 +56,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     routes,
     'GET /admin/backup/rows',
     async ({ context, query: { table, cursor = null } }) => {
-      const page = await backups.rows({ table, cursor });
+      const page = table === PROOFS ? await proofsAfter(deps, cursor) : await backups.rows({ table, cursor });
       if (page === null)
         return fail({
           code: 'invalid_request',
@@ -71,7 +73,8 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     'POST /admin/backup/rows',
     async ({ context, request: { id, table, columns, rows } }) => {
       if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
-      const problem = await backups.write({ table, columns, rows });
+      const problem =
+        table === PROOFS ? await writeProofs(deps, rows) : await backups.write({ table, columns, rows });
       if (problem !== null) return fail({ code: 'invalid_request', message: problem, param: 'table' });
       return context.json({ rows: rows.length });
     },
@@ -164,4 +167,37 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     { operatorOnly, ownQuery: true },
   );
   return routes;
+}
+
+const PROOF_COLUMNS = ['digest', 'sha256', 'proof'];
+const ProofRows = z.array(z.tuple([Digest, Digest, z.string()]));
+
+/** A read each. What is lost is left out. @returns null when the cursor is invalid. */
+async function proofsAfter(
+  { backups, blobs }: BackupDeps,
+  cursor: string | null,
+): Promise<BackupRows | null> {
+  const page = await backups.proofs({ cursor, limit: REPAIR_PAGE });
+  if (page === null) return null;
+  const read = page.items.map(async ({ digest, proof }) => {
+    const stream = await blobs.getPart(digest, proof);
+    return stream === null ? [] : [[digest, proof, await new Response(stream).text()]];
+  });
+  return { columns: PROOF_COLUMNS, rows: (await Promise.all(read)).flat(), cursor: page.cursor };
+}
+
+/** @returns why not, when one is no version's. */
+async function writeProofs(
+  { blobs, blobLedger }: BackupDeps,
+  given: readonly BackupRow[],
+): Promise<string | null> {
+  const rows = ProofRows.safeParse(given);
+  if (!rows.success) return 'A row of proofs is invalid.';
+  for (const [digest, sha256, text] of rows.data) {
+    const bytes = new Uint8Array(new TextEncoder().encode(text));
+    if ((await sha256Hex(bytes)) !== sha256 || !(await blobLedger.isProof(digest, sha256)))
+      return `Proof ${sha256} belongs to no version that was restored.`;
+    await blobs.putPart(digest, sha256, bytes);
+  }
+  return null;
 }

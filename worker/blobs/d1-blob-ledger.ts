@@ -1,7 +1,9 @@
 /** Files in D1: their parts and records, their senders, and which of them are unused. */
 import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
 import type { Page } from '../platform/ports.ts';
+import { z } from 'zod';
 import { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { Digest } from '../../protocol/identity.ts';
 import {
   gaveRow,
   type SqlDatabase,
@@ -12,12 +14,14 @@ import {
 
 type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
 
+/** The hash of a `part` of the record of `b`: a file in one piece has its own. */
+const PART_SHA256 = "COALESCE(part.value ->> 'sha256', b.digest)";
 /** Files `b` and each `part` of their records. */
 const RECORDS = `blobs b, json_each(CASE WHEN json_valid(b.parts) THEN b.parts ELSE '[]' END) part`;
 
 /** Whether the record of the file lists the part; both are expressions of SQL. */
 const isRecorded = (digest: string, sha256: string): string =>
-  `EXISTS (SELECT 1 FROM ${RECORDS} WHERE b.digest = ${digest} AND part.value ->> 'sha256' = ${sha256})`;
+  `EXISTS (SELECT 1 FROM ${RECORDS} WHERE b.digest = ${digest} AND ${PART_SHA256} = ${sha256})`;
 
 /** Whether the bytes of a part of ?1 may be read. */
 export const isStored = (sha256: string): string => `(${isRecorded('?1', sha256)} OR EXISTS (
@@ -29,13 +33,16 @@ export const isStored = (sha256: string): string => `(${isRecorded('?1', sha256)
  */
 export const listRecorded = (digest: string, kept: string, where = 'true'): string =>
   `INSERT INTO stored_parts (digest, sha256, bytes, kept_at)
-   SELECT b.digest, part.value ->> 'sha256', part.value ->> 'bytes', ${kept} FROM ${RECORDS}
+   SELECT b.digest, ${PART_SHA256}, part.value ->> 'bytes', ${kept} FROM ${RECORDS}
    WHERE b.digest = ${digest} AND ${where}
    ON CONFLICT (digest, sha256) DO UPDATE SET kept_at = MAX(kept_at, excluded.kept_at)`;
 
 /** The record of the file ?1 lists them. */
 const STRIKE_RECORDED = `DELETE FROM stored_parts WHERE digest = ?1 AND ${isRecorded('?1', 'stored_parts.sha256')}`;
 const GIVEN_IS_RECORDED = isRecorded('?1', '?2');
+/** A version of the file ?1 has the proof ?2. */
+const GIVEN_IS_PROOF = `EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+  WHERE m.digest = ?1 AND m.below = 0 AND v.proof = ?2)`;
 const GIVEN_IS_STORED = isStored('?2');
 const WANTED_IS_STORED = isStored('wanted.value');
 const SENT_IS_STORED = isStored('p.sha256');
@@ -47,10 +54,21 @@ export interface BlobRow {
   parts: string;
 }
 
+const StoredPart = z.strictObject({ bytes: z.int(), sha256: Digest.optional() });
+const storedParts = (digest: string) =>
+  z
+    .array(StoredPart)
+    .transform((parts) => parts.map(({ bytes, sha256 = digest }) => ({ bytes, sha256 })))
+    .pipe(BlobRecord.shape.parts);
+
+/** A file in one piece has its own hash, which is in the row already. */
+const partsToJson = (digest: string, { parts }: BlobRecord): string =>
+  JSON.stringify(parts.map(({ bytes, sha256 }) => (sha256 === digest ? { bytes } : { bytes, sha256 })));
+
 /** @throws DamagedRow */
 export const toRecord = ({ digest, bytes, parts }: BlobRow): BlobRecord => ({
   bytes,
-  parts: readColumn(BlobRecord.shape.parts, parts, { table: 'blobs', id: digest, column: 'parts' }),
+  parts: readColumn(storedParts(digest), parts, { table: 'blobs', id: digest, column: 'parts' }),
 });
 
 export function createD1BlobLedger(db: SqlDatabase) {
@@ -193,7 +211,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
         db.prepare(listRecorded('?1', '?2')).bind(digest, at),
         db
           .prepare(
-            `INSERT INTO blobs (digest, bytes, parts, created_at, touched_at) VALUES (?, ?, ?, ?, ?)
+            `INSERT INTO blobs (digest, bytes, parts, touched_at) VALUES (?, ?, ?, ?)
              ON CONFLICT (digest) DO UPDATE SET damaged_at = NULL,
                touched_at = CASE WHEN blobs.damaged_at IS NOT NULL OR NOT json_valid(blobs.parts)
                    OR json_array_length(excluded.parts) < json_array_length(blobs.parts)
@@ -203,7 +221,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
                  WHEN json_array_length(excluded.parts) < json_array_length(blobs.parts) THEN excluded.parts
                  ELSE blobs.parts END`,
           )
-          .bind(digest, made.bytes, JSON.stringify(made.parts), at, at),
+          .bind(digest, made.bytes, partsToJson(digest, made), at),
         db.prepare(STRIKE_RECORDED).bind(digest),
       ]);
       return (await record(digest)) ?? made;
@@ -229,6 +247,12 @@ export function createD1BlobLedger(db: SqlDatabase) {
           .bind(digest, tenant),
       ]);
       return gaveRow(held);
+    },
+    /** Whether it is the proof of a version of the file. */
+    async isProof(digest: string, sha256: string): Promise<boolean> {
+      return (
+        (await db.prepare(`SELECT 1 AS found WHERE ${GIVEN_IS_PROOF}`).bind(digest, sha256).first()) !== null
+      );
     },
     /** All finished files, by digest. */
     async records({
@@ -488,9 +512,13 @@ export function createD1Garbage(db: SqlDatabase) {
       keptBefore: number;
       at: number;
     }): Promise<boolean> {
-      const [, began] = await db.batch([
+      const [, , began] = await db.batch([
         // In a registry that was restored: a backup reads one table after the other.
         db.prepare(`${STRIKE_RECORDED} AND sha256 = ?2`).bind(digest, sha256),
+        // Of a version that is gone; another one has it, too.
+        db
+          .prepare(`DELETE FROM stored_parts WHERE digest = ?1 AND sha256 = ?2 AND ${GIVEN_IS_PROOF}`)
+          .bind(digest, sha256),
         db
           .prepare(
             `UPDATE stored_parts SET collecting_at = COALESCE(collecting_at, ?)

@@ -167,10 +167,11 @@ export function createD1ErasedNames(db: SqlDatabase) {
     async forgetNames(
       { id }: Erasure,
       names: readonly ErasedName[],
+      at: number,
     ): Promise<Pick<EraseCounts, 'names' | 'aliases' | 'versions' | 'evaluations'>> {
       const list = JSON.stringify(names);
       const run = (sql: string) => db.prepare(sql).bind(list);
-      const [, evaluations, , , , versions, , , , , gone] = await db.batch([
+      const [, evaluations, , , , , versions, , , , , gone] = await db.batch([
         run(`DELETE FROM evaluation_rows WHERE (name, label) IN (${OLD_EVALUATIONS})`),
         run(`DELETE FROM evaluations WHERE (name, label) IN (${OLD_EVALUATIONS}) RETURNING label`),
         // Of these; and of versions that are erased alone.
@@ -182,12 +183,18 @@ export function createD1ErasedNames(db: SqlDatabase) {
           `DELETE FROM evaluation_scores WHERE (name, chain_id) IN (SELECT own.name, own.chain_id ${GOING})`,
         ),
         run(
-          `DELETE FROM chain_members WHERE (digest, name, version) IN (
-             SELECT c.value ->> 'digest', own.name, own.version
+          `DELETE FROM chain_members WHERE (digest, below, name, version) IN (
+             SELECT c.value ->> 'digest', c.key < json_array_length(own.chain) - 1, own.name, own.version
              FROM json_each(?1) item CROSS JOIN versions own ON own.name = item.value ->> 'name'
                AND item.value ->> 'version' IN (0, own.version)
              JOIN json_each(own.chain) c WHERE own.removed_at = 0)`,
         ),
+        db
+          .prepare(
+            `INSERT OR IGNORE INTO stored_parts (digest, sha256, bytes, kept_at)
+             SELECT own.digest, own.proof, 0, ?2 ${GOING} AND own.proof IS NOT NULL`,
+          )
+          .bind(list, at),
         run(
           `DELETE FROM versions WHERE (name, version) IN (SELECT own.name, own.version ${GOING}) RETURNING version`,
         ),

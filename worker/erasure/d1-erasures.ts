@@ -352,8 +352,8 @@ function beginning(
       ...[at, ERASED.name, ERASED.owner, ERASED.digest],
     ),
     run(
-      `DELETE FROM chain_members WHERE (digest, name, version) IN (
-         SELECT m.digest, m.name, m.version ${WITH_CHAIN} AND NOT ${hasItem('v')}
+      `DELETE FROM chain_members WHERE (digest, below, name, version) IN (
+         SELECT m.digest, m.below, m.name, m.version ${WITH_CHAIN} AND NOT ${hasItem('v')}
            AND NOT EXISTS (SELECT 1 FROM json_each(v.chain) c WHERE c.value ->> 'digest' = m.digest))`,
     ),
     run(

@@ -115,7 +115,7 @@ const experiments: Step = async ({ erasures, experimentIndex, tallies, pairTalli
   return { place: done ? null : 'more', calls: page.length * 11 + 3, erased: { experiments: page.length } };
 };
 
-const names: Step = async ({ erasures, pointers, kvInbox }, erasure) => {
+const names: Step = async ({ erasures, pointers, kvInbox, now }, erasure) => {
   const page = await erasures.names(erasure, ERASED_NAMES);
   await each(
     page.filter(({ version }) => version === 0),
@@ -125,7 +125,7 @@ const names: Step = async ({ erasures, pointers, kvInbox }, erasure) => {
       await kvInbox.clearError(name);
     },
   );
-  const erased = page.length === 0 ? {} : await erasures.forgetNames(erasure, page);
+  const erased = page.length === 0 ? {} : await erasures.forgetNames(erasure, page, now());
   return { place: page.length < ERASED_NAMES ? null : 'more', calls: page.length * 3 + 2, erased };
 };
 

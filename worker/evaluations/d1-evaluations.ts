@@ -143,22 +143,24 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
         ...[name, sha256, chainId],
       ).first(),
 
-    async addScore({ evaluation: { name, label, sha256 }, chainId, after, added }) {
+    async addScore({ evaluation: { name, label, sha256 }, chainId, digest, after, added }) {
       const { exact, nats, tokens, at } = added;
       const [written] = await db.batch([
         run(
-          `INSERT INTO evaluation_scores (name, sha256, chain_id, exact, nats, tokens, at)
-           SELECT ?1, ?3, ?4, ?5, ?6, ?7, ?8 WHERE ${IS_THIS} AND (?9 = 0 OR EXISTS (
+          `INSERT INTO evaluation_scores (name, sha256, chain_id, exact, nats, tokens, at, digest)
+           SELECT ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?10 WHERE ${IS_THIS} AND (?9 = 0 OR EXISTS (
              SELECT 1 FROM evaluation_scores WHERE name = ?1 AND sha256 = ?3 AND chain_id = ?4))
            ON CONFLICT (name, sha256, chain_id) DO UPDATE SET exact = exact || excluded.exact,
              nats = nats + excluded.nats, tokens = tokens + excluded.tokens, at = excluded.at
              WHERE LENGTH(exact) = ?9
            RETURNING name`,
-          ...[name, label, sha256, chainId, exact, nats, tokens, at, after],
+          ...[name, label, sha256, chainId, exact, nats, tokens, at, after, digest],
         ),
         run(
           `DELETE FROM evaluation_scores WHERE name = ?1 AND at < ?2
-             AND NOT EXISTS (SELECT 1 FROM versions v WHERE v.chain_id = evaluation_scores.chain_id)`,
+             AND NOT EXISTS (
+               SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+               WHERE m.digest = evaluation_scores.digest AND m.below = 0 AND v.chain_id = evaluation_scores.chain_id)`,
           ...[name, at - UNPUBLISHED_SCORE_MS],
         ),
       ]);

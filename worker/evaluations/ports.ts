@@ -90,6 +90,8 @@ export interface Evaluations {
   addScore(rows: {
     evaluation: KeptEvaluation;
     chainId: string;
+    /** Of the chain's last file. */
+    digest: string;
     after: number;
     added: ChainScore;
   }): Promise<boolean>;

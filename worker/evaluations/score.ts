@@ -117,6 +117,8 @@ interface Scored {
   base: string;
   chain: ChainEntry[];
   chainId: string;
+  /** Of its last file. */
+  digest: string;
   /** Whose usual origin is asked first. */
   at: string;
 }
@@ -135,7 +137,13 @@ async function scoredChain(
       ...below.map((member) => ({ digest: member.digest, scale: member.scale })),
       { digest, scale: 1 },
     ];
-    return ok({ base: assembled.value.base.id, chain, chainId: await chainId(chain), at: owned.name });
+    return ok({
+      base: assembled.value.base.id,
+      chain,
+      chainId: await chainId(chain),
+      digest,
+      at: owned.name,
+    });
   }
   if (adapter == null && owned.version === null)
     return err(conflict(`'${owned.name}' has no live version. Say which version to score.`, 'adapter'));
@@ -149,7 +157,7 @@ async function scoredChain(
       conflict(`'${what}' is retired or depends on an adapter that is, and is no longer served.`, 'adapter'),
     );
   const chain = row.chain.map((member) => ({ digest: member.digest, scale: member.scale }));
-  return ok({ base: row.base.id, chain, chainId: row.chainId, at: row.name });
+  return ok({ base: row.base.id, chain, chainId: row.chainId, digest: row.digest, at: row.name });
 }
 
 /**
@@ -185,7 +193,13 @@ export async function scoreNext(
         ...{ caller, owner: owned.value.owner, requestId },
       }));
   if (!added.ok) return added;
-  await deps.evaluations.addScore({ evaluation, chainId: key.chainId, after: first, added: added.value });
+  await deps.evaluations.addScore({
+    evaluation,
+    chainId: key.chainId,
+    digest: scored.value.digest,
+    after: first,
+    added: added.value,
+  });
   // Another request may have scored the same rows first, and is as good.
   const now = await deps.evaluations.score(key);
   return now === null ? err(replaced(label)) : ok(scoreJson(evaluation, now));

@@ -79,9 +79,10 @@ export const createD1FileNames = (db: SqlDatabase): FileNames => ({
   async of(digests, limit) {
     const { results } = await db
       .prepare(
-        `SELECT digest, name, version, owner FROM versions
-         WHERE digest IN (SELECT value FROM json_each(?)) AND removed_at IS NULL
-         ORDER BY digest, name, version DESC LIMIT ?`,
+        `SELECT m.digest, v.name, v.version, v.owner
+         FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+         WHERE m.digest IN (SELECT value FROM json_each(?)) AND m.below = 0 AND v.removed_at IS NULL
+         ORDER BY m.digest, m.name, m.version DESC LIMIT ?`,
       )
       .bind(JSON.stringify(digests), limit)
       .all<NamedFile>();

@@ -6,7 +6,7 @@ import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { sameJson } from '../../protocol/identity.ts';
 import { type SqlDatabase, type SqlStatement, isUniqueViolation, mayAct } from '../platform/d1-database.ts';
 import { BOOTSTRAP_KEY_ID } from '../access/ports.ts';
-import { notePointer, THIS_CHANGE, proofToJson, toJson, DEPENDS } from './d1-registry-rows.ts';
+import { notePointer, THIS_CHANGE, toJson, DEPENDS } from './d1-registry-rows.ts';
 import {
   type ChangeNote,
   type ChangeAction,
@@ -321,17 +321,21 @@ function insertVersion(db: SqlDatabase, row: Parameters<Registry['publish']>[0][
         row.rankSum,
         row.createdAt,
         row.createdBy,
-        proofToJson(row.proof),
+        row.proof,
         toJson(row.evaluation),
         row.retiredAt,
         toJson(row.training ?? null),
       ),
     db
       .prepare(
-        `INSERT OR IGNORE INTO chain_members (digest, name, version)
-         SELECT json_extract(value, '$.digest'), ?, ? FROM json_each(?)`,
+        `INSERT OR IGNORE INTO chain_members (digest, below, name, version)
+         SELECT value ->> 'digest', key < json_array_length(?3) - 1, ?1, ?2 FROM json_each(?3)`,
       )
       .bind(row.name, row.version, chain),
+    // From here on the version lists it.
+    ...(row.proof === null
+      ? []
+      : [db.prepare('DELETE FROM stored_parts WHERE digest = ? AND sha256 = ?').bind(row.digest, row.proof)]),
     db
       .prepare(
         'UPDATE stored_files SET touched_at = MAX(touched_at, ?), deleting_at = NULL WHERE digest = ? AND collecting_at IS NULL',

@@ -4,7 +4,7 @@ import { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
 import { AboutName, NOTHING_SAID } from '../../protocol/admin-api/names.ts';
 import { adaptersOf, type Experiment } from '../../protocol/experiment.ts';
 import { pinOf } from '../../protocol/identity.ts';
-import { AdapterProof, StoredEvaluation } from '../../protocol/origin-wire.ts';
+import { StoredEvaluation } from '../../protocol/origin-wire.ts';
 import { TrainingCard } from '../../protocol/training.ts';
 import { readColumn, type SqlDatabase, readable, type SqlStatement } from '../platform/d1-database.ts';
 import type {
@@ -101,36 +101,6 @@ export const DEPENDS = `v.retired_at IS NULL AND v.removed_at IS NULL AND EXISTS
     AND json_extract(member.value, '$.digest') = m.digest
     AND json_extract(member.value, '$.name') = ?)`;
 
-/** A proof as stored, bit-exact: as JSON objects with decimals its twenty tokens would be half of the row. */
-const StoredProof = z.strictObject({
-  ...AdapterProof.omit({ tokens: true }).shape,
-  ids: z.array(z.number()),
-  /** Little-endian doubles. */
-  logprobs: z.base64(),
-});
-const ReadProof = StoredProof.transform(({ ids, logprobs, ...proof }) => ({
-  ...proof,
-  tokens: tokensOf(ids, logprobs),
-})).pipe(AdapterProof);
-
-/** If a logarithm is missing, the schema rejects the row. */
-function tokensOf(ids: readonly number[], logprobs: string): { id: number; logprob: number | undefined }[] {
-  const bytes = Uint8Array.from(atob(logprobs), (character) => character.charCodeAt(0));
-  const view = new DataView(bytes.buffer);
-  const whole = bytes.length === 8 * ids.length;
-  return ids.map((id, i) => ({ id, logprob: whole ? view.getFloat64(8 * i, true) : undefined }));
-}
-
-export function proofToJson(proof: AdapterProof | null): string | null {
-  if (proof === null) return null;
-  const { tokens, ...rest } = proof;
-  const view = new DataView(new ArrayBuffer(8 * tokens.length));
-  tokens.forEach(({ logprob }, i) => view.setFloat64(8 * i, logprob, true));
-  const logprobs = btoa(String.fromCharCode(...new Uint8Array(view.buffer)));
-  const stored = { ...rest, ids: tokens.map(({ id }) => id), logprobs };
-  return JSON.stringify(stored satisfies z.infer<typeof StoredProof>);
-}
-
 export const toJson = (value: object | null): string | null =>
   value === null ? null : JSON.stringify(value);
 
@@ -152,7 +122,7 @@ export const toVersion = (record: VersionRecord): VersionRow => ({
   rankSum: record.rank_sum,
   createdAt: record.created_at,
   createdBy: record.created_by,
-  proof: record.proof === null ? null : column(ReadProof, record.proof, record, 'proof'),
+  proof: record.proof,
   evaluation:
     record.evaluation === null ? null : column(StoredEvaluation, record.evaluation, record, 'evaluation'),
   // Callers treat removed versions like retired ones.

@@ -20,6 +20,9 @@ import { GOES_LIVE, type Registry, type NameRange, type NameWindow, type UsableN
 
 const LIVE = `SELECT ${VERSION} FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version`;
 const DESCRIBED = `SELECT ${VERSION}, v.training FROM versions v`;
+/** Versions `v` with this file as their own. */
+const OF_FILE = `FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+  WHERE m.digest = ? AND m.below = 0`;
 const WENT_LIVE = GOES_LIVE.map((action) => `'${action}'`).join(', ');
 
 const PAGE =
@@ -89,19 +92,22 @@ export function createD1Registry(db: SqlDatabase): Registry {
     async versionsOf({ digest, limit }) {
       const { results } = await db
         .prepare(
-          `SELECT ${VERSION} FROM versions v WHERE digest = ? AND removed_at IS NULL ORDER BY name, version DESC LIMIT ?`,
+          `SELECT ${VERSION} ${OF_FILE} AND v.removed_at IS NULL ORDER BY m.name, m.version DESC LIMIT ?`,
         )
         .bind(digest, limit)
         .all<VersionRecord>();
       return readable(results, toVersion);
     },
 
-    async versionsOfChain({ chainId, limit }) {
+    async proofs({ digest, chainId, baseDigest, limit }) {
       const { results } = await db
-        .prepare(`SELECT ${VERSION} FROM versions v WHERE chain_id = ? ORDER BY created_at DESC LIMIT ?`)
-        .bind(chainId, limit)
-        .all<VersionRecord>();
-      return readable(results, toVersion);
+        .prepare(
+          `SELECT DISTINCT proof FROM (SELECT v.proof ${OF_FILE}
+             AND v.chain_id = ? AND v.base_digest = ? AND v.proof IS NOT NULL LIMIT ?)`,
+        )
+        .bind(digest, chainId, baseDigest, limit)
+        .all<{ proof: string }>();
+      return results.map(({ proof }) => proof);
     },
 
     async history({ name: wanted, owner, before, limit }) {

@@ -152,8 +152,8 @@ export function createD1Removals(db: SqlDatabase, readName: Registry['name']): R
       }
     },
 
-    async forgetRemoved({ before, limit }) {
-      const [, , , , gone] = await db.batch([
+    async forgetRemoved({ before, limit, at }) {
+      const [, , , , , gone] = await db.batch([
         ...['evaluation_rows', 'evaluation_scores', 'evaluations'].map((table) =>
           db
             // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
@@ -162,11 +162,18 @@ export function createD1Removals(db: SqlDatabase, readName: Registry['name']): R
         ),
         db
           .prepare(
-            `DELETE FROM chain_members WHERE (digest, name, version) IN (
-               SELECT member.value ->> 'digest', v.name, v.version FROM versions v, json_each(v.chain) member
-               WHERE (v.name, v.version) IN (${OLDEST}))`,
+            `DELETE FROM chain_members WHERE (digest, below, name, version) IN (
+               SELECT member.value ->> 'digest', member.key < json_array_length(v.chain) - 1, v.name, v.version
+               FROM versions v, json_each(v.chain) member WHERE (v.name, v.version) IN (${OLDEST}))`,
           )
           .bind(before, limit),
+        // Others may have it, or are about to: the collector sees.
+        db
+          .prepare(
+            `INSERT OR IGNORE INTO stored_parts (digest, sha256, bytes, kept_at) SELECT v.digest, v.proof, 0, ?
+             FROM versions v WHERE (v.name, v.version) IN (${OLDEST}) AND v.proof IS NOT NULL`,
+          )
+          .bind(at, before, limit),
         db
           .prepare(`DELETE FROM versions WHERE (name, version) IN (${OLDEST}) RETURNING name`)
           .bind(before, limit),

@@ -33,7 +33,7 @@ export const NEGATIVE_CACHE_MS = 30 * SECOND;
  * names.
  */
 export const MAX_VERSIONS_OF_FILE = 100;
-/** Newest versions of a chain that are searched for its proof: each was published with one for its base. */
+/** Versions of a chain on one base that are searched for its proof. */
 export const MAX_PROOFS_READ = 10;
 /** Others' pointers that the request that retires a version writes itself; the schedule writes the rest … */
 export const STALE_POINTERS_OF_RETIREMENT = 16;

@@ -9,7 +9,6 @@ import type { RoomView } from '../../protocol/admin-api/rooms.ts';
 import type { Result, ApiError } from '../../protocol/api-error.ts';
 import type { Experiment } from '../../protocol/experiment.ts';
 import type {
-  AdapterProof,
   StoredEvaluation,
   EvaluateAnswer,
   EvaluationRow,
@@ -42,8 +41,8 @@ export interface VersionRow {
   /** Unix ms. */
   createdAt: number;
   createdBy: string;
-  /** What an origin measured when it was published; null if no origin was asked. */
-  proof: AdapterProof | null;
+  /** sha256 of what an origin measured when it was published, stored beside its file; null if no origin was asked. */
+  proof: string | null;
   /** Scores that its publisher reported. */
   evaluation: StoredEvaluation | null;
   /** Unix ms; from then on it is neither served nor can be made live. null = in use. */
@@ -183,8 +182,8 @@ export interface Registry extends Rooms, Withdrawals, Removals {
   versions(name: string): Promise<DescribedVersion[]>;
   /** Versions with this file as their own, ordered by name, newest first. */
   versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
-  /** Versions of this chain under any name, newest first. */
-  versionsOfChain(params: { chainId: string; limit: number }): Promise<VersionRow[]>;
+  /** Proofs, by sha256, of some versions of this chain on this base, whatever their names; the chain ends with this file. */
+  proofs(params: { digest: string; chainId: string; baseDigest: string; limit: number }): Promise<string[]>;
   /** What KV should contain for the name, from one read. */
   pointer(name: string): Promise<Pointer>;
   /** The same, with the change that KV gets by writing it; null if KV is up to date. */
@@ -462,10 +461,11 @@ export interface Removals {
     limit: number;
   }): Promise<Page<NameWithRemoved>>;
   /**
-   * Forgets versions that were removed before `before` (unix ms), oldest first.
+   * Forgets versions that were removed before `before`, oldest first.
+   * @param params.at now, unix ms.
    * @returns how many.
    */
-  forgetRemoved(params: { before: number; limit: number }): Promise<number>;
+  forgetRemoved(params: { before: number; limit: number; at: number }): Promise<number>;
 }
 
 /** A name or a reserved room. */

@@ -3,9 +3,11 @@ import type { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
 import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/names.ts';
 import type { PublishRequest } from '../../protocol/admin-api/versions.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { chainId, pinOf } from '../../protocol/identity.ts';
-import type { BaseInfo, AdapterProof, VerifyAnswer } from '../../protocol/origin-wire.ts';
-import { ownNameOfBase, adapterInvalid, conflict } from '../errors.ts';
+import { chainId, pinOf, sha256Hex } from '../../protocol/identity.ts';
+import { AdapterProof, type BaseInfo, type VerifyAnswer } from '../../protocol/origin-wire.ts';
+import { adapterInvalid, beingDeleted, conflict, ownNameOfBase } from '../errors.ts';
+import type { BlobStore } from '../blobs/ports.ts';
+import { StoreUnavailable } from '../platform/ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type {
   DescribedVersion,
@@ -28,6 +30,8 @@ export interface Published {
   name: NameRow;
   /** False if this version existed already. */
   created: boolean;
+  /** Of a new version. */
+  proof?: AdapterProof;
   /** For a name that was removed before; for the operator, a name among others' names. */
   notice?: string | null;
 }
@@ -88,7 +92,7 @@ export async function publishVersion(
   if (!proof.ok) return proof;
   const committed = await commit(deps, {
     request,
-    row: { ...row, proof: proof.value },
+    row: { ...row, proof: proof.value.sha256 },
     before,
     action,
     claimant,
@@ -98,7 +102,7 @@ export async function publishVersion(
   if (!committed.ok) return committed;
   if (committed.value.name.version === committed.value.row.version)
     followResidents(deps, { from: before?.version ?? null, to: committed.value.row, life });
-  return ok({ ...committed.value, notice: notice ?? removedNotice(before) });
+  return ok({ ...committed.value, proof: proof.value.proof, notice: notice ?? removedNotice(before) });
 }
 
 async function makeRow(
@@ -256,7 +260,7 @@ const REFUSALS: Record<string, { reason: string; message: string }> = {
  * `origin_unavailable` if no origin can try it.
  */
 async function proveAdapter(
-  deps: Pick<IntakeDeps, 'registry' | 'trials' | 'now'>,
+  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'trials' | 'now'>,
   params: {
     row: Pick<VersionRow, 'name' | 'digest' | 'chain' | 'chainId'>;
     base: BaseInfo;
@@ -264,9 +268,9 @@ async function proveAdapter(
     tenant: string;
     life: RequestLife;
   },
-): Promise<Result<AdapterProof, ApiError>> {
+): Promise<Result<StoredProof, ApiError>> {
   const { row, base, tenant, life } = params;
-  const known = await earlierProof(deps.registry, { chainId: row.chainId, base });
+  const known = await earlierProof(deps, { row, base });
   if (known !== null) return ok(known);
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
   const answer = await deps.trials.verify({ ...life, name: row.name, base: base.id, tenant, chain });
@@ -275,23 +279,63 @@ async function proveAdapter(
   if (problem !== null) return err(problem);
   const { base_digest, weights, prompt, adapter, kv } = answer.value;
   const tokens = adapter.map(({ id, logprob }) => ({ id, logprob }));
-  return ok({ base_digest, weights, prompt, tokens, ...(kv === undefined ? {} : { kv }), at: deps.now() });
+  const proof = { base_digest, weights, prompt, tokens, ...(kv === undefined ? {} : { kv }), at: deps.now() };
+  return storeProof(deps, row.digest, proof);
+}
+
+interface StoredProof {
+  proof: AdapterProof;
+  sha256: string;
+}
+
+/** Until a version lists it, the collector knows it as a part that belongs to nothing. */
+async function storeProof(
+  { blobs, blobLedger, now }: Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'now'>,
+  digest: string,
+  proof: AdapterProof,
+): Promise<Result<StoredProof, ApiError>> {
+  const bytes = new Uint8Array(new TextEncoder().encode(JSON.stringify(proof)));
+  const sha256 = await sha256Hex(bytes);
+  const part = { bytes: bytes.length, sha256 };
+  if (!(await blobLedger.storing({ digest, part, at: now() }))) return err(beingDeleted(digest));
+  await blobs.putPart(digest, sha256, bytes);
+  return ok({ proof, sha256 });
+}
+
+/** @returns null if it has none, or not as it was stored. @throws StoreUnavailable */
+export async function readProof(
+  blobs: BlobStore,
+  { digest, proof }: Pick<VersionRow, 'digest' | 'proof'>,
+): Promise<AdapterProof | null> {
+  const stream = proof === null ? null : await blobs.getPart(digest, proof);
+  if (stream === null) return null;
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch (error) {
+    throw new StoreUnavailable('blobs', error);
+  }
+  if ((await sha256Hex(bytes)) !== proof) return null;
+  return AdapterProof.parse(JSON.parse(new TextDecoder().decode(bytes)));
 }
 
 /** The proof of the same chain on the same base and weights, whatever its name; null = it needs a trial. */
 export async function earlierProof(
-  registry: Registry,
-  { chainId, base }: { chainId: string; base: BaseInfo },
-): Promise<AdapterProof | null> {
-  const earlier = await registry.versionsOfChain({ chainId, limit: MAX_PROOFS_READ });
-  const known = earlier.find(
-    ({ proof }) =>
+  { registry, blobs }: Pick<IntakeDeps, 'registry' | 'blobs'>,
+  { row: { digest, chainId }, base }: { row: Pick<VersionRow, 'digest' | 'chainId'>; base: BaseInfo },
+): Promise<StoredProof | null> {
+  const of = { digest, chainId, baseDigest: base.digest, limit: MAX_PROOFS_READ };
+  for (const sha256 of await registry.proofs(of)) {
+    const proof = await readProof(blobs, { digest, proof: sha256 });
+    if (
       proof?.base_digest === base.digest &&
       proof.weights === base.weights &&
       // Tried with float32 keys and values, it may not fit int8 ones.
-      (base.kv === undefined || proof.kv !== undefined),
-  );
-  return known?.proof ?? null;
+      (base.kv === undefined || proof.kv !== undefined)
+    )
+      return { proof, sha256 };
+  }
+  return null;
 }
 
 function problemOf({ ok: good, reason, code, adapter }: VerifyAnswer): ApiError | null {

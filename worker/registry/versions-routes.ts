@@ -22,9 +22,16 @@ import type {
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { AdapterName, Digest, chainId } from '../../protocol/identity.ts';
 import type { AdapterProof, VerifyAnswer } from '../../protocol/origin-wire.ts';
-import { conflict, modelNotFound, originUnavailable, adapterInvalid, ownNameOfBase } from '../errors.ts';
+import {
+  adapterInvalid,
+  adapterUnavailable,
+  conflict,
+  modelNotFound,
+  originUnavailable,
+  ownNameOfBase,
+} from '../errors.ts';
 import type { DescribedVersion, IntakeDeps, RequestLife, NameRow, VersionRow, Registry } from './ports.ts';
-import { publishVersion, removedNotice, settle, earlierProof } from './publish-version.ts';
+import { earlierProof, publishVersion, readProof, removedNotice, settle } from './publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_VERSIONS_OF_FILE } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
@@ -51,7 +58,6 @@ const versionJson = (row: DescribedVersion, live: boolean): VersionView => ({
   rank: row.rank,
   created_at: row.createdAt,
   created_by: row.createdBy,
-  proof: row.proof,
   evaluation: row.evaluation,
   training: row.training,
   retired_at: row.retiredAt,
@@ -83,9 +89,10 @@ export function adminVersionRoutes(
       { request, caller, life: requestLife(context) },
     );
     if (!published.ok) return fail(published.error);
-    const { row, name, created, notice } = published.value;
+    const { row, name, created, proof, notice } = published.value;
     const answer: PublishedVersion = {
       ...versionJson(row, name.version === row.version),
+      proof: proof ?? (await readProof(deps.blobs, row)),
       ...(notice == null ? {} : { notice }),
     };
     return context.json(answer, created ? 201 : 200);
@@ -172,14 +179,20 @@ async function versionsOf(deps: IntakeDeps, context: AppContext, file: string): 
 
 /** Has every origin try a published version again, and compares the results with the version's proof. */
 async function verifyVersion(
-  deps: Pick<IntakeDeps, 'registry' | 'trials'>,
+  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'trials'>,
   params: { request: VerifyVersionRequest; caller: AdminCaller; life: RequestLife },
-): Promise<Result<{ row: VersionRow; origins: OriginVerdict[] }, ApiError>> {
+): Promise<Result<{ row: VersionRow; proof: AdapterProof | null; origins: OriginVerdict[] }, ApiError>> {
   const { request, caller, life } = params;
   const found = await ownVersion(deps.registry, { request, caller });
   if (!found.ok) return found;
   const row = found.value;
-  const { proof } = row;
+  const proof = await readProof(deps.blobs, row);
+  if (proof === null && row.proof !== null)
+    return err(
+      adapterUnavailable(
+        `The proof of '${row.name}@${row.version}' is missing or corrupted. Retry in a minute, or publish the adapter again.`,
+      ),
+    );
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
   const answers = await deps.trials.verifyEverywhere(
     { ...life, name: row.name, base: row.base.id, tenant: caller.tenant, chain },
@@ -193,7 +206,7 @@ async function verifyVersion(
       ? { id, ...verdictOf(answer.value, proof) }
       : { id, ok: false, reason: answer.error.code, kl: null, max_difference: null },
   );
-  return ok({ row, origins });
+  return ok({ row, proof, origins });
 }
 
 function verdictOf(answer: VerifyAnswer, proof: AdapterProof | null): Omit<OriginVerdict, 'id'> {
@@ -214,14 +227,14 @@ export function adminVerifyRoutes(deps: IntakeDeps): Hono<AppEnv> {
       life: requestLife(context),
     });
     if (!verified.ok) return fail(verified.error);
-    const { row, origins } = verified.value;
+    const { row, proof, origins } = verified.value;
     const { name, version, digest } = row;
-    return context.json({ name, version, digest, origins } satisfies VerifyVersionAnswer);
+    return context.json({ name, version, digest, proof, origins } satisfies VerifyVersionAnswer);
   });
   return routes;
 }
 
-type PlanDeps = Pick<IntakeDeps, 'registry' | 'blobLedger' | 'bases' | 'now'>;
+type PlanDeps = Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'bases' | 'now'>;
 
 /**
  * What `publishVersion` would do with a file, given only its header. Makes the same checks in the same order,
@@ -262,7 +275,7 @@ async function planVersion(
   const settled = await settle(deps, { request, row: { name, digest, chainId: id }, before });
   if (!settled.ok) return settled;
   const same = settled.value?.row ?? null;
-  const trial = same === null && (await earlierProof(deps.registry, { chainId: id, base })) === null;
+  const trial = same === null && (await earlierProof(deps, { row: { digest, chainId: id }, base })) === null;
   return ok({
     name,
     version: same?.version ?? (before?.latest ?? 0) + 1,

@@ -104,7 +104,7 @@ describe('GarbageLedger', () => {
     const note = { actor: 'key_1', at: 5 };
     expect((await registry.remove({ items, owner: before.owner, cascade: false, ...note })).ok).toBe(true);
     expect(await unused(Number.MAX_SAFE_INTEGER)).toEqual([]);
-    expect(await registry.forgetRemoved({ before: 6, limit: 9 })).toBe(1);
+    expect(await registry.forgetRemoved({ before: 6, limit: 9, at: 1 })).toBe(1);
     expect(await unused(Number.MAX_SAFE_INTEGER)).toMatchObject([{ digest }]);
   });
 

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { beforeEach, expect, it, vi } from 'vitest';
 import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
 import { BlobRecord, splitParts } from '../../../protocol/adapter-manifest.ts';
+import { readProof } from '../../../worker/registry/publish-version.ts';
 import { guardDatabase, type SqlDatabase, type SqlStatement } from '../../../worker/platform/d1-database.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
@@ -148,6 +149,13 @@ async function needed(edge: AppHarness): Promise<string[]> {
     }
     expect(hash.digest('hex')).toBe(digest);
     keys.push(`blob:${digest}`);
+  }
+  const proved = await edge.db
+    .prepare('SELECT DISTINCT digest, proof FROM versions')
+    .all<{ digest: string; proof: string }>();
+  for (const version of proved.results) {
+    expect(await readProof(edge.services.blobs, version)).not.toBeNull();
+    keys.push(`blob:${version.digest}:${version.proof}`);
   }
   return keys.sort();
 }

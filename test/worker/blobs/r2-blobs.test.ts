@@ -27,8 +27,12 @@ it("keeps adapters' bytes in R2 alone, and brings them to an origin from there",
   const { digest } = adapter;
   const parts = [0, 1, 2].map((i) => adapter.bytes.subarray(i * PART_BYTES, (i + 1) * PART_BYTES));
   const sha256 = (part: Uint8Array) => createHash('sha256').update(part).digest('hex');
+  const db = await miniflare.getD1Database('DB');
+  const proof = (await db.prepare('SELECT proof FROM versions').first<string>('proof')) ?? '';
   expect(objects.map((object) => object.key)).toEqual(
-    ['', ...parts.map((part) => `/${sha256(part)}`).sort()].map((part) => `blob/${digest}${part}`),
+    ['', ...[...parts.map(sha256), proof].sort().map((part) => `/${part}`)].map(
+      (part) => `blob/${digest}${part}`,
+    ),
   );
   const kv = await miniflare.getKVNamespace('ADAPTERS');
   expect((await kv.list({ prefix: 'blob' })).keys).toEqual([]);

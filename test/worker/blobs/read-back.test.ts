@@ -87,7 +87,8 @@ describe('a large file', () => {
     expect(seen.read).toBe(large.bytes.length);
     expect(seen.most).toBeLessThanOrEqual(32 * MiB);
     expect((await publish('same')).status).toBe(201);
-    expect(seen.read).toBe(large.bytes.length + 64 * 1024);
+    // The header again, and the proof of the same chain.
+    expect(seen.read).toBeLessThan(large.bytes.length + 64 * 1024 + 1_000);
   });
 
   it('is not published when the origin that tries it refuses what its tensors hold', async () => {

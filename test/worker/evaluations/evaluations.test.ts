@@ -367,7 +367,7 @@ describe('an erasure that has begun', () => {
     expect((await scorePage()).status).toBe(404);
     expect((await add(rowsOf(4))).status).toBe(201);
     const erasure = (await erasures.get(id))!;
-    const erased = await erasures.forgetNames(erasure, await erasures.names(erasure, 9));
+    const erased = await erasures.forgetNames(erasure, await erasures.names(erasure, 9), 1);
     expect(erased.evaluations).toBe(1);
     expect((await list()).evaluations).toMatchObject([{ label: 'holdout', rows: 4 }]);
     expect(await readBack()).toEqual(rowsOf(4));

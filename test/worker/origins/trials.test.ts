@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { sha256Hex } from '../../../protocol/identity.ts';
 import { MAX_EVALUATION_ROWS } from '../../../protocol/origin-wire.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chat, startTestEdge, type TestEdge } from '../edge-harness.ts';
@@ -22,17 +23,19 @@ const chainIdOf = async (name: string): Promise<string> => {
   };
   return versions[0]?.chain_id ?? '';
 };
-/** Someone with write access to D1. */
+/** Someone with write access to D1 and KV. */
 const rewrite = async (name: string, proof: (text: string) => string | null) => {
   const db = await graft.edge.miniflare.getD1Database('DB');
+  const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
   const row = await db
-    .prepare('SELECT proof FROM versions WHERE name = ? AND version = 1')
+    .prepare('SELECT digest, proof FROM versions WHERE name = ? AND version = 1')
     .bind(name)
-    .first<{ proof: string }>();
-  await db
-    .prepare('UPDATE versions SET proof = ? WHERE name = ? AND version = 1')
-    .bind(proof(row?.proof ?? ''), name)
-    .run();
+    .first<{ digest: string; proof: string }>();
+  const keyOf = (sha256: string) => `blob:${row?.digest}:${sha256}`;
+  const text = proof((await kv.get(keyOf(row?.proof ?? ''))) ?? '');
+  const sha256 = text === null ? null : await sha256Hex(text);
+  if (text !== null) await kv.put(keyOf(sha256 ?? ''), text);
+  await db.prepare('UPDATE versions SET proof = ? WHERE name = ? AND version = 1').bind(sha256, name).run();
 };
 
 beforeAll(async () => {
@@ -57,11 +60,8 @@ describe('publishing', () => {
 
   it('accepts versions without a proof', async () => {
     await rewrite('medicine', () => null);
-    const { versions } = (await (await graft.admin('/admin/versions?name=medicine')).json()) as {
-      versions: object[];
-    };
-    expect(versions).toMatchObject([{ version: 1, proof: null, evaluation: null }]);
-    const answer = (await (await verify({ name: 'medicine' })).json()) as { origins: object[] };
+    const answer = (await (await verify({ name: 'medicine' })).json()) as { proof: null; origins: object[] };
+    expect(answer.proof).toBeNull();
     expect(answer.origins[0]).toEqual({
       id: 'o1',
       ok: false,
@@ -86,6 +86,7 @@ describe('POST /admin/verify', () => {
       name: 'alice/notes',
       version: 1,
       digest: adapter.digest,
+      proof: expect.objectContaining({ weights: 'f32' }) as object,
       origins: [
         { id: 'o1', ok: true, reason: null, kl: 0, max_difference: 1.5 },
         { id: 'dead', ok: false, reason: 'origin_unavailable', kl: null, max_difference: null },
@@ -98,7 +99,7 @@ describe('POST /admin/verify', () => {
     let original = '';
     await rewrite('alice/notes', (text) => {
       original = text;
-      return text.replace(/"ids":\[\d+/, '"ids":[299');
+      return text.replace(/"id":\d+/, '"id":299');
     });
     const first = async () =>
       ((await (await verify({ name: 'alice/notes' })).json()) as { origins: object[] }).origins[0];
@@ -107,6 +108,20 @@ describe('POST /admin/verify', () => {
     expect(await first()).toMatchObject({ ok: false, reason: 'no proof for this base', kl: null });
     await rewrite('alice/notes', () => original);
     expect(await first()).toMatchObject({ ok: true });
+  });
+
+  it('says so when the proof is lost', async () => {
+    const file = tinyAdapter({ seed: 11 });
+    const published = await graft.publish({ name: 'alice/lost', adapter: file });
+    expect(published.status).toBe(201);
+    const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+    for (const { name: key } of (await kv.list({ prefix: `blob:${file.digest}:` })).keys)
+      if (!key.endsWith(file.digest)) await kv.put(key, 'x');
+    const answer = await verify({ name: 'alice/lost' });
+    expect([answer.status, await answer.text()]).toEqual([
+      503,
+      expect.stringContaining("proof of 'alice/lost@1'"),
+    ]);
   });
 
   it('is only for the owner, with the same 404 for everybody else', async () => {

@@ -155,6 +155,7 @@ export const DRIVES: Drives = {
       await backups.begin({ id: 'b1', dryRun: true });
       await backups.begin({ id: 'b1', dryRun: false });
     },
+    proofs: (backups) => backups.proofs(firstPage),
     isBegun: (backups) => backups.isBegun('b1'),
     write: (backups) => backups.write({ table: 'upkeep', columns: ['job', 'cursor'], rows: [['j', 'c']] }),
     end: (backups) => backups.end('b1'),
@@ -228,7 +229,8 @@ export const DRIVES: Drives = {
     },
     versions: (registry) => registry.versions('team'),
     versionsOf: (registry) => registry.versionsOf({ digest, limit: 9 }),
-    versionsOfChain: (registry) => registry.versionsOfChain({ chainId: team.chainId, limit: 9 }),
+    proofs: (registry) =>
+      registry.proofs({ digest, chainId: team.chainId, baseDigest: team.base.digest, limit: 9 }),
     async history(registry) {
       for (const name of ['team', null])
         for (const owner of [ME, null])
@@ -292,7 +294,7 @@ export const DRIVES: Drives = {
         versions: version === undefined ? [] : [{ ...version, before }],
       });
     },
-    forgetRemoved: (registry) => registry.forgetRemoved({ before: 1, limit: 9 }),
+    forgetRemoved: (registry) => registry.forgetRemoved({ before: 1, limit: 9, at: AT }),
   },
 
   blobLedger: {
@@ -304,6 +306,7 @@ export const DRIVES: Drives = {
     finish: (blobs) => blobs.finish({ digest, record, at: AT }),
     record: (blobs) => blobs.record(digest),
     hold: (blobs) => blobs.hold({ digest, tenant: ME, at: AT }),
+    isProof: (blobs) => blobs.isProof(digest, part.sha256),
     holds: (blobs) => blobs.holds(digest, ME),
     records: (blobs) => blobs.records(page),
     readBackAt: (blobs) => blobs.readBackAt(digest),
@@ -504,7 +507,7 @@ export const DRIVES: Drives = {
     list: (evaluations) => evaluations.list('team'),
     part: (evaluations) => evaluations.part({ ...evaluation, first: 0 }),
     addScore: (evaluations) =>
-      evaluations.addScore({ evaluation, chainId: team.chainId, after: 0, added: scored }),
+      evaluations.addScore({ evaluation, chainId: team.chainId, digest, after: 0, added: scored }),
     score: (evaluations) => evaluations.score({ ...evaluation, chainId: team.chainId }),
     scoresOfVersions: (evaluations) => evaluations.scoresOfVersions({ name: 'team', limit: 9 }),
     scoresOfChains: (evaluations) => evaluations.scoresOfChains({ name: 'team', chainIds: [team.chainId] }),
@@ -590,7 +593,7 @@ export const DRIVES: Drives = {
     withdrawExperiments: (erasures) => erasures.withdrawExperiments([live.id]),
     forgetExperiments: (erasures) => erasures.forgetExperiments(OF_TENANT, [live.id]),
     names: (erasures) => erasures.names(OF_TENANT, 9),
-    forgetNames: (erasures) => erasures.forgetNames(OF_TENANT, goingNames),
+    forgetNames: (erasures) => erasures.forgetNames(OF_TENANT, goingNames, AT),
     others: (erasures) => erasures.others(OF_TENANT, '', 9),
     endAliases: (erasures) => erasures.endAliases(['short']),
     files: (erasures) => erasures.files(OF_TENANT, 9),

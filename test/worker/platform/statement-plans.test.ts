@@ -85,6 +85,7 @@ const REASONS: readonly Reason[] = [
     of: /INDEXED BY versions_removed WHERE removed_at >= \?1 GROUP BY name/,
     step: SORT,
   },
+  { why: 'Of one name’s changes.', of: /^SELECT \* FROM history WHERE name = \?/, step: /FOR ORDER BY/ },
   { why: 'At most so many pins as origins keep.', of: /FROM pins/, step: SCAN },
   { why: 'Of one name’s last drops.', of: /FROM drops WHERE name = \?/, step: SORT },
   { why: 'Of one file’s parts.', of: /CROSS JOIN json_each\(u.parts\) p/, step: SORT },

@@ -59,9 +59,14 @@ describe('admission', () => {
       tokens: fakeTokens([{ digest: second.digest, scale: 1 }]),
       at: graft.clock.time,
     });
-    expect((await graft.services.registry.version('notes', 2))?.proof).toEqual(published.proof);
-    const listed = await graft.request('/admin/versions?name=notes');
-    expect(await listed.json()).toMatchObject({ versions: [{ version: 2, proof: published.proof }, {}] });
+    const verified = await graft.request('/admin/verify', { body: { name: 'notes' } });
+    expect(await verified.json()).toMatchObject({
+      version: 2,
+      proof: published.proof,
+      origins: [{ ok: true }],
+    });
+    graft.clock.advance(LATER_MS);
+    expect(await (await publish()).json()).toMatchObject({ version: 2, proof: published.proof });
   });
 
   it('tries the whole chain', async () => {

@@ -51,16 +51,7 @@ describe('Registry', () => {
     const row = versionRow('a/b', 1, {
       parent: 'a@3',
       rankSum: 24,
-      proof: {
-        base_digest: 'b'.repeat(64),
-        weights: 'int8',
-        prompt: "What's the capital?",
-        tokens: [
-          { id: 7, logprob: -0.1 },
-          { id: 0, logprob: -2.302585092994046 },
-        ],
-        at: 1_700_000_000_000,
-      },
+      proof: 'b'.repeat(64),
       evaluation: { rows: 3, exact_match: 2 / 3, mean_nll: 0.25, sha256: 'c'.repeat(64), at: 5 },
     });
     row.chain.unshift({ digest: below.digest, scale: 0.1 + 0.2, name: 'a', owner: 'other' });
@@ -141,13 +132,27 @@ describe('Registry', () => {
     expect(found.map(({ name, version }) => `${name}@${version}`)).toEqual(['a@2', 'a@1', 'b@1']);
     expect(await registry.versionsOf({ digest, limit: 2 })).toEqual(found.slice(0, 2));
     expect(await registry.versionsOf({ digest: 'd'.repeat(64), limit: 9 })).toEqual([]);
-    const { chainId } = found[0] as VersionRow;
-    const ofChain = await registry.versionsOfChain({ chainId, limit: 9 });
-    const times = ofChain.map(({ createdAt }) => createdAt);
-    expect(times).toEqual([...times].sort((a, b) => b - a));
-    expect(ofChain.length).toBeGreaterThan(0);
-    expect(ofChain.every((row) => row.chainId === chainId)).toBe(true);
-    expect(await registry.versionsOfChain({ chainId: 'e'.repeat(64), limit: 9 })).toEqual([]);
+  });
+
+  it('finds the proofs of a chain on a base, each once, some of them', async () => {
+    const { digest, chainId, base } = versionRow('a', 1);
+    const of = { digest, chainId, baseDigest: base.digest, limit: 2 };
+    expect(await registry.proofs(of)).toEqual([]);
+    for (const [name, more] of Object.entries<Partial<VersionRow>>({
+      a: { proof: 'b'.repeat(64) },
+      b: {},
+      c: { proof: 'b'.repeat(64) },
+      d: { proof: 'c'.repeat(64), base: { ...base, digest: 'd'.repeat(64) } },
+      e: { proof: 'd'.repeat(64), chainId: 'e'.repeat(64) },
+      f: { proof: 'e'.repeat(64) },
+    }))
+      await registry.publish({
+        row: versionRow(name, 1, { digest, chainId, ...more }),
+        stage: false,
+        before: null,
+      });
+    expect(await registry.proofs(of)).toEqual(['b'.repeat(64)]);
+    expect(await registry.proofs({ ...of, limit: 3 })).toEqual(['b'.repeat(64), 'e'.repeat(64)]);
   });
 
   it('has no live version while all are staged', async () => {

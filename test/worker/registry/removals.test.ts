@@ -212,9 +212,9 @@ describe('removals from the Registry', () => {
     await publish('b', 1);
     await remove([whole('a')], { at: 10 });
     await remove([whole('b')], { at: 20 });
-    expect(await registry.forgetRemoved({ before: 10, limit: 9 })).toBe(0);
-    expect(await registry.forgetRemoved({ before: 11, limit: 1 })).toBe(1);
-    expect(await registry.forgetRemoved({ before: 11, limit: 9 })).toBe(1);
+    expect(await registry.forgetRemoved({ before: 10, limit: 9, at: 1 })).toBe(0);
+    expect(await registry.forgetRemoved({ before: 11, limit: 1, at: 1 })).toBe(1);
+    expect(await registry.forgetRemoved({ before: 11, limit: 9, at: 1 })).toBe(1);
     expect(await registry.removedVersions({ name: 'a' }, 0)).toEqual([]);
     expect((await restore('b')).ok).toBe(true);
     // Numbers are never reused.
