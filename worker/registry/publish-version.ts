@@ -99,7 +99,12 @@ export async function publishVersion(
     sentBy: caller.tenant,
     upload,
   });
-  if (!committed.ok) return committed;
+  if (!committed.ok) {
+    // Whoever erased the file meanwhile may have missed its proof.
+    const part = { bytes: 0, sha256: proof.value.sha256 };
+    await deps.blobLedger.storing({ digest: row.digest, part, at: 0 });
+    return committed;
+  }
   if (committed.value.name.version === committed.value.row.version)
     followResidents(deps, { from: before?.version ?? null, to: committed.value.row, life });
   return ok({ ...committed.value, proof: proof.value.proof, notice: notice ?? removedNotice(before) });
