@@ -23,14 +23,14 @@ interface BulkShortMemory<T> extends BulkIndex<T>, Forgetful {}
 /** Characters of the JSON text of a value. */
 const textLengths = new WeakMap<object, number>();
 /**
- * Bytes in V8's heap of a cached value: objects take three times their text at most, and an entry some 500 bytes beside
- * (bench/LOG.md, what an isolate remembers).
+ * Bytes in V8's heap of a cached value in one of the two maps that usually have it (bench/LOG.md, what an isolate
+ * remembers).
  */
 function weigh(key: string, value: unknown): number {
-  if (typeof value !== 'object' || value === null) return 500;
+  if (typeof value !== 'object' || value === null) return 200;
   const length = textLengths.get(value) ?? JSON.stringify(value).length;
   textLengths.set(value, length);
-  return 500 + 2 * key.length + 3 * length;
+  return 200 + key.length + length;
 }
 
 interface ShortMemoryOptions {
