@@ -1,5 +1,5 @@
 /** The hot path's reads from KV, with their caches, and the negative cache of names. */
-import { BoundedMap } from './platform/bounded-map.ts';
+import { BoundedMap, type CacheRoom } from './platform/bounded-map.ts';
 import type { LocationCache } from './platform/location-cache.ts';
 import {
   LAST_KNOWN_GOOD_ENTRIES,
@@ -51,19 +51,20 @@ export function createKvCaches(params: {
   now: () => number;
   /** A slower KV read counts as failed. */
   timeoutMs: number;
+  room: CacheRoom;
 }) {
-  const { pointer, location, currentSealer, keyLedger, grantLedger, now, timeoutMs } = params;
+  const { pointer, location, currentSealer, keyLedger, grantLedger, now, timeoutMs, room } = params;
   const near = { ...pointer, location };
   const upkeep = { ...pointer, sealer: currentSealer };
   const maxEntries = LAST_KNOWN_GOOD_ENTRIES;
   const behind = {
     timeoutMs,
     maxAgeMs: LAST_KNOWN_GOOD_MS,
-    maxEntries,
+    ...{ maxEntries, room },
     retryAfterMs: pointer.retryAfterMs,
     now,
   };
-  const before = { ttlMs: SHORT_MEMORY_MS, maxEntries, now };
+  const before = { ttlMs: SHORT_MEMORY_MS, maxEntries, room, now };
   const hot = <T>(index: Index<T>): ShortMemory<T> =>
     withShortMemory(withLastKnownGood(index, behind), before);
   const confirmed = <T>(index: Index<T>, ask: (key: string) => Promise<Lookup<T>>): Index<T> =>

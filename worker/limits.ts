@@ -20,8 +20,13 @@ export const KV_TIMEOUT_MS = 2 * SECOND;
 export const LAST_KNOWN_GOOD_MS = 24 * 3_600 * SECOND;
 /** Lifetime of a tombstone, seconds: longer than any isolate remembers the value, plus an hour. */
 export const GONE_MARK_TTL_S = LAST_KNOWN_GOOD_MS / SECOND + 3_600;
-/** Entries of that cache, each about 1 kB, in an isolate of 128 MB. */
+/** Entries of each of these caches: names, keys, grants, experiments. A usual name takes about 1 kB. */
 export const LAST_KNOWN_GOOD_ENTRIES = 10_000;
+/**
+ * Bytes that all of them may take together, as they are weighed: an isolate has 128 MB, the app takes 35 MB of it
+ * (bench/LOG.md, what an isolate remembers).
+ */
+export const CACHED_BYTES = 48 * 1024 * 1024;
 /**
  * A name or key that was found is not read again for this long. KV's own cache (`cacheTtl`) is 30 s, so others'
  * writes appear at most 3 % later; this isolate's own appear at once.

@@ -50,6 +50,7 @@ import {
   KV_TIMEOUT_MS,
   KV_WRITE_PAUSE_MS,
   KV_WRITE_TRIES,
+  CACHED_BYTES,
   LAST_KNOWN_GOOD_ENTRIES,
   LAST_KNOWN_GOOD_MS,
   LOCATION_CACHE_MS,
@@ -66,6 +67,7 @@ import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/connection.ts';
 import { watchPointers, createPinSync } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
+import { CacheRoom } from './platform/bounded-map.ts';
 import { createSealer, withLastKnownGood } from './platform/kv-cache.ts';
 import { createLocationCache, type ResponseCache } from './platform/location-cache.ts';
 import { createTextSealer } from './platform/sealed-text.ts';
@@ -162,7 +164,9 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
           ...{ ...runtime.locationCache, secret: config.macKey, now, maxEntries: LAST_KNOWN_GOOD_ENTRIES },
           ...{ ttlMs: LOCATION_CACHE_MS, timeoutMs: LOCATION_CACHE_TIMEOUT_MS },
         });
+  const room = new CacheRoom(CACHED_BYTES);
   const hot = createKvCaches({
+    room,
     location,
     pointer: { kv, sealer, cacheTtl: POINTER_CACHE_TTL_S, retryAfterMs: RETRY_AFTER_MS, pacing },
     currentSealer: createSealer(config.macKey),
@@ -211,7 +215,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     versions: withLastKnownGood(createVersionIndex(registry), {
       timeoutMs: KV_TIMEOUT_MS,
       maxAgeMs: LAST_KNOWN_GOOD_MS,
-      maxEntries: LAST_KNOWN_GOOD_ENTRIES,
+      ...{ maxEntries: LAST_KNOWN_GOOD_ENTRIES, room },
       retryAfterMs: RETRY_AFTER_MS,
       now,
     }),

@@ -1,3 +1,4 @@
+import { CacheRoom } from '../../worker/platform/bounded-map.ts';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createKvCaches, type KvCaches } from '../../worker/kv-caches.ts';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
@@ -30,6 +31,7 @@ beforeEach(async () => {
   await createKvKeyIndex(before).put(hash, record);
   clock.advance(61_000);
   hot = createKvCaches({
+    room: new CacheRoom(Infinity),
     pointer: { ...pointer, sealer: createSealer(NEW, [OLD]) },
     currentSealer: createSealer(NEW),
     keyLedger: { get: () => Promise.resolve(null) },

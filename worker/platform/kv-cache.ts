@@ -2,7 +2,7 @@
  * Sealed values in KV, and the caches around them: recent values, the last known good, and D1 for what KV does
  * not have.
  */
-import { BoundedMap } from './bounded-map.ts';
+import type { CacheRoom } from './bounded-map.ts';
 import { type BulkIndex, type Index, type Lookup, StoreUnavailable } from './ports.ts';
 import { withTimeout, type WritePacing, putPaced, type KvNamespace } from './store-calls.ts';
 import type { LocationCache } from './location-cache.ts';
@@ -20,9 +20,23 @@ export interface Forgetful {
 export interface ShortMemory<T> extends Index<T>, Forgetful {}
 interface BulkShortMemory<T> extends BulkIndex<T>, Forgetful {}
 
+/** Characters of the JSON text of a value. */
+const textLengths = new WeakMap<object, number>();
+/**
+ * Bytes in V8's heap of a cached value in one of the two maps that usually have it (bench/LOG.md, what an isolate
+ * remembers).
+ */
+function weigh(key: string, value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 200;
+  const length = textLengths.get(value) ?? JSON.stringify(value).length;
+  textLengths.set(value, length);
+  return 200 + key.length + length;
+}
+
 interface ShortMemoryOptions {
   ttlMs: number;
   maxEntries: number;
+  room: CacheRoom;
   now: () => number;
   /**
    * Absences are cached too, separately and as many: otherwise a name that may not be used could be
@@ -42,10 +56,17 @@ export function withShortMemory<T>(
   index: Index<T> | BulkIndex<T>,
   options: ShortMemoryOptions,
 ): ShortMemory<T> | BulkShortMemory<T> {
-  const { ttlMs, maxEntries, now, absences = false } = options;
-  type Fresh = Map<string, { lookup: Lookup<T>; until: number }>;
-  const found: Fresh = new BoundedMap(maxEntries);
-  const missing: Fresh = new BoundedMap(maxEntries);
+  const { ttlMs, maxEntries, room, now, absences = false } = options;
+  interface Fresh {
+    lookup: Lookup<T>;
+    until: number;
+  }
+  const newMap = () =>
+    room.map<string, Fresh>(maxEntries, (key, { lookup }) =>
+      weigh(key, lookup.state === 'found' ? lookup.value : null),
+    );
+  const found = newMap();
+  const missing = newMap();
   /** A read that started before a write may return the old value, and is not cached. */
   let writes = 0;
 
@@ -102,6 +123,7 @@ interface LastKnownGoodOptions {
   timeoutMs: number;
   maxAgeMs: number;
   maxEntries: number;
+  room: CacheRoom;
   retryAfterMs: number;
   now: () => number;
 }
@@ -117,8 +139,8 @@ export function withLastKnownGood<T>(
   index: Index<T> | BulkIndex<T>,
   options: LastKnownGoodOptions,
 ): BulkIndex<T> | Index<T> {
-  const { timeoutMs, maxAgeMs, maxEntries, retryAfterMs, now } = options;
-  const known = new BoundedMap<string, { value: T; at: number }>(maxEntries);
+  const { timeoutMs, maxAgeMs, maxEntries, room, retryAfterMs, now } = options;
+  const known = room.map<string, { value: T; at: number }>(maxEntries, (key, { value }) => weigh(key, value));
 
   const ask = async <A>(question: () => Promise<A>, otherwise: (trouble: Lookup<T>) => A): Promise<A> => {
     try {
@@ -402,5 +424,6 @@ async function openSealed<T>(
   if (Tombstone.safeParse(opened.value).success) return { state: 'gone' };
   const parsed = schema.safeParse(opened.value);
   if (!parsed.success) return trouble('a value in KV has an unknown form');
+  if (typeof parsed.data === 'object' && parsed.data !== null) textLengths.set(parsed.data, text.length);
   return { state: 'found', value: parsed.data, stale: false };
 }

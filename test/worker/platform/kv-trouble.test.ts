@@ -1,3 +1,4 @@
+import { CacheRoom } from '../../../worker/platform/bounded-map.ts';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { manifestOf } from '../../../worker/registry/write-pointer.ts';
 import { createKvKeyIndex, createKvNameIndex } from '../../../worker/registry/kv-indexes.ts';
@@ -38,6 +39,7 @@ beforeEach(async () => {
     timeoutMs: HANG_MS,
     maxAgeMs: 3_600_000,
     maxEntries: 2,
+    room: new CacheRoom(Infinity),
     retryAfterMs: 2_000,
     now: clock.now,
   });

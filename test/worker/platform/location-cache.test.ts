@@ -1,3 +1,4 @@
+import { CacheRoom } from '../../../worker/platform/bounded-map.ts';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createKvCaches, type KvCaches } from '../../../worker/kv-caches.ts';
@@ -44,6 +45,7 @@ const locationCacheOf = ({ cache }: Location, secret = SECRET, timeoutMs = WAIT_
   });
 const isolateIn = (location: Location, options: { timeoutMs?: number; bare?: boolean } = {}): KvCaches =>
   createKvCaches({
+    room: new CacheRoom(Infinity),
     pointer: pointerOf(location.kv),
     location: options.bare === true ? undefined : locationCacheOf(location, SECRET, options.timeoutMs),
     currentSealer: createSealer(SECRET),

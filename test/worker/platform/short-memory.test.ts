@@ -1,3 +1,4 @@
+import { CacheRoom } from '../../../worker/platform/bounded-map.ts';
 import { describe, expect, it } from 'vitest';
 import { withShortMemory } from '../../../worker/platform/kv-cache.ts';
 import type { Lookup } from '../../../worker/platform/ports.ts';
@@ -16,7 +17,7 @@ function rig(maxEntries = 2) {
         return answer;
       },
     },
-    { ttlMs: 1000, maxEntries, now: () => time },
+    { ttlMs: 1000, maxEntries, room: new CacheRoom(Infinity), now: () => time },
   );
   const found = (value: string, stale = false): Lookup<string> => ({ state: 'found', value, stale });
   return { memory, reads, answers, gate, found, at: (ms: number) => (time = ms) };
@@ -97,7 +98,7 @@ describe('several keys at once', () => {
           return keys.map(read);
         },
       },
-      { ttlMs: 1_000, maxEntries: 10, now: () => 0 },
+      { ttlMs: 1_000, maxEntries: 10, room: new CacheRoom(Infinity), now: () => 0 },
     );
     await memory.get('c');
     expect(await memory.getMany(['a', 'b', 'c'])).toEqual([found('A'), { state: 'absent' }, found('C')]);
