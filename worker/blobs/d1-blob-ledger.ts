@@ -1,41 +1,11 @@
 /** Files in D1: their parts and records, their senders, and which of them are unused. */
 import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
 import type { Page } from '../platform/ports.ts';
-import { z } from 'zod';
-import { BlobRecord } from '../../protocol/adapter-manifest.ts';
-import { Digest } from '../../protocol/identity.ts';
-import {
-  gaveRow,
-  type SqlDatabase,
-  type SqlStatement,
-  readable,
-  readColumn,
-} from '../platform/d1-database.ts';
+import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { gaveRow, type SqlDatabase, type SqlStatement, readable } from '../platform/d1-database.ts';
+import { isRecorded, isStored, listRecorded, partsToJson, toRecord, type BlobRow } from './d1-blob-rows.ts';
 
 type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
-
-/** The hash of a `part` of the record of `b`: a file in one piece has its own. */
-const PART_SHA256 = "COALESCE(part.value ->> 'sha256', b.digest)";
-/** Files `b` and each `part` of their records. */
-const RECORDS = `blobs b, json_each(CASE WHEN json_valid(b.parts) THEN b.parts ELSE '[]' END) part`;
-
-/** Whether the record of the file lists the part; both are expressions of SQL. */
-const isRecorded = (digest: string, sha256: string): string =>
-  `EXISTS (SELECT 1 FROM ${RECORDS} WHERE b.digest = ${digest} AND ${PART_SHA256} = ${sha256})`;
-
-/** Whether the bytes of a part of ?1 may be read. */
-export const isStored = (sha256: string): string => `(${isRecorded('?1', sha256)} OR EXISTS (
-  SELECT 1 FROM stored_parts s WHERE s.digest = ?1 AND s.sha256 = ${sha256} AND s.collecting_at IS NULL))`;
-
-/**
- * Lists the parts of the file's record by themselves, before the record goes.
- * @param kept when they were last relied on; like the file's digest, an expression of SQL.
- */
-export const listRecorded = (digest: string, kept: string, where = 'true'): string =>
-  `INSERT INTO stored_parts (digest, sha256, bytes, kept_at)
-   SELECT b.digest, ${PART_SHA256}, part.value ->> 'bytes', ${kept} FROM ${RECORDS}
-   WHERE b.digest = ${digest} AND ${where}
-   ON CONFLICT (digest, sha256) DO UPDATE SET kept_at = MAX(kept_at, excluded.kept_at)`;
 
 /** The record of the file ?1 lists them. */
 const STRIKE_RECORDED = `DELETE FROM stored_parts WHERE digest = ?1 AND ${isRecorded('?1', 'stored_parts.sha256')}`;
@@ -47,29 +17,6 @@ const GIVEN_IS_STORED = isStored('?2');
 const WANTED_IS_STORED = isStored('wanted.value');
 const SENT_IS_STORED = isStored('p.sha256');
 const SENT_IS_RECORDED = isRecorded('?1', 'blob_parts.sha256');
-
-export interface BlobRow {
-  digest: string;
-  bytes: number;
-  parts: string;
-}
-
-const StoredPart = z.strictObject({ bytes: z.int(), sha256: Digest.optional() });
-const storedParts = (digest: string) =>
-  z
-    .array(StoredPart)
-    .transform((parts) => parts.map(({ bytes, sha256 = digest }) => ({ bytes, sha256 })))
-    .pipe(BlobRecord.shape.parts);
-
-/** A file in one piece has its own hash, which is in the row already. */
-const partsToJson = (digest: string, { parts }: BlobRecord): string =>
-  JSON.stringify(parts.map(({ bytes, sha256 }) => (sha256 === digest ? { bytes } : { bytes, sha256 })));
-
-/** @throws DamagedRow */
-export const toRecord = ({ digest, bytes, parts }: BlobRow): BlobRecord => ({
-  bytes,
-  parts: readColumn(storedParts(digest), parts, { table: 'blobs', id: digest, column: 'parts' }),
-});
 
 export function createD1BlobLedger(db: SqlDatabase) {
   const record = async (digest: string): Promise<BlobRecord | null> => {

@@ -2,7 +2,7 @@
  * What an erasure deletes from D1, page by page: names, files, traces. In the statements ?1 is its id, ?2 the
  * owner.
  */
-import { listRecorded } from '../blobs/d1-blob-ledger.ts';
+import { listRecorded } from '../blobs/d1-blob-rows.ts';
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
 import { ERASE_SETTLE_MS, type EraseCounts } from '../../protocol/admin-api/erasures.ts';

@@ -1,5 +1,6 @@
 /** What pages have sent with each publish token, and what became of it. */
-import { isStored, type SentPart } from '../blobs/d1-blob-ledger.ts';
+import type { SentPart } from '../blobs/d1-blob-ledger.ts';
+import { isStored } from '../blobs/d1-blob-rows.ts';
 import type { SentFile } from '../blobs/stored-file.ts';
 import { SURPLUS_KEPT_MS } from '../blobs/limits.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';

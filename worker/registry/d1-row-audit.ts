@@ -1,4 +1,4 @@
-import { toRecord, type BlobRow } from '../blobs/d1-blob-ledger.ts';
+import { toRecord, type BlobRow } from '../blobs/d1-blob-rows.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import { toExperiment, type ExperimentRecord } from '../experiments/d1-experiment-rows.ts';
 import { toKey, type KeyRecordRow } from '../access/d1-key-ledger.ts';
