@@ -105,7 +105,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'int4', 'f32']),
     provider: oneOf('provider', flags.provider ?? 'auto', ['auto', 'cpu', 'webgpu', 'web']),
     precision: oneOf('precision', flags.precision ?? 'auto', ['auto', 'f32', 'f16']),
-    kv: oneOf('kv', flags.kv ?? 'f32', ['auto', 'int8', 'f32']),
+    kv: oneOf('kv', flags.kv ?? 'auto', ['auto', 'int8', 'f32']),
     vllm,
     host,
     port: whole('port', flags.port, 0, 65_535) ?? DEFAULTS.port,
@@ -293,9 +293,9 @@ export const HELP = `gpu-origin: serves a base model, with a different adapter i
                                webgpu on a GPU that is faster than the processor, otherwise cpu if it loads
   --precision auto|f32|f16     what a GPU computes in; auto: float16 for int8 and int4 if the GPU supports it and its answers
                                match float32, which is checked at each start; processors compute in float32
-  --kv f32|int8|auto           format of keys and values on a processor; default f32; int8: a quarter of the memory, and
-                               faster steps over long rows, but adapters that need larger values are refused; auto: int8
-                               if the base's answers match float32, which is measured once, and f32 beside --weights f32
+  --kv auto|int8|f32           format of keys and values on a processor; int8: a quarter of the memory, and faster steps
+                               over long rows, but adapters that need larger values are refused; default auto: int8 if
+                               the base's answers match float32, which is measured once, and f32 beside --weights f32
   --host <address>             default ${DEFAULTS.host}
   --port <port>                default ${DEFAULTS.port}; 0 picks a free one
   --engine native|vllm         what runs the model; default native: this process

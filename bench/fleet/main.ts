@@ -1,8 +1,8 @@
 /**
  * Origins of a fleet in virtual time, chosen by the edge's own code and by others: `node --import tsx
- * bench/fleet/main.ts --workload zipf|diurnal|flash|deploy [--requests N] [--origins 8,64] [--names 1000,100000] [--memory
- * 0.02,0.1] [--keeping frequent,recent] [--isolates 4,100,1000] [--life SECONDS] [--tells nothing,own,edges,object] [--svg
- * FILE]`. The seed is fixed, so the figures are too. Some minutes of one core a workload.
+ * bench/fleet/main.ts --workload zipf|diurnal|flash|deploy|die|drain [--requests N] [--origins 8,64] [--names 1000,100000] [--memory
+ * 0.02,0.1] [--keeping frequent,recent] [--isolates 4,100,1000] [--life SECONDS] [--tells nothing,own,edges,object]
+ * [--mb N --mb-per-s N] [--unequal] [--later-turns SHARE] [--svg FILE]`. The seed is fixed, so the figures are too. Some minutes of one core a workload.
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -26,6 +26,10 @@ const { values } = parseArgs({
     life: { type: 'string' },
     tells: { type: 'string', default: 'edges' },
     policies: { type: 'string', default: POLICIES.join(',') },
+    mb: { type: 'string' },
+    'mb-per-s': { type: 'string', default: '125' },
+    unequal: { type: 'boolean' },
+    'later-turns': { type: 'string' },
     svg: { type: 'string' },
   },
 });
@@ -46,6 +50,20 @@ const words = <T extends string>(flag: string, text: string, known: readonly T[]
 const [requests = 0] = numbers('--requests', values.requests, 1_000_000);
 const policies = words('--policies', values.policies, POLICIES);
 
+const { mb, 'mb-per-s': mbPerS, unequal, 'later-turns': laterTurns } = values;
+const given: Partial<FleetCase> = {
+  ...(mb === undefined
+    ? {}
+    : {
+        load: {
+          ...{ waitMs: 100, mb: numbers('--mb', mb, 1_000)[0] as number },
+          mbPerS: numbers('--mb-per-s', mbPerS, 100_000)[0] as number,
+        },
+      }),
+  ...(unequal === true ? { unequal } : {}),
+  ...(laterTurns === undefined ? {} : { laterTurns: numbers('--later-turns', laterTurns, 1)[0] as number }),
+};
+
 const outcomes: FleetOutcome[] = [];
 const table = new Table({
   head: [
@@ -62,7 +80,14 @@ const table = new Table({
       'queue p50 ms',
       'p99 ms',
     ],
-    ...['loads/min', 'turned', 'notes B', ...(kind === 'flash' ? ['absorbed s', 'but one'] : [])],
+    ...[
+      'loads/min',
+      'turned',
+      'cut',
+      'known turns',
+      'notes B',
+      ...(kind === 'flash' ? ['absorbed s', 'but one'] : []),
+    ],
   ],
 });
 const lifeMs = values.life === undefined ? [] : numbers('--life', values.life, 1e9).map((s) => s * 1_000);
@@ -74,7 +99,7 @@ const cases: FleetCase[] = numbers('--origins', values.origins, 256).flatMap((or
         numbers('--isolates', values.isolates, 10_000).flatMap((isolates) =>
           words('--tells', values.tells, TELLS).flatMap((tells) =>
             policies.map((policy) => ({
-              ...{ kind, policy, origins, names, memory, keeping, requests, isolates, tells },
+              ...{ kind, policy, origins, names, memory, keeping, requests, isolates, tells, ...given },
               ...(lifeMs[0] === undefined ? {} : { lifeMs: lifeMs[0] }),
             })),
           ),
@@ -91,7 +116,7 @@ for (const one of cases) {
     outcome.resident.toFixed(3),
     (outcome.resident / outcome.optimum).toFixed(3),
     ...[outcome.queueP50Ms, outcome.queueP99Ms, outcome.loadsPerMinute].map((value) => value.toFixed(0)),
-    outcome.turnedAway.toFixed(3),
+    ...[outcome.turnedAway.toFixed(3), outcome.cut, outcome.knownTurns?.toFixed(3) ?? '-'],
     [outcome.notes.request, outcome.notes.answer, outcome.notes.most].map((n) => n.toFixed(0)).join(' '),
     ...(kind === 'flash' ? [outcome.absorbedS ?? '-', outcome.absorbedButOneS ?? '-'] : []),
   ]);

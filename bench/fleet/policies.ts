@@ -27,6 +27,10 @@ export interface Sent {
   headers: Readonly<Record<string, string>>;
   /** It was turned away. @param notes the refusal's. @returns where it goes then. */
   turned(notes: string | null, mayTurn: boolean): Sent;
+  /** Nobody answered. @returns where it goes then. */
+  failed(): Sent;
+  /** The origin is shutting down. @returns where it goes then. */
+  refused(): Sent;
   /** It got a row: the origin's headers are here. */
   onRow(notes: string | null): void;
   onEnd(): void;
@@ -34,8 +38,8 @@ export interface Sent {
 
 /** One isolate of the edge. */
 export interface Isolate {
-  /** @param chain index of the name. */
-  send(chain: number, request: number): Sent;
+  /** @param chain index of the name. @param conversation index; null = none. */
+  send(chain: number, request: number, conversation: number | null): Sent;
 }
 
 export const nameOf = (chain: number): string => `tenant-${chain}/notes`;
@@ -61,11 +65,14 @@ export function createIsolate(params: {
     origin,
     headers: {},
     turned: () => blind(origin),
+    failed: () => blind(anyOf(origins.filter((one) => one !== origin))),
+    refused: () => blind(anyOf(origins.filter((one) => one !== origin))),
     ...{ onRow: none, onEnd: none },
   });
+  const anyOf = (among: readonly SimulatedOrigin[]) =>
+    among[Math.floor(random() * among.length)] as SimulatedOrigin;
 
-  if (policy === 'random')
-    return { send: () => blind(origins[Math.floor(random() * origins.length)] as SimulatedOrigin) };
+  if (policy === 'random') return { send: () => blind(anyOf(origins)) };
   if (policy === 'single-home') return { send: (chain) => blind(homeOf(chain)) };
 
   /** What the edge would send, less what `tells` leaves out. */
@@ -77,7 +84,12 @@ export function createIsolate(params: {
     return { [ASK_HEADER]: tells === 'own' ? ask.replace('pool', 'own') : ask };
   }
 
-  function send(chain: number, request: number, left: readonly SimulatedOrigin[], mayTurn = true): Sent {
+  function send(
+    chain: number,
+    asked: Pick<Parameters<typeof chooseOrigins>[0], 'spread' | 'conversation'>,
+    left: readonly SimulatedOrigin[],
+    mayTurn = true,
+  ): Sent {
     const name = nameOf(chain);
     const states = new Map(origins.map((origin) => [origin.id, health.stateOf(origin)]));
     const stateOf = ({ id }: { id: string }) => states.get(id) ?? health.stateOf(known(id));
@@ -90,7 +102,7 @@ export function createIsolate(params: {
           })
         : null;
     const [first] = chooseOrigins({
-      ...{ spread: `request-${request}`, origins: left, stateOf },
+      ...{ ...asked, origins: left, stateOf },
       name: policy === 'least-loaded' ? null : name,
       replicas: visit?.set ?? null,
     });
@@ -103,18 +115,29 @@ export function createIsolate(params: {
       health.answered(origin, origin.load);
       knowledge.heard(origin, notes);
     };
+    const elsewhere = (mayTurnThere: boolean): Sent => {
+      const others = left.filter((one) => one !== origin);
+      // As the worker's request waits and asks again.
+      return send(chain, asked, others.length > 0 ? others : origins, mayTurnThere);
+    };
     return {
       origin,
       headers: policy === 'replicas' ? headersFor(origin, mayTurn) : {},
       turned(notes, mayTurnAgain) {
         lease.end();
         hear(notes);
-        return send(
-          chain,
-          request,
-          left.filter((one) => one !== origin),
-          mayTurnAgain,
-        );
+        return elsewhere(mayTurnAgain);
+      },
+      failed() {
+        lease.end();
+        health.failed(origin);
+        sets.lost(origin);
+        return elsewhere(mayTurn);
+      },
+      refused() {
+        lease.end();
+        health.answered(origin, origin.load);
+        return elsewhere(mayTurn);
       },
       onRow(notes) {
         hear(notes);
@@ -126,7 +149,15 @@ export function createIsolate(params: {
       },
     };
   }
-  return { send: (chain, request) => send(chain, request, origins) };
+  return {
+    send(chain, request, conversation) {
+      const asked = {
+        spread: `request-${request}`,
+        conversation: conversation === null ? null : `conversation-${conversation}`,
+      };
+      return send(chain, asked, origins);
+    },
+  };
 }
 
 /** Each name's first origin, found once. */

@@ -1,8 +1,8 @@
 /**
- * Who is asked for when: Zipf's law, a day of two halves of the world, a crowd that comes at once, and a deploy of all
- * edges in the middle of Zipf's law.
+ * Who is asked for when: Zipf's law, a day of two halves of the world, a crowd that comes at once; and in the middle of
+ * Zipf's law a deploy of all edges, or an eighth of the origins that die or drain.
  */
-export const WORKLOADS = ['zipf', 'diurnal', 'flash', 'deploy'] as const;
+export const WORKLOADS = ['zipf', 'diurnal', 'flash', 'deploy', 'die', 'drain'] as const;
 export type WorkloadKind = (typeof WORKLOADS)[number];
 
 export interface Arrival {
@@ -17,7 +17,7 @@ export const CROWD = { beginsMs: 120_000, lastsMs: 120_000, ofRows: 0.3 };
 /** A day, compressed: rates move through it once. */
 export const DAY_MS = 1_200_000;
 /** Of all rows, on the mean; the day swings by {@link SWING} around it. */
-const USE = { zipf: 0.6, diurnal: 0.5, flash: 0.45, deploy: 0.6 };
+const USE = { zipf: 0.6, diurnal: 0.5, flash: 0.45, deploy: 0.6, die: 0.6, drain: 0.6 };
 const SWING = 0.6;
 
 /** Shares of names by Zipf's law with exponent 1. */

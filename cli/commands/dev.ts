@@ -81,9 +81,9 @@ export const devCommand = command({
     kv: {
       type: 'string',
       description:
-        'Format of keys and values on a processor: f32 (default), int8 (a quarter of the memory, faster ' +
-        'over long conversations; adapters that need larger values are refused) or auto (int8 if the ' +
-        "base's answers match f32)",
+        'Format of keys and values on a processor: int8 (a quarter of the memory, faster over long ' +
+        'conversations; adapters that need larger values are refused), f32 or auto (default; int8 if ' +
+        "the base's answers match f32)",
       valueHint: 'format',
     },
     train: {

@@ -66,6 +66,33 @@ describe('many isolates, each of which sees little', () => {
     expect(Math.abs(of100!.resident - of4!.resident)).toBeLessThan(0.02);
   });
 
+  it.each(['die', 'drain'] as const)('lose no time while an eighth of the origins %s', (kind) => {
+    const fleet = simulateFleet({ ...many, kind, isolates: hundred }, 11);
+    expect(fleet.counted).toBeGreaterThan(3_500);
+    expect(fleet.queueP99Ms).toBeLessThan(2_000);
+    expect(fleet.turnedAway).toBeLessThan(0.05);
+    if (kind === 'drain') expect(fleet.cut).toBe(0);
+    // 16 rows at most, of 6,000 requests.
+    else expect(fleet.cut).toBeLessThanOrEqual(16);
+  });
+
+  it('queue no longer where origins differ, and transfers share their network', () => {
+    const load = { waitMs: 100, mb: 20, mbPerS: 125 };
+    const fleet = simulateFleet({ ...many, kind: 'zipf', isolates: hundred, unequal: true, load }, 11);
+    expect(fleet.queueP99Ms).toBeLessThan(2_000);
+  });
+
+  it('find the prompts of most conversations where they come', () => {
+    const talks = { ...many, isolates: hundred, laterTurns: 0.75 } as const;
+    for (const kind of ['zipf', 'flash'] as const) {
+      const fleet = simulateFleet({ ...talks, kind }, 11);
+      // 0.65 in a crowd without preference.
+      expect(fleet.knownTurns).toBeGreaterThan(0.8);
+      expect(fleet.queueP99Ms).toBeLessThan(2_000);
+    }
+    expect(simulateFleet({ ...talks, kind: 'zipf', policy: 'random' }, 11).knownTurns).toBeLessThan(0.3);
+  });
+
   it('would queue for seconds if origins told nothing but their load', () => {
     const [alone, told] = (['nothing', 'edges'] as const).map((tells) =>
       simulateFleet({ ...many, isolates: hundred, tells }, 11),

@@ -15,8 +15,9 @@ import { type CuttingProxy, startCuttingProxy } from '../fakes/cutting-proxy.ts'
 import { type Blow, picked, skewOf } from './blows.ts';
 import type { DamageOrder, EdgeEvent, EdgeSetup } from './edge-program.ts';
 
-/** Of every origin, the undisturbed one too: logits depend on the number of threads. */
-export const SAME_LOGITS = ['--threads', '1', '--provider', 'cpu'];
+/** Of every origin, the undisturbed one too: logits depend on the number of threads, and int8 keys and values
+ * refuse these adapters. */
+export const SAME_LOGITS = ['--threads', '1', '--provider', 'cpu', '--kv', 'f32'];
 /** By origin: so little memory or disk that adapters, of 11 to 28 kB, come and go. */
 const NARROW: readonly (readonly string[])[] = [
   ['--adapter-ram-bytes', '300000'],

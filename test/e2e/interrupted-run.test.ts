@@ -81,7 +81,7 @@ else if (outer !== undefined) {
     const said = Promise.all([text(run.stdout), text(run.stderr)]).then((both) => both.join(''));
     expect(await once(run, 'exit')).toEqual([1, null]);
     expect(await said).toMatch(
-      /No test file has ended for 9 s[^]*still running: .*'blocks its thread'[^]*Duration/,
+      /No test has ended for 9 s[^]*still running: .*'blocks its thread'[^]*Duration/,
     );
   });
 }

@@ -15,6 +15,7 @@ import { descendants, listeningPorts } from '../security/listening-ports.ts';
 import { sendRaw } from '../security/raw-socket.ts';
 import { runGraft, startGraft, type GraftProcess } from './graft-process.ts';
 import { wranglerKvKey } from './run-wrangler.ts';
+import { EXACT_KV } from './tiny-stack.ts';
 
 const MESSAGES = [{ role: 'user' as const, content: 'hello there' }];
 const GREEDY = { temperature: 0, max_tokens: 12 };
@@ -25,7 +26,7 @@ let dev: GraftProcess;
 let local: LocalFile & { dashboard: string | null };
 let openai: OpenAI;
 
-const devArgs = ['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'];
+const devArgs = ['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json', ...EXACT_KV];
 const graft = (...args: string[]) => runGraft(args, { cwd: folder, env });
 const answers = (port: number): Promise<boolean> =>
   new Promise((resolve) => {

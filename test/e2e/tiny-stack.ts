@@ -20,6 +20,9 @@ export interface TinyStack {
   remove(): Promise<void>;
 }
 
+/** Adapters of the tests move keys and values many times further than the tiny base's int8 ones reach. */
+export const EXACT_KV = ['--kv', 'f32'];
+
 /** @param originArgs further flags for the origin. @param devArgs of `graft dev`. @param shape of the base. */
 export async function startTinyStack(
   originArgs = '',
@@ -31,7 +34,8 @@ export async function startTinyStack(
   const env = { GRAFT_CACHE: path.join(folder, 'cache') };
   const start = async () => {
     const ports = ['--port', '0', '--origin-port', '0'];
-    const rest = [...devArgs, ...(originArgs === '' ? [] : [`--origin-arg=${originArgs}`])];
+    const kv = originArgs.includes('--engine vllm') ? [] : EXACT_KV;
+    const rest = [...kv, ...devArgs, ...(originArgs === '' ? [] : [`--origin-arg=${originArgs}`])];
     const dev = startGraft(['dev', ...ports, '--no-examples', '--json', '--base', 'tiny-base', ...rest], {
       cwd: folder,
       env,

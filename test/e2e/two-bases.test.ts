@@ -16,6 +16,7 @@ import {
   writeTinyBase,
 } from '../fixtures/tiny-base.ts';
 import { runGraft, startGraft, type GraftProcess } from './graft-process.ts';
+import { EXACT_KV } from './tiny-stack.ts';
 
 const SMALL = 'small-base';
 const LARGE = 'large-base';
@@ -35,6 +36,7 @@ beforeAll(async () => {
   dev = startGraft(
     [
       ...['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'],
+      ...EXACT_KV,
       ...['--base', SMALL, '--also-base', LARGE, `--also-origin-arg=${engine}`],
     ],
     { cwd: folder, env: { GRAFT_CACHE: path.join(folder, 'cache') } },

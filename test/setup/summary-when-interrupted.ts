@@ -11,9 +11,8 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** One Ctrl-C is two signals: npm passes on what the terminal has sent to all. A further one does not wait. */
 const ONE_INTERRUPTION = 2;
 /**
- * Milliseconds without a file that ends. vitest's own limits are timers in the process of the tests: one whose thread
- * waits, or never comes back to its event loop, never reaches them. Every test of a file may take its whole limit, but
- * no file has taken a sixth of this.
+ * Milliseconds without a test that ends. vitest's own limits are timers in the process of the tests: one whose thread
+ * waits, or never comes back to its event loop, never reaches them.
  */
 const STUCK_MS = 3 * TEST_MS;
 
@@ -43,13 +42,13 @@ export default function ({ vitest }: TestProject): void {
   let since = Date.now();
   const watch = setInterval(() => {
     const modules = vitest.state.getTestModules();
-    const now = modules.filter(hasEnded).length;
+    const now = modules.reduce((sum, module) => sum + countEnded(module), 0);
     // When all have, vitest may be watching for changes.
-    if (now !== ended || now === modules.length) [ended, since] = [now, Date.now()];
+    if (now !== ended || modules.every(hasEnded)) [ended, since] = [now, Date.now()];
     if (Date.now() - since < STUCK_MS) return;
     clearInterval(watch);
     exitWith(1);
-    end(`No test file has ended for ${Math.round(STUCK_MS / 1000)} s`);
+    end(`No test has ended for ${Math.round(STUCK_MS / 1000)} s`);
   }, STUCK_MS / 50);
   watch.unref();
   // The terminal may be closed.
@@ -57,6 +56,11 @@ export default function ({ vitest }: TestProject): void {
 }
 
 const hasEnded = (module: TestModule): boolean => !['queued', 'pending'].includes(module.state());
+
+/** The file and its tests. */
+const countEnded = (module: TestModule): number =>
+  Number(hasEnded(module)) +
+  [...module.children.allTests()].filter((test) => test.result().state !== 'pending').length;
 
 /** Files that have begun and not ended, each with the tests that have no result. */
 function* whatRuns(vitest: Vitest): Generator<string> {

@@ -64,6 +64,12 @@ const LOAD_FACTOR = 1.25;
 const CROWDED_FILL = 1.5;
 /** Origins of a hot adapter that are compared. Two random ones could both be busy. */
 const PICKED = 4;
+/**
+ * A conversation stays where its earlier turns were read while this origin's requests per row are at most so many more
+ * than the least loaded one's. More finds prompts more often, but turns more requests away (bench/LOG.md, a fleet with
+ * conversations).
+ */
+const STAYING_FILL = 0.5;
 
 /**
  * Rendezvous hashing (Thaler and Ravishankar 1998): each name ranks the origins in its own order, so a lost
@@ -86,19 +92,22 @@ export function rankOrigins(name: string, origins: readonly Origin[]): Origin[] 
  * an origin with more than {@link LOAD_FACTOR} times its share comes after those with less. Every origin has
  * the base, so its requests go to the least loaded one. Ejected origins come last, but are not left out: if
  * all have failed, one may be back.
+ * Turns of one conversation prefer the same few of the origins that could serve it, which have read its prompt.
  * @param origins those of the pool that may serve the request.
  * @param spread different for each request; breaks ties for the base, and picks from a set.
+ * @param conversation the same for its turns; default null: none.
  * @param replicas the name's; default: one origin, with nothing known to be in memory.
  */
 export function chooseOrigins(params: {
   /** null = only the base. */
   name: string | null;
   spread: string;
+  conversation?: string | null;
   origins: readonly Origin[];
   stateOf: (origin: Origin) => OriginState;
   replicas?: ReplicaSet | null;
 }): Origin[] {
-  const { name, spread, stateOf, replicas = null } = params;
+  const { name, spread, conversation = null, stateOf, replicas = null } = params;
   const ranked = rankOrigins(name ?? spread, params.origins).map((origin) => ({
     origin,
     state: stateOf(origin),
@@ -108,8 +117,11 @@ export function chooseOrigins(params: {
   const ordered =
     name === null
       ? // The sort is stable: ties keep the order that `spread` gave them.
-        [...well].sort((a, b) => fill(a) - fill(b))
-      : orderForName(well, { spread, replicas });
+        stayingFirst(
+          [...well].sort((a, b) => fill(a) - fill(b)),
+          conversation,
+        )
+      : orderForName(well, { spread, conversation, replicas });
   return [...ordered, ...ejected].map(({ origin }) => origin);
 }
 
@@ -123,7 +135,11 @@ const fill = ({ state }: Candidate): number => state.load / state.slots;
 /** @param well in the name's order. */
 function orderForName(
   well: readonly Candidate[],
-  { spread, replicas }: { spread: string; replicas: ReplicaSet | null },
+  {
+    spread,
+    conversation,
+    replicas,
+  }: { spread: string; conversation: string | null; replicas: ReplicaSet | null },
 ): Candidate[] {
   const load = well.reduce((sum, { state }) => sum + state.load, 1);
   const slots = well.reduce((sum, { state }) => sum + state.slots, 0);
@@ -138,7 +154,7 @@ function orderForName(
   const others = well.filter((one) => !warm.includes(one) && !isCrowded(one));
   const byFill = (a: Candidate, b: Candidate): number => fill(a) - fill(b);
   return [
-    ...leastLoadedOfSome(warm.filter(isFree), spread),
+    ...stayingFirst(leastLoadedOfSome(warm.filter(isFree), spread), conversation),
     ...warm.filter((one) => !isFree(one) && !isCrowded(one)).sort(byFill),
     // An origin that still has it in memory comes before one that would have to load it.
     ...others.filter(holds),
@@ -154,6 +170,41 @@ function leastLoadedOfSome(among: readonly Candidate[], spread: string): Candida
   const some = [...among.slice(start), ...among.slice(0, start)].slice(0, PICKED);
   const picked = some.sort((a, b) => fill(a) - fill(b))[0];
   return picked === undefined ? byLoad : [picked, ...byLoad.filter((one) => one !== picked)];
+}
+
+/** @returns the same, where the conversation's own origin comes first if it is hardly busier than the least loaded one. */
+function stayingFirst(ordered: Candidate[], conversation: string | null): Candidate[] {
+  if (conversation === null || ordered.length < 2) return ordered;
+  const most = Math.min(...ordered.map(fill)) + STAYING_FILL;
+  const own = rankOrigins(
+    conversation,
+    ordered.map(({ origin }) => origin),
+  )
+    .slice(0, PICKED)
+    .map((origin) => ordered.find((one) => one.origin === origin))
+    .find((one) => one !== undefined && fill(one) <= most);
+  return own === undefined ? ordered : [own, ...ordered.filter((one) => one !== own)];
+}
+
+/** Characters of each part of a prompt that tell conversations apart. */
+const TELLING = 2_048;
+
+/**
+ * What a conversation's turns have in common: its prompt up to the first user message, hashed.
+ * @param request of any path that completes.
+ */
+export function conversationOf(request: Record<string, unknown>): string {
+  const { messages, input, prompt, system, instructions } = request;
+  const turns = messages ?? input ?? prompt;
+  const first = Array.isArray(turns)
+    ? turns.findIndex((turn: { role?: unknown }) => turn?.role === 'user')
+    : -1;
+  const parts: unknown[] = Array.isArray(turns)
+    ? turns.slice(0, first === -1 ? TELLING : first + 1)
+    : [turns];
+  const text = (part: unknown): string =>
+    typeof part === 'string' ? part.slice(0, TELLING) : (JSON.stringify(part) ?? '').slice(0, TELLING);
+  return `${fnv1aMixed([system, instructions, ...parts].map(text).join('\n'))}`;
 }
 
 /** Origins grouped by base: all origins of one base are a pool. */
@@ -635,6 +686,7 @@ export function createRouting(params: {
       call: {
         path: string;
         name: string | null;
+        request: Record<string, unknown>;
         requestId: string;
         keepAlive: (work: Promise<unknown>) => void;
       },
@@ -644,7 +696,8 @@ export function createRouting(params: {
       // Each state is looked up more than once.
       const states = new Map(origins.map((origin) => [origin.id, health.stateOf(origin)]));
       const stateOf = (origin: Origin) => states.get(origin.id) ?? health.stateOf(origin);
-      const choice = { name, spread: call.requestId, origins, stateOf };
+      const conversation = origins.length < 2 ? null : conversationOf(call.request);
+      const choice = { name, spread: call.requestId, conversation, origins, stateOf };
       // A single origin leaves no choice.
       if (name === null || chain.length === 0 || origins.length < 2 || COUNTING.has(path))
         return {

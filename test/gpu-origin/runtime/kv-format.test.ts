@@ -98,16 +98,16 @@ describe('keys and values', () => {
     const manifest = JSON.parse(readFileSync(path, 'utf8')) as object;
     const measured = (divergence: number): void =>
       writeFileSync(path, JSON.stringify({ ...manifest, divergence }));
-    measured(0.0029);
+    measured(0.0039);
     const close = await auto();
     expect(close).toMatchObject({ kv: 'int8', promise: 'bits', notices: [], measured: false });
-    expect(close.chosen).toBe('keys and values: int8 (mean KL 0.0029 to float32)');
+    expect(close.chosen).toBe('keys and values: int8 (mean KL 0.0039 to float32)');
     measured(0.0042);
     const far = await auto();
     expect(far).toMatchObject({ kv: undefined, promise: 'bits', notices: [] });
     expect(far.memory).toContain('for keys and values (2 rows of');
     expect(far.chosen).toBe(
-      "keys and values: float32, because int8 changes this base's answers too much (mean KL 0.0042; at most 0.003)",
+      "keys and values: float32, because int8 changes this base's answers too much (mean KL 0.0042; at most 0.004)",
     );
     writeFileSync(path, JSON.stringify(manifest));
     for (const params of [{ weights: 'f32' }, { provider: 'web' }] as const)

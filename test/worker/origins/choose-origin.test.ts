@@ -1,6 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { chooseOrigins, rankOrigins, type OriginState } from '../../../worker/origins/routing.ts';
+import {
+  chooseOrigins,
+  conversationOf,
+  rankOrigins,
+  type OriginState,
+} from '../../../worker/origins/routing.ts';
 
 fc.configureGlobal({ seed: 20 });
 
@@ -151,5 +156,87 @@ describe('chooseOrigins', () => {
       expect(hot(2, [second])[0]).toBe(second);
       expect(hot(2, [first, second], { [first]: { ejected: true } })).toEqual([second, third, fourth, first]);
     });
+  });
+
+  describe('for a turn of a conversation', () => {
+    const first = (
+      states: Record<string, Partial<OriginState>>,
+      { name = 'a/b', conversation = 'c', spread = 'r' }: Partial<Record<string, string | null>> = {},
+    ) =>
+      chooseOrigins({
+        ...{ name, spread: spread ?? '', conversation, origins },
+        stateOf: ({ id }) => ({ ...idle, ...states[id] }),
+        replicas: { count: 4, isResident: () => true },
+      })[0]?.id;
+
+    it.each([{ name: 'a/b' }, { name: null }])(
+      'stays with one of those that could serve it, whatever the request: $name',
+      ({ name }) => {
+        const of = (conversation: string, spread: string) => first({}, { name, conversation, spread });
+        const own = Array.from({ length: 50 }, (_, i) => of(`c${i}`, 'r'));
+        expect(Array.from({ length: 50 }, (_, i) => of(`c${i}`, `r${i}`))).toEqual(own);
+        expect(new Set(own).size).toBe(4);
+      },
+    );
+
+    it.each([{ name: 'a/b' }, { name: null }])('leaves it when it is much busier: $name', ({ name }) => {
+      const own = first({}, { name }) ?? '';
+      expect(first({ [own]: { load: 8 } }, { name })).toBe(own);
+      const busy = first({ [own]: { load: 9 } }, { name });
+      expect(busy).not.toBe(own);
+      // A third turn finds what the second left.
+      expect(first({ [own]: { load: 9 } }, { name, spread: 's' })).toBe(busy);
+    });
+  });
+});
+
+describe('conversationOf', () => {
+  const user = (content: unknown) => ({ role: 'user', content });
+  const system = { role: 'system', content: 'Be brief.' };
+  const answer = { role: 'assistant', content: 'Hello.' };
+
+  it.each([
+    ['chat', { messages: [system, user('Hi')] }, { messages: [system, user('Hi'), answer, user('More')] }],
+    [
+      'parts',
+      { messages: [user([{ type: 'text', text: 'Hi' }])] },
+      { messages: [user([{ type: 'text', text: 'Hi' }]), answer] },
+    ],
+    [
+      'messages',
+      { system: 'Be brief.', messages: [user('Hi')] },
+      { system: 'Be brief.', messages: [user('Hi'), answer, user('a')] },
+    ],
+    ['responses', { input: [user('Hi')] }, { input: [user('Hi'), answer, user('b')] }],
+    ['text', { prompt: 'a'.repeat(2_048) }, { prompt: `${'a'.repeat(2_048)}b` }],
+  ])('is the same for the turns of one: %s', (_, one, two) => {
+    expect(conversationOf(two)).toBe(conversationOf(one));
+  });
+
+  it.each([
+    ['the user', { messages: [system, user('Hi')] }, { messages: [system, user('Ho')] }],
+    ['the system prompt', { messages: [system, user('Hi')] }, { messages: [user('Hi')] }],
+    ['the system prompt', { system: 'a', messages: [user('Hi')] }, { system: 'b', messages: [user('Hi')] }],
+    ['instructions', { instructions: 'a', input: 'Hi' }, { instructions: 'b', input: 'Hi' }],
+    ['text', { prompt: 'a' }, { prompt: 'b' }],
+    ['tokens', { prompt: [1, 2] }, { prompt: [1, 3] }],
+    ['nothing', {}, { prompt: 'a' }],
+  ])('differs by %s', (_, one, two) => {
+    expect(conversationOf(two)).not.toBe(conversationOf(one));
+  });
+
+  it('takes any request', () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.anything()), (request) => {
+        expect(conversationOf(request)).toBe(conversationOf(request));
+      }),
+    );
+    fc.assert(
+      fc.property(fc.array(fc.json()), (messages) => {
+        expect(conversationOf({ messages: messages.map((one) => JSON.parse(one) as unknown) })).toMatch(
+          /^\d+$/,
+        );
+      }),
+    );
   });
 });

@@ -29,6 +29,8 @@ let running: (() => void)[];
 /** What prefetching waits for. */
 let loading: Promise<void>;
 let cannotLoad: Set<string>;
+/** Requests so far: no two are of one conversation. */
+let said = 0;
 
 const refusal = (code: string, more: object = {}) =>
   Response.json({ error: { message: 'no', type: 't', param: null, code, ...more } }, { status: 409 });
@@ -94,12 +96,10 @@ const turns = async (count = 20) => {
 
 /** Concurrent requests, each of which takes a second. */
 async function wave(requests: number): Promise<void> {
-  const answers = Array.from({ length: requests }, () =>
-    edge.request('/v1/chat/completions', {
-      key,
-      body: { model: 'hot', max_tokens: 1, messages: [{ role: 'user', content: 'hi' }] },
-    }),
-  );
+  const answers = Array.from({ length: requests }, () => {
+    const messages = [{ role: 'user', content: `hi ${(said += 1)}` }];
+    return edge.request('/v1/chat/completions', { key, body: { model: 'hot', max_tokens: 1, messages } });
+  });
   await expect.poll(() => running.length, { interval: 1 }).toBe(requests);
   edge.clock.advance(1_000);
   for (const end of running.splice(0)) end();
