@@ -264,7 +264,8 @@ const traffic: Step = async ({ erasures, gatherers, now }, erasure) => {
     if (erasure.place === '') await gatherers.writeOut();
     const names = await erasures.wholeNames(erasure, erasure.place, ERASED_TRACES);
     const tenant = erasure.kind === 'tenant' ? erasure.owner : null;
-    const erased = await gatherers.forget({ tenant, names, until: untilOf(erasure) });
+    const isAny = tenant !== null || names.length > 0;
+    const erased = isAny ? await gatherers.forget({ tenant, names, until: untilOf(erasure) }) : {};
     const last = names.length < ERASED_TRACES ? undefined : names.at(-1);
     return { place: last ?? `${WINDOW}0`, calls: 2 * GATHERER_SHARDS + 1, erased };
   }

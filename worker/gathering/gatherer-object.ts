@@ -33,7 +33,14 @@ import type {
   TrafficQuery,
   TrafficRow,
 } from '../traffic/ports.ts';
-import { addRequests, addTraffic, BUCKETS, boundNames, type TrafficRows } from '../traffic/sum-traffic.ts';
+import {
+  addRequests,
+  addTraffic,
+  BUCKETS,
+  boundNames,
+  type TrafficRows,
+  UNNAMED,
+} from '../traffic/sum-traffic.ts';
 import {
   FULL_WRITE_ROWS,
   GATHERED_ROW_BYTES,
@@ -495,14 +502,14 @@ export class Gatherer {
       const all = [...requests, ...this.#requestsAt(last.place, tenant)].sort((a, b) => b.at - a.at);
       this.#run(
         'UPDATE requests SET at = ?, count = ?, left_out = ?, requests = ? WHERE place = ?',
-        ...[all[0]?.at ?? 0, all.length, last.left_out + leftOut, packRequests(all), last.place],
+        ...[all[0]?.at ?? this.#now(), all.length, last.left_out + leftOut, packRequests(all), last.place],
       );
       last.count = all.length;
     } else {
       const place = (found[0]?.place ?? first - 1) + 1;
       this.#run(
         'INSERT INTO requests (place, tenant, at, count, left_out, requests) VALUES (?, ?, ?, ?, ?, ?)',
-        ...[place, tenant, requests[0]?.at ?? 0, requests.length, leftOut, packRequests(requests)],
+        ...[place, tenant, requests[0]?.at ?? this.#now(), requests.length, leftOut, packRequests(requests)],
       );
       own.unshift({ place, tenant, count: requests.length, left_out: leftOut });
     }
@@ -647,11 +654,21 @@ export class Gatherer {
       (row) => {
         if (row.tenants === ALL || row.at * 1_000 >= until) return;
         const all = JSON.parse(row.traffic) as PackedRow[];
-        const left = all.filter(([, of, name]) => of !== tenant && !gone.has(name));
-        went.traffic += all.length - left.length;
-        if (left.length === 0) this.#run('DELETE FROM minutes WHERE place = ?', row.place);
-        else if (left.length < all.length)
-          this.#run('UPDATE minutes SET traffic = ? WHERE place = ?', JSON.stringify(left), row.place);
+        const left: TrafficRows = new Map();
+        let touched = 0;
+        for (const one of all.map(unpackRow)) {
+          // Others' totals stay as they are.
+          const named = gone.has(one.name) ? { ...one, name: UNNAMED, keyId: '' } : one;
+          if (one.tenant !== tenant) addTraffic(left, named);
+          if (one.tenant === tenant || named !== one) touched += 1;
+        }
+        went.traffic += touched;
+        if (left.size === 0) this.#run('DELETE FROM minutes WHERE place = ?', row.place);
+        else if (touched > 0)
+          this.#run(
+            'UPDATE minutes SET traffic = ? WHERE place = ?',
+            ...[JSON.stringify([...left.values()].map(packRow)), row.place],
+          );
       },
     );
     walk<{ place: number; tenant: string; left_out: number; requests: string }>(

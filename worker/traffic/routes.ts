@@ -101,10 +101,10 @@ export function adminRequestRoutes(deps: { gatherers: Pick<Gatherers, 'requests'
     if (!tenant.ok) return fail(tenant.error);
     const { name, key, status, variant, id, limit = PAGE } = query;
     const chunks = await deps.gatherers.requests({ tenant: tenant.value, limit: MAX_KEPT_REQUESTS });
-    const found = chunks
-      .flatMap(({ requests }) => requests)
-      // Chunks from different gatherers overlap.
-      .sort((a, b) => b.at - a.at)
+    // Chunks from different gatherers overlap.
+    const all = chunks.flatMap(({ requests }) => requests).sort((a, b) => b.at - a.at);
+    const oldest = all[MAX_KEPT_REQUESTS - 1]?.at ?? 0;
+    const found = all
       .slice(0, MAX_KEPT_REQUESTS)
       .filter(
         (request) =>
@@ -117,7 +117,9 @@ export function adminRequestRoutes(deps: { gatherers: Pick<Gatherers, 'requests'
     return context.json({
       requests: found.slice(0, limit),
       truncated: found.length > limit,
-      left_out: chunks.reduce((sum, { leftOut }) => sum + leftOut, 0),
+      left_out: chunks
+        .filter(({ requests }) => (requests[0]?.at ?? oldest) >= oldest)
+        .reduce((sum, { leftOut }) => sum + leftOut, 0),
     } satisfies RequestList);
   });
   return routes;

@@ -164,6 +164,8 @@ export function sumOf(points: readonly TrafficPoint[]): TrafficReport['total'] {
   }
   return {
     ...summed(points),
-    outcomes: [...outcomes.values()].sort((a, b) => b.requests - a.requests).slice(0, MAX_OUTCOMES),
+    outcomes: [...outcomes.values()]
+      .sort((a, b) => b.requests - a.requests || a.status - b.status || (a.code < b.code ? -1 : 1))
+      .slice(0, MAX_OUTCOMES),
   };
 }
