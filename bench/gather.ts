@@ -1,7 +1,8 @@
 /**
- * What isolates count, on its way to D1: `npm run bench -- gather`. The product's own recorders and gatherers in virtual
- * time, over SQLite in the place of a Durable Object's, and sums in the place of D1.
+ * What isolates count, and the list of requests: `npm run bench -- gather`. The product's own recorders and gatherers in
+ * virtual time, over SQLite in the place of a Durable Object's, and sums in the place of D1.
  */
+import { createHash } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { createDoGatherers, Gatherer } from '../worker/gathering/gatherer-object.ts';
@@ -9,7 +10,8 @@ import { COUNT_FLUSH_MS, COUNT_TRIES, GATHERER_SHARDS, MAX_BATCH_ROWS } from '..
 import { createCountRecorder, shardOf } from '../worker/gathering/parts.ts';
 import type { UsageRow } from '../worker/metering/ports.ts';
 import { createRandom } from '../test/security/random.ts';
-import { gathererDisk, type GathererDisk } from '../test/fakes/gatherers-in-process.ts';
+import { countingDisk, type GathererDisk } from '../test/fakes/gatherers-in-process.ts';
+import type { EndedCompletion, TrafficRow } from '../worker/traffic/ports.ts';
 import { describeMachine } from './machine.ts';
 
 export interface GatherLoad {
@@ -20,6 +22,8 @@ export interface GatherLoad {
   /** Of each tenant; each has one key. */
   names: number;
   seconds: number;
+  /** Of them, those before rows, calls and transactions are counted: when an hour begins, every row is new. */
+  warmUp: number;
   /** The first tenant has half of all requests, by this many keys; 0 = its part of the Zipf distribution. */
   giant: number;
   /** Each gatherer ends without a word so often, ms; Infinity = never. */
@@ -28,9 +32,15 @@ export interface GatherLoad {
   away?: readonly [from: number, until: number];
 }
 
+const HOUR_S = 3_600;
 const START = Date.UTC(2026, 4, 1, 12);
 /** Everything happens in steps of this length, ms. */
 const STEP_MS = 50;
+
+const PHASES = ['key', 'name', 'origin', 'origin-prompt', 'origin-first', 'origin-queue'];
+/** As random as a UUID. */
+const idOf = (number: number): string =>
+  createHash('sha256').update(String(number)).digest('hex').slice(0, 36);
 
 /** @returns an index below `count`, the first most often: Zipf's law with exponent 1. */
 function zipf(count: number, random: () => number): () => number {
@@ -49,7 +59,7 @@ function zipf(count: number, random: () => number): () => number {
   };
 }
 
-export async function gatherUsage(load: GatherLoad) {
+export async function gatherCounts(load: GatherLoad) {
   const random = createRandom(1);
   let now = START;
   const sleeping = new Map<number, (() => void)[]>();
@@ -60,9 +70,10 @@ export async function gatherUsage(load: GatherLoad) {
     });
 
   const billed = new Map<string, number>();
+  const trafficOf = new Map<string, number>();
   const known = new Set<string>();
   const ids = new Set<string>();
-  const written = { transactions: 0, rows: 0, most: 0 };
+  const written = { transactions: 0, rows: 0, hourRows: 0, objectRows: 0 };
   const bySecond = new Map<number, number>();
   const usage = {
     async add({ id, rows }: { id: string; rows: readonly UsageRow[] }) {
@@ -74,16 +85,24 @@ export async function gatherUsage(load: GatherLoad) {
       const second = Math.floor(now / 1_000);
       bySecond.set(second, (bySecond.get(second) ?? 0) + 1);
       // The batch's id and its index, now and when they are deleted.
-      written.rows += 4;
+      written.rows += 4 + rows.length;
       for (const row of rows) {
-        const key = `${row.tenant} ${row.keyId} ${row.name} ${row.hour}`;
-        // A new row is in the index by hour too.
-        written.rows += known.has(key) ? 1 : 2;
-        known.add(key);
+        known.add(`${row.tenant} ${row.keyId} ${row.name} ${row.hour}`);
         billed.set(row.tenant, (billed.get(row.tenant) ?? 0) + row.requests);
       }
     },
   };
+
+  /** At the end, of all hours. */
+  const traffic = {
+    async writeHour({ rows }: { rows: readonly TrafficRow[] }) {
+      // And as many when they are deleted.
+      written.hourRows += 2 * rows.length;
+      for (const { tenant, name, keyId, requests } of rows)
+        if (name === '' && keyId === '') trafficOf.set(tenant, (trafficOf.get(tenant) ?? 0) + requests);
+    },
+  };
+  const newDisk = (): GathererDisk => countingDisk((rows) => (written.objectRows += rows));
 
   interface Place {
     disk: GathererDisk;
@@ -99,10 +118,12 @@ export async function gatherUsage(load: GatherLoad) {
         if (dead.dead) throw new Error('this object has ended');
         return disk.transactionSync(work);
       },
-      getAlarm: async () => disk.alarm,
-      setAlarm: async (at: number) => void (disk.alarm = at),
     };
-    const object = new Gatherer({ storage }, { DB: null as never }, { now: () => now, sleep, usage });
+    const object = new Gatherer(
+      { storage },
+      { DB: null as never },
+      { now: () => now, sleep, usage, traffic },
+    );
     return { disk, object, dead, restartAt };
   };
   const places = new Map<string, Place>();
@@ -114,7 +135,7 @@ export async function gatherUsage(load: GatherLoad) {
         async fetch(url, init) {
           calls += 1;
           const name = id as string;
-          const place = places.get(name) ?? live(gathererDisk(), now + random.below(load.restartMs));
+          const place = places.get(name) ?? live(newDisk(), now + random.below(load.restartMs));
           places.set(name, place);
           const response = await place.object.fetch(new Request(url, init));
           if (place.dead.dead) throw new Error('Network connection lost.');
@@ -135,19 +156,32 @@ export async function gatherUsage(load: GatherLoad) {
   );
   const tenantOf = zipf(load.tenants, () => random.next());
   const counted = new Map<string, number>();
+  let sent = 0;
   const request = () => {
     const isGiant = load.giant > 0 && random.next() < 0.5;
     const tenant = isGiant ? 0 : tenantOf();
     const key = isGiant ? random.below(load.giant) : 0;
     const name = random.below(load.names * (isGiant ? load.giant : 1));
     counted.set(`t${tenant}`, (counted.get(`t${tenant}`) ?? 0) + 1);
-    recorders[random.below(load.isolates)]?.recordUsage(
-      {
-        ...{ tenant: `t${tenant}`, keyId: `key_${tenant}_${key}`, name: `t${tenant}/n${name}`, version: 1 },
-        ...{ promptTokens: 100, completionTokens: 50, status: 200, at: now, requestId: 'r' },
+    const of = { tenant: `t${tenant}`, name: `t${tenant}/n${name}`, version: 1, status: 200, at: now };
+    const ended: EndedCompletion = {
+      ...{ ...of, id: idOf(sent), key_id: `key_${tenant}_${key}`, route: '/v1/chat/completions', code: '' },
+      ...{ stream: true, experiment: '', variant: '', origin: 'o1', degraded: '', cold: false },
+      ...{
+        prompt_tokens: 100,
+        completion_tokens: 50,
+        duration_ms: 900 + (sent % 97),
+        ttft_ms: 90 + (sent % 7),
       },
+      phases: PHASES.map((phase, i) => ({ name: phase, ms: (i * 31 + sent) % 100 })),
+    };
+    sent += 1;
+    const recorder = recorders[random.below(load.isolates)];
+    recorder?.recordUsage(
+      { ...of, keyId: ended.key_id, promptTokens: 100, completionTokens: 50, requestId: ended.id },
       () => undefined,
     );
+    recorder?.record(ended, () => undefined);
   };
 
   const settle = async (): Promise<void> => {
@@ -173,7 +207,13 @@ export async function gatherUsage(load: GatherLoad) {
 
   const cpu = process.cpuUsage();
   let owed = 0;
+  const warmUntil = START + 1_000 * load.warmUp;
   while (now < START + 1_000 * load.seconds) {
+    if (now === warmUntil) {
+      Object.assign(written, { transactions: 0, rows: 0, objectRows: 0 });
+      bySecond.clear();
+      calls = 0;
+    }
     for (owed += (load.rate * STEP_MS) / 1_000; owed >= 1; owed -= 1) request();
     await step();
   }
@@ -181,44 +221,65 @@ export async function gatherUsage(load: GatherLoad) {
   const of = { ...written };
   // What is still on its way.
   while (now < START + 1_000 * load.seconds + 120_000) await step();
-  const lost = [...counted].reduce(
-    (sum, [tenant, many]) => sum + Math.abs(many - (billed.get(tenant) ?? 0)),
-    0,
-  );
+  const lists = { requests: 0, bytes: 0 };
+  const added = { minutes: 0, requests: 0, rows: 0 };
+  for (const { object, disk } of places.values()) {
+    await object.fetch(new Request('https://object.invalid/', { method: 'POST', body: '{"call":"write"}' }));
+    const count = (query: string): number => Number(disk.sql.exec(query).toArray()[0]?.['n'] ?? 0);
+    added.minutes += count('SELECT COUNT(*) AS n FROM minutes');
+    lists.requests += count('SELECT SUM(count) AS n FROM requests');
+    lists.bytes += count('SELECT SUM(length(requests)) AS n FROM requests');
+    added.rows += count('SELECT COUNT(*) AS n FROM requests');
+  }
+  const differenceOf = (sums: ReadonlyMap<string, number>): number =>
+    [...counted].reduce((sum, [tenant, many]) => sum + Math.abs(many - (sums.get(tenant) ?? 0)), 0);
   const requests = [...counted.values()].reduce((sum, many) => sum + many, 0);
+  const seconds = load.seconds - load.warmUp;
+  const measured = (requests * seconds) / load.seconds;
+  // Minutes are deleted after a day, of their index too; lists sooner or later.
+  const deletedLater = ((2 * added.minutes + added.rows) * seconds) / load.seconds;
+  // Of an hour: new rows of usage are in the index by hour too.
+  const ofHour = (written.hourRows + known.size) / HOUR_S;
   return {
     requests,
-    lost,
-    gatherers: places.size,
-    callsPerSecond: calls / load.seconds,
-    transactionsPerSecond: of.transactions / load.seconds,
+    lost: differenceOf(billed) + differenceOf(trafficOf),
+    callsPerSecond: calls / seconds,
+    transactionsPerSecond: of.transactions / seconds,
     mostTransactionsInASecond: Math.max(0, ...bySecond.values()),
-    rowsPerRequest: of.rows / requests,
+    rowsPerRequest: {
+      d1: of.rows / measured + ofHour / load.rate,
+      objects: (of.objectRows + deletedLater) / measured,
+    },
+    bytesPerListedRequest: lists.bytes / lists.requests,
     /** Of one gatherer's time, as if all of this process's CPU was the gatherers'. */
     busyAtMost: (user + system) / 1e6 / load.seconds / GATHERER_SHARDS,
   };
 }
 
-const LOAD = { isolates: 1_000, rate: 10_000, tenants: 10_000, names: 3, seconds: 180, giant: 0 };
+const LOAD = { isolates: 1_000, rate: 10_000, tenants: 10_000, names: 3, seconds: 180, warmUp: 60, giant: 0 };
 
 export async function benchGather(args: string[]): Promise<void> {
-  const { values } = parseArgs({ args, options: { seconds: { type: 'string' } } });
+  const { values } = parseArgs({ args, options: { seconds: { type: 'string' }, load: { type: 'string' } } });
   const load = { ...LOAD, seconds: Number(values.seconds ?? LOAD.seconds), restartMs: Infinity };
   const loads: Record<string, GatherLoad> = {
     'Zipf 1.0': load,
     'a tenant has half': { ...load, giant: 20 },
+    'restarts each 10 min': { ...load, restartMs: 600_000 },
     'restarts each 30 s': { ...load, restartMs: 30_000 },
   };
   const table = new Table({
-    head: ['load', 'requests', 'lost', 'calls/s', 'D1 tx/s', 'most', 'rows a request', 'busy at most'],
+    head: ['load', 'requests', 'lost', 'calls/s', 'D1 tx/s', 'most', 'rows: D1', 'objects', 'bytes', 'busy'],
   });
-  const results: Record<string, Awaited<ReturnType<typeof gatherUsage>>> = {};
+  const results: Record<string, Awaited<ReturnType<typeof gatherCounts>>> = {};
   for (const [name, one] of Object.entries(loads)) {
-    const result = (results[name] = await gatherUsage(one));
+    if (values.load !== undefined && values.load !== name) continue;
+    const result = (results[name] = await gatherCounts(one));
+    const { d1, objects } = result.rowsPerRequest;
     table.push([
       ...[name, result.requests, result.lost, Math.round(result.callsPerSecond)],
       ...[result.transactionsPerSecond.toFixed(2), result.mostTransactionsInASecond],
-      ...[result.rowsPerRequest.toFixed(4), `${Math.round(100 * result.busyAtMost)} %`],
+      ...[d1.toFixed(4), objects.toFixed(4), Math.round(result.bytesPerListedRequest)],
+      `${Math.round(100 * result.busyAtMost)} %`,
     ]);
   }
   const machine = await describeMachine();

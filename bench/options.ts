@@ -23,7 +23,7 @@ export const USAGE = `npm run bench -- [flags]
 bench/compare.sh                        graft beside vLLM and llama.cpp (--help says more)
 npm run bench -- activated              first tokens behind one system prompt, with activated adapters (--help says more)
 npm run bench -- cliffs                 few in memory, cold ones, long prompts, wide ranks, hours (--help says more)
-npm run bench -- gather                 usage of 1,000 isolates on its way to D1, in virtual time
+npm run bench -- gather                 what 1,000 isolates count, on its way to D1, in virtual time
 npm run bench -- hostile                what requests made to be expensive cost an origin and others (--help says more)
 npm run bench -- job                    gaps between tokens while a fine-tuning job trains beside them (--help says more)
 npm run bench -- keys-values            int8 keys and values beside float32 ones: attention, steps and chunks (--help says more)

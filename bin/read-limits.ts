@@ -275,7 +275,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
     title: 'What is kept, and how long',
     limits: {
       'protocol/admin-api/traffic.ts': ['MAX_KEPT_REQUESTS'],
-      'worker/traffic/limits.ts': ['REQUESTS_KEPT_MS', 'KEPT_S', 'COLLECT_MOST_MS'],
+      'worker/traffic/limits.ts': ['REQUESTS_KEPT_MS', 'KEPT_S', 'GATHERED_S', 'MAX_BATCH_REQUESTS'],
       'worker/gathering/limits.ts': ['GATHERER_WRITE_MS'],
       'worker/origins/limits.ts': ['ORIGIN_HISTORY_KEPT_S'],
       'protocol/admin-api/prompts.ts': ['MAX_KEEP_HOURS', 'MAX_KEPT_TEXT'],

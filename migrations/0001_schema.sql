@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('2f527b02a9ae9ffe9c1e4cae0471114bb09e89c0c86dc53d5c31e56ff38a08eb');
+INSERT INTO schema_hash VALUES ('5c1b46d454b5c126de539c1a236506a5067a736fa27831d8c5876b68f80f65e2');
 
 -- Names, versions, and what became of them
 
@@ -378,16 +378,17 @@ CREATE TABLE usage_batches (
 ) WITHOUT ROWID;
 CREATE INDEX usage_batches_by_time ON usage_batches (at);
 
--- Completions by the minute (kept 26 h), the hour (35 d) and the day (400 d). Time comes first: what is too old is one
--- range, and one series is found by a list of times.
+-- Completions by the hour (kept 35 d) and the day (400 d); gatherers have the minutes. Time comes first: what is too old
+-- is one range, and one series is found by a list of times.
 CREATE TABLE traffic (
-  step INTEGER NOT NULL,       -- seconds: 60, 3600 or 86400
+  step INTEGER NOT NULL,       -- seconds: 3600 or 86400
   at INTEGER NOT NULL,         -- where it begins, unix seconds
   tenant TEXT NOT NULL,        -- '' = all of them together
   name TEXT NOT NULL,          -- as published; '' with key_id '' = all of the tenant; '*' = names that were too many
   key_id TEXT NOT NULL,
   status INTEGER NOT NULL,     -- HTTP; 499: the client left; 502 without a code: the stream broke off
   code TEXT NOT NULL,          -- of the error; '' = none, or nobody said it
+  writer INTEGER NOT NULL,     -- the gatherer, which writes its part of an hour anew; 0 = a day, of all
   requests INTEGER NOT NULL,
   prompt_tokens INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL,
@@ -406,33 +407,14 @@ CREATE TABLE traffic (
   d16 INTEGER NOT NULL DEFAULT 0, d17 INTEGER NOT NULL DEFAULT 0, d18 INTEGER NOT NULL DEFAULT 0, d19 INTEGER NOT NULL DEFAULT 0,
   d20 INTEGER NOT NULL DEFAULT 0, d21 INTEGER NOT NULL DEFAULT 0, d22 INTEGER NOT NULL DEFAULT 0, d23 INTEGER NOT NULL DEFAULT 0,
   d24 INTEGER NOT NULL DEFAULT 0, d25 INTEGER NOT NULL DEFAULT 0, d26 INTEGER NOT NULL DEFAULT 0, d27 INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY (step, at, tenant, name, key_id, status, code)
+  PRIMARY KEY (step, at, tenant, name, key_id, status, code, writer)
 ) WITHOUT ROWID;
 
--- Batches of the last hour, so that one that is sent again is not counted again.
-CREATE TABLE traffic_batches (
-  id TEXT PRIMARY KEY,
-  at INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX traffic_batches_by_time ON traffic_batches (at);
-
--- How far hours and days are summed up.
+-- How far days are summed up.
 CREATE TABLE traffic_marks (
-  step INTEGER PRIMARY KEY,    -- seconds: 3600 or 86400
+  step INTEGER PRIMARY KEY,    -- seconds: 86400
   until INTEGER NOT NULL       -- unix seconds; what begins here is not summed up yet
 ) WITHOUT ROWID;
-
--- The last requests of each tenant, several in a row: a row is what is paid for.
-CREATE TABLE request_chunks (
-  tenant TEXT NOT NULL,
-  at INTEGER NOT NULL,         -- of the latest in it
-  id TEXT NOT NULL,            -- of its batch
-  count INTEGER NOT NULL,
-  left_out INTEGER NOT NULL,   -- requests of the same time that are not in it
-  requests TEXT NOT NULL,      -- JSON, newest first
-  PRIMARY KEY (tenant, at, id)
-) WITHOUT ROWID;
-CREATE INDEX request_chunks_by_time ON request_chunks (at);
 
 -- How busy each origin was, by the minute; kept 26 h.
 CREATE TABLE origin_minutes (

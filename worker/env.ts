@@ -26,13 +26,8 @@ export interface RawEnv {
   EXPERIMENTS: DurableNamespace;
   /** Counts judged pairs (worker/experiments/pairs/pairs-object.ts). */
   PAIRS: DurableNamespace;
-  /** Keep what isolates have counted until it is in D1 (worker/gathering/gatherer-object.ts). */
+  /** Keep what isolates have counted, and the list of requests (worker/gathering/gatherer-object.ts). */
   GATHERERS: DurableNamespace;
-  /**
-   * Sums up traffic of all isolates (worker/traffic/traffic-gatherer-object.ts); without it each isolate writes
-   * its own to D1.
-   */
-  TRAFFIC?: DurableNamespace;
   /** Gets a data point a completion and a feedback; docs/run/alerts.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
   /** Reaches only public addresses, outside of Cloudflare; on Cloudflare `fetch` does. */
@@ -216,7 +211,6 @@ export function parseEnv(
     | 'EXPERIMENTS'
     | 'PAIRS'
     | 'GATHERERS'
-    | 'TRAFFIC'
     | 'ANALYTICS'
   >,
 ): Config {

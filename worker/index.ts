@@ -14,8 +14,6 @@ import { QUOTA_TIMEOUT_MS } from './metering/limits.ts';
 import { createParts, type Parts, type Stores } from './parts.ts';
 import { flushMs } from './platform/store-calls.ts';
 import { guardDatabase } from './platform/d1-database.ts';
-import { createDoTraffic } from './traffic/traffic-gatherer-object.ts';
-import { COLLECTOR_TIMEOUT_MS } from './traffic/limits.ts';
 import { createDoPointers } from './registry/pointer-writer-object.ts';
 import { POINTER_TIMEOUT_MS } from './registry/limits.ts';
 import { toHex } from '../protocol/identity.ts';
@@ -25,19 +23,13 @@ export { PairTally } from './experiments/pairs/pairs-object.ts';
 export { ExperimentTally } from './experiments/tally-object.ts';
 export { Gatherer } from './gathering/gatherer-object.ts';
 export { QuotaCounter } from './metering/quota-counter-object.ts';
-export { TrafficGatherer } from './traffic/traffic-gatherer-object.ts';
 export { PointerWriter } from './registry/pointer-writer-object.ts';
 
 function storesOf(env: RawEnv): Stores {
-  const inDatabase = createD1Stores(guardDatabase(env.DB));
   return {
-    ...inDatabase,
+    ...createD1Stores(guardDatabase(env.DB)),
     kv: env.ADAPTERS,
     bucket: env.BLOBS,
-    trafficCollector:
-      env.TRAFFIC === undefined
-        ? inDatabase.traffic
-        : createDoTraffic({ namespace: env.TRAFFIC, timeoutMs: COLLECTOR_TIMEOUT_MS }),
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),
     pairTallies: createDoPairs({ namespace: env.PAIRS, timeoutMs: TALLY_TIMEOUT_MS }),
     gatherers: createDoGatherers({

@@ -62,8 +62,7 @@ import { createBudgets, createMeter } from './metering/meter.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
-import { createTraffic } from './traffic/parts.ts';
-import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
+import type { TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/connection.ts';
 import { watchPointers, createPinSync } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
@@ -98,11 +97,9 @@ export interface Stores {
   staleRights: StaleRights;
   tenantLimits: TenantLimits;
   usage: UsageLedger;
-  /** Keep what isolates have counted until it is in D1. */
+  /** Keep what isolates have counted until it is in D1, and the list of requests. */
   gatherers: Gatherers;
   traffic: TrafficLedger;
-  /** Where isolates send their counts; the ledger itself, or an object that sums them first. */
-  trafficCollector: TrafficCollector;
   keptPrompts: KeptPrompts;
   preferences: Preferences;
   pins: PinLedger;
@@ -205,6 +202,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     accepted: config.acceptedMacKeys,
     now,
   });
+  const gathering = createGathering({ gatherers: stores.gatherers, now, sleep: flushDelay });
   const services = {
     ...hot,
     ...stores,
@@ -238,7 +236,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     kvInbox: createInbox({ kv, pacing }),
     /** Processes an inbox file for a missing name; undefined while the inbox is off. */
     takeDropOnMiss: drops?.onMiss,
-    trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: flushDelay }),
+    trafficSink: gathering,
     promptSealer,
     evaluationSealer: createTextSealer('graft-evaluation-v1', config.macKey, config.acceptedMacKeys),
     rowParts,
@@ -251,8 +249,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     budgets: createBudgets({ quotas: stores.quotas, now }),
     meter: createMeter({
       quotas: stores.quotas,
-      usage: createGathering({ gatherers: stores.gatherers, now, sleep: flushDelay }),
-      ...{ now, sleep: flushDelay },
+      ...{ usage: gathering, now, sleep: flushDelay },
     }),
     ...createCounting({
       ...config,

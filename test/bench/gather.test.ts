@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { type GatherLoad, gatherUsage } from '../../bench/gather.ts';
+import { type GatherLoad, gatherCounts } from '../../bench/gather.ts';
 
 beforeEach(() => void vi.spyOn(console, 'error').mockReturnValue(undefined));
 afterEach(() => vi.restoreAllMocks());
 
 /** A fiftieth of the bench's. */
 const LOAD: GatherLoad = {
-  ...{ isolates: 20, rate: 200, tenants: 200, names: 3, seconds: 75, giant: 0, restartMs: Infinity },
+  ...{ isolates: 20, rate: 200, tenants: 200, names: 3, seconds: 75, warmUp: 0, giant: 0, restartMs: Infinity },
 };
 
 it.each<[string, Partial<GatherLoad>]>([
@@ -14,9 +14,10 @@ it.each<[string, Partial<GatherLoad>]>([
   ['when one tenant has half of all requests', { giant: 5 }],
   ['when every gatherer ends again and again', { restartMs: 7_000 }],
   ['when D1 is away for a while', { away: [10_000, 40_000] }],
-])('usage of many isolates reaches D1 once, in few transactions: %s', async (_, more) => {
-  const { requests, lost, transactionsPerSecond } = await gatherUsage({ ...LOAD, ...more });
+])('what many isolates count is in D1 once, in few transactions: %s', async (_, more) => {
+  const { requests, lost, transactionsPerSecond, bytesPerListedRequest } = await gatherCounts({ ...LOAD, ...more });
   expect(requests).toBe(15_000);
   expect(lost).toBe(0);
   expect(transactionsPerSecond).toBeLessThan(5);
+  expect(bytesPerListedRequest).toBeLessThan(150);
 });

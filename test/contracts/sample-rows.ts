@@ -5,8 +5,7 @@ import type { KeyRow } from '../../worker/access/ports.ts';
 import type { ExperimentRow } from '../../worker/experiments/ports.ts';
 import type { OriginMinute } from '../../worker/origins/ports.ts';
 import type { VersionRow } from '../../worker/registry/ports.ts';
-import type { TrafficBatch } from '../../worker/traffic/ports.ts';
-import { gather, rowsOf } from '../../worker/traffic/sum-traffic.ts';
+import { addTraffic, rowOf, type TrafficRows } from '../../worker/traffic/sum-traffic.ts';
 import { experimentOf } from '../worker/experiments/sample-experiment.ts';
 
 export const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex');
@@ -103,9 +102,14 @@ export const ended = (more: Partial<RequestView> = {}): RequestView => ({
   ...more,
 });
 
-export function trafficBatch(id: string, requests: readonly RequestView[]): TrafficBatch {
-  const all = gather();
-  for (const request of requests)
-    all.add(rowsOf(request), [{ tenant: request.tenant, requests: [request], leftOut: 0 }]);
-  return { id, at: ENDED_AT, ...all.take() };
+/** An hour of a gatherer, with the totals. */
+export function trafficHour(requests: readonly RequestView[], writer = 1) {
+  const at = 3_600 * Math.floor(ENDED_AT / 3_600_000);
+  const rows: TrafficRows = new Map();
+  for (const request of requests) {
+    const row = { ...rowOf(request), at };
+    for (const one of [row, { ...row, name: '', keyId: '' }, { ...row, tenant: '', name: '', keyId: '' }])
+      addTraffic(rows, one);
+  }
+  return { at, writer, rows: [...rows.values()] };
 }

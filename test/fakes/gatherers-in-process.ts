@@ -2,7 +2,8 @@
 import { createDoGatherers, Gatherer, type GathererStorage } from '../../worker/gathering/gatherer-object.ts';
 import type { Gatherers } from '../../worker/gathering/ports.ts';
 import type { UsageLedger } from '../../worker/metering/ports.ts';
-import type { DurableNamespace } from '../../worker/platform/store-calls.ts';
+import type { TrafficLedger } from '../../worker/traffic/ports.ts';
+import type { DurableNamespace, SqlValue } from '../../worker/platform/store-calls.ts';
 import { WAIT_MS } from '../setup/slow.ts';
 import { openObjectSql } from '../worker/platform/sqlite.ts';
 
@@ -24,6 +25,28 @@ export function gathererDisk(): GathererDisk {
     },
   };
   return disk;
+}
+
+/** @param onRows called with the rows that are written, of indexes too; an alarm is billed as one. */
+export function countingDisk(onRows: (rows: number) => void): GathererDisk {
+  const disk = gathererDisk();
+  const { sql, setAlarm } = disk;
+  return Object.assign(disk, {
+    sql: {
+      exec(query: string, ...bindings: SqlValue[]) {
+        const answer = sql.exec(query, ...bindings);
+        const table = /^(?:INSERT (?:OR \w+ )?INTO|DELETE FROM) (\w+)|^UPDATE/.exec(query);
+        if (table === null) return answer;
+        const rows = Number(sql.exec('SELECT changes() AS n').toArray()[0]?.['n']);
+        onRows(table[1] === 'minutes' ? 2 * rows : rows);
+        return answer;
+      },
+    },
+    setAlarm(at: number) {
+      onRows(1);
+      return setAlarm(at);
+    },
+  });
 }
 
 /** @param after called after each answer of an object. */
@@ -52,6 +75,7 @@ export function namespaceOf(
  */
 export function createGatherersInProcess(params: {
   usage: Pick<UsageLedger, 'add'>;
+  traffic: Pick<TrafficLedger, 'writeHour'>;
   now: () => number;
   quiet?: boolean;
 }): Gatherers {
@@ -59,6 +83,5 @@ export function createGatherersInProcess(params: {
   const make = () => new Gatherer({ storage: gathererDisk() }, { DB: null as never }, parts);
   const limits = { timeoutMs: WAIT_MS, writeTimeoutMs: WAIT_MS };
   if (params.quiet === true) return createDoGatherers({ namespace: namespaceOf(make), ...limits });
-  const namespace = namespaceOf(make, (object) => object.alarm());
-  return { ...createDoGatherers({ namespace, ...limits }), writeOut: async () => undefined };
+  return createDoGatherers({ namespace: namespaceOf(make, (object) => object.alarm()), ...limits });
 }

@@ -75,7 +75,7 @@ async function endErasures(sim: Simulation, over: () => boolean): Promise<void> 
   const { world } = sim;
   const many = await unendedErasures(sim);
   if (many === 0) return;
-  // The schedule takes them one after the other, five pages a minute; each has 13 of traffic, twice if its client left.
+  // The schedule takes them one after the other, five pages a minute; each has six of traffic, twice if its client left.
   const until = world.time.now + ERASE_SETTLE_MS + (3 + 12 * many) * MINUTE;
   let left = many;
   let next = 0;
@@ -187,7 +187,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkErased(sim);
   await checkPins(sim);
   await checkUsage(sim);
-  await checkRequests(sim);
+  checkRequests(sim);
   await checkKept(sim);
   await checkExams(sim);
   await checkPreferences(sim);

@@ -11,7 +11,6 @@ import type { KeyLedger } from '../../worker/access/d1-key-ledger.ts';
 import { createApp } from '../../worker/app.ts';
 import type { ResponseCache } from '../../worker/platform/location-cache.ts';
 import type { Gatherers } from '../../worker/gathering/ports.ts';
-import type { TrafficCollector } from '../../worker/traffic/ports.ts';
 import { type Services, createParts, type Stores } from '../../worker/parts.ts';
 import type { BlobLedger } from '../../worker/blobs/d1-blob-ledger.ts';
 import type { Drops } from '../../worker/kv-inbox/take-drops.ts';
@@ -135,8 +134,6 @@ export interface AppHarnessOptions {
   flushDelay?: (ms: number) => Promise<void>;
   /** Keep what isolates count; in this process, and written at once, unless given. */
   gatherers?: Gatherers;
-  /** Where isolates send traffic; to the database unless given. */
-  trafficCollector?: TrafficCollector;
   /** Of the isolate's location; there is none unless given. */
   locationCache?: ResponseCache;
   /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
@@ -160,8 +157,7 @@ function createStores(
     ...stores,
     kv,
     bucket: undefined,
-    gatherers: createGatherersInProcess({ usage: stores.usage, now, quiet }),
-    trafficCollector: stores.traffic,
+    gatherers: createGatherersInProcess({ ...stores, now, quiet }),
     tallies: createFakeTallies(),
     pairTallies: createFakePairs(),
     quotas: null,
@@ -224,9 +220,8 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
       : createKvWriters({ ...shared, sealer: createSealer(macKey), now, sleep });
   const { syncKey, syncGrants } = options.rights ?? beside?.stores.writers ?? writers;
   const rights = wrap<RightsWriter>({ syncKey, syncGrants }, 'rights');
-  const trafficCollector = options.trafficCollector ?? shared.trafficCollector;
   const gatherers = options.gatherers ?? shared.gatherers;
-  const stores: Stores = { ...shared, gatherers, trafficCollector, writers: { ...writers, ...rights } };
+  const stores: Stores = { ...shared, gatherers, writers: { ...writers, ...rights } };
   const config: Config = {
     origins: [...(options.origins ?? [{ id: 'o1', url: 'http://origin.test' }])],
     defaultBase: options.defaultBase ?? null,

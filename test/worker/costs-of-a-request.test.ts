@@ -7,13 +7,11 @@ import path from 'node:path';
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createObserver } from '../../worker/http/request.ts';
-import { createDoTraffic, TrafficGatherer } from '../../worker/traffic/traffic-gatherer-object.ts';
 import { createD1Traffic } from '../../worker/traffic/d1-traffic.ts';
 import { createDoGatherers, Gatherer } from '../../worker/gathering/gatherer-object.ts';
 import { createD1Usage } from '../../worker/metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../../worker/metering/limits.ts';
-import type { DurableNamespace, SqlValue } from '../../worker/platform/store-calls.ts';
-import { type GathererDisk, gathererDisk, namespaceOf } from '../fakes/gatherers-in-process.ts';
+import { countingDisk, type GathererDisk, namespaceOf } from '../fakes/gatherers-in-process.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
@@ -66,58 +64,24 @@ interface Counts {
   lines: number;
 }
 
-/** @param onRow called for each row that is written, an alarm too, which is billed as one. */
-function countingDisk(onRow: () => void): GathererDisk {
-  const disk = gathererDisk();
-  const { sql, setAlarm } = disk;
-  return Object.assign(disk, {
-    sql: {
-      exec(query: string, ...bindings: SqlValue[]) {
-        const answer = sql.exec(query, ...bindings);
-        if (/^(INSERT|DELETE|UPDATE)/.test(query))
-          for (let n = Number(sql.exec('SELECT changes() AS n').toArray()[0]?.['n']); n > 0; n -= 1) onRow();
-        return answer;
-      },
-    },
-    setAlarm(at: number) {
-      onRow();
-      return setAlarm(at);
-    },
-  });
-}
-
 /** Some minutes of steady load, with limits for each key and tenant or with none. @returns what one request took. */
 async function measure(limited: boolean): Promise<Counts> {
   const clock = new FakeClock();
   const { db, asked } = recordStatements(await openRealDatabase(miniflare));
-  let [points, objectCalls, objectRows, alarmAt] = [0, 0, 0, Infinity];
+  let [points, objectCalls, objectRows] = [0, 0, 0];
   const lines = vi.spyOn(console, 'log').mockImplementation(() => undefined);
   const errors = vi.spyOn(console, 'error').mockImplementation(() => undefined);
   // Gatherers spread their writes by chance.
   const chance = vi.spyOn(Math, 'random').mockImplementation(seededRandom(7));
-  const gatherer = new TrafficGatherer(
-    { storage: { setAlarm: async (at) => void (alarmAt = at) } },
-    { DB: db },
-    { now: clock.now, ledger: createD1Traffic(db) },
-  );
-  const namespace: DurableNamespace = {
-    idFromName: (name) => name,
-    get: () => ({
-      fetch: (url, init) => {
-        objectCalls += 1;
-        return gatherer.fetch(new Request(url, init));
-      },
-    }),
-  };
   const waiting: { at: number; go: () => void }[] = [];
   const sleep = (ms: number) => new Promise<void>((go) => waiting.push({ at: clock.now() + ms, go }));
-  const usageGatherers: { object: Gatherer; disk: GathererDisk }[] = [];
-  const usage = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
+  const gatherers: { object: Gatherer; disk: GathererDisk }[] = [];
+  const ledgers = { usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS), traffic: createD1Traffic(db) };
   const gathererNamespace = namespaceOf(
     () => {
-      const disk = countingDisk(() => (objectRows += 1));
-      const object = new Gatherer({ storage: disk }, { DB: db }, { now: clock.now, sleep, usage });
-      usageGatherers.push({ object, disk });
+      const disk = countingDisk((rows) => (objectRows += rows));
+      const object = new Gatherer({ storage: disk }, { DB: db }, { now: clock.now, sleep, ...ledgers });
+      gatherers.push({ object, disk });
       return object;
     },
     async () => void (objectCalls += 1),
@@ -130,7 +94,6 @@ async function measure(limited: boolean): Promise<Counts> {
     }),
     flushDelay: sleep,
     gatherers: createDoGatherers({ namespace: gathererNamespace, timeoutMs: 60_000, writeTimeoutMs: 60_000 }),
-    trafficCollector: createDoTraffic({ namespace, timeoutMs: 60_000 }),
     locationCache: new FakeLocationCache(clock.now),
   };
   const first = await createAppHarness({
@@ -168,14 +131,11 @@ async function measure(limited: boolean): Promise<Counts> {
       await crypto.subtle.digest('SHA-256', new Uint8Array(1));
       await new Promise((resolve) => setImmediate(resolve));
     }
-    for (const { object, disk } of usageGatherers) {
+    for (const { object, disk } of gatherers) {
       if (disk.alarm === null || clock.now() < disk.alarm) continue;
       disk.alarm = null;
       await object.alarm();
     }
-    if (clock.now() < alarmAt) return;
-    alarmAt = Infinity;
-    await gatherer.alarm();
   };
   await tick(61_000);
   asked.length = 0;

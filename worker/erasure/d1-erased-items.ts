@@ -5,8 +5,15 @@
 import { listRecorded } from '../blobs/d1-blob-rows.ts';
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
-import { ERASE_SETTLE_MS, type EraseCounts } from '../../protocol/admin-api/erasures.ts';
-import type { Erasure, ErasedExperiment, ErasedKey, ErasedName, FileAtOrigins } from './ports.ts';
+import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
+import {
+  type Erasure,
+  type ErasedExperiment,
+  type ErasedKey,
+  type ErasedName,
+  type FileAtOrigins,
+  untilOf,
+} from './ports.ts';
 import { z } from 'zod';
 
 /** Binds only the values whose numbers the statement has; D1 accepts no more. */
@@ -384,23 +391,16 @@ export function createD1ErasedFiles(db: SqlDatabase) {
 const HOURS = `SELECT tenant, hour, key_id, name, version FROM usage u
   WHERE u.tenant = ?2 AND u.hour <= ?4 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
 
-/** Neither tenants nor ids can contain a line break. */
-const SEPARATOR = '\n';
-/** Requests `r` of a chunk for one of the names. */
-const NAMED = `r.value ->> 'name' IN (${WHOLE})`;
-const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c
-  WHERE (c.tenant, c.at, c.id) > (?3, ?4, ?5) AND c.at <= ?7 ORDER BY c.tenant, c.at, c.id LIMIT ?6`;
-
 /** The tenant's key `id` has ended with it: one that has not was made by who has its name since. */
 const endedKey = (id: string): string =>
   `NOT EXISTS (SELECT 1 FROM keys k WHERE k.id = ${id} AND k.revoked_at IS NULL)`;
 /** A tenant's own, and others' of its names: at most a thousand rows each. */
-const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE at <= ?7
+const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE at <= ?3
   AND ((tenant = ?2 AND ${OF_TENANT} AND ${endedKey('kept_prompts.key_id')}) OR name IN (${WHOLE}))`;
 
 /** Only ids of requests: those of a name alone end with what was said. */
 const PREFERENCES = `DELETE FROM preferences
-  WHERE tenant = ?2 AND ${OF_TENANT} AND at <= ?7 AND ${endedKey('preferences.key_id')}`;
+  WHERE tenant = ?2 AND ${OF_TENANT} AND at <= ?3 AND ${endedKey('preferences.key_id')}`;
 
 const REVOKED = 'keys.revoked_at IS NOT NULL';
 /** KV may not have the key's latest change. */
@@ -410,9 +410,6 @@ const gone = (answer: { results: unknown[] } | undefined): number => answer?.res
 const counted = (answer: { results: unknown[] } | undefined): number =>
   (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
 
-/** What is noted later is of a tenant or a name that was made anew, unix ms. */
-const untilOf = ({ endedAt }: Erasure): number =>
-  endedAt === null ? Number.MAX_SAFE_INTEGER : endedAt + ERASE_SETTLE_MS;
 const HOUR_MS = 3_600_000;
 
 /** Records of requests, and what else a tenant leaves behind. */
@@ -433,47 +430,18 @@ export function createD1ErasedTraces(db: SqlDatabase) {
       return counted(found);
     },
 
-    /** @returns how many requests were deleted, and where it continues; null at the end. */
-    async forgetRequests(
-      erasure: Erasure,
-      after: string,
-      limit: number,
-    ): Promise<{ requests: number; after: string | null }> {
-      const { id, owner, kind } = erasure;
-      const [tenant = '', at = '0', chunk = ''] = after.split(SEPARATOR);
-      const page = [id, owner, tenant, Number(at), chunk, limit, untilOf(erasure)];
-      const run = (sql: string) => numbered(db, sql, page);
-      const whole = `DELETE FROM request_chunks WHERE (tenant, at, id) IN (${CHUNKS}) AND tenant = ?2`;
-      const [last, of, named] = await db.batch([
-        run(`SELECT * FROM (${CHUNKS}) LIMIT 1 OFFSET ?6 - 1`),
-        run(
-          `SELECT COUNT(*) AS count FROM request_chunks c, json_each(c.requests) r
-           WHERE (c.tenant, c.at, c.id) IN (${CHUNKS}) AND c.tenant = ?2 AND ${OF_TENANT}`,
-        ),
-        run(
-          `SELECT COUNT(*) AS count FROM request_chunks c, json_each(c.requests) r
-           WHERE (c.tenant, c.at, c.id) IN (${CHUNKS}) AND NOT (c.tenant = ?2 AND ${OF_TENANT}) AND ${NAMED}`,
-        ),
-        ...(kind === 'tenant' ? [run(whole)] : []),
-        run(
-          `UPDATE request_chunks SET
-             count = (SELECT COUNT(*) FROM json_each(requests) r WHERE NOT ${NAMED}),
-             requests = (SELECT json_group_array(json(r.value)) FROM json_each(requests) r WHERE NOT ${NAMED})
-           WHERE (tenant, at, id) IN (${CHUNKS}) AND EXISTS (SELECT 1 FROM json_each(requests) r WHERE ${NAMED})`,
-        ),
-        run(KEPT_PROMPTS),
-        run(PREFERENCES),
-        // Deletions move the page on, so these come last.
-        ...(kind === 'tenant' ? [run(whole)] : []),
-        run(
-          `DELETE FROM request_chunks WHERE (tenant, at, id) IN (${CHUNKS}) AND count = 0 AND left_out = 0`,
-        ),
-      ]);
-      const [end] = (last?.results ?? []) as { tenant: string; at: number; id: string }[];
-      return {
-        requests: counted(of) + counted(named),
-        after: end === undefined ? null : [end.tenant, end.at, end.id].join(SEPARATOR),
-      };
+    /** Names that are erased as a whole, in order. */
+    async wholeNames({ id }: Erasure, after: string, limit: number): Promise<string[]> {
+      const { results } = await db
+        .prepare(`${WHOLE} AND name > ?2 ORDER BY name LIMIT ?3`)
+        .bind(id, after, limit)
+        .all<{ name: string }>();
+      return results.map(({ name }) => name);
+    },
+
+    async forgetPrompts(erasure: Erasure): Promise<void> {
+      const values = [erasure.id, erasure.owner, untilOf(erasure)];
+      await db.batch([KEPT_PROMPTS, PREFERENCES].map((sql) => numbered(db, sql, values)));
     },
 
     /**

@@ -19,13 +19,13 @@ import { KEPT_S } from '../traffic/limits.ts';
 import type { RowFiles, RowParts, TrainingJobs } from '../training/ports.ts';
 import {
   ERASED_AT_ONCE,
-  ERASED_CHUNKS,
   ERASED_EXPERIMENTS,
   ERASED_FILES,
   ERASED_HOLDERS,
   ERASED_KEYS,
   ERASED_NAMES,
   ERASED_ROWS,
+  ERASED_TRACES,
   ERASED_ROW_FILES,
   ERASED_JOBS,
   ERASED_VALUES,
@@ -35,7 +35,14 @@ import {
   WAITING_MS,
 } from './limits.ts';
 import type { ErasureLedger } from './d1-erasures.ts';
-import { type Erasure, type OriginDrops, type WorkStep, ERASURE_STEPS, type ErasureStep } from './ports.ts';
+import {
+  type Erasure,
+  type OriginDrops,
+  type WorkStep,
+  ERASURE_STEPS,
+  type ErasureStep,
+  untilOf,
+} from './ports.ts';
 
 export interface EraseDeps {
   erasures: ErasureLedger;
@@ -54,7 +61,7 @@ export interface EraseDeps {
   rowFiles: Pick<RowFiles, 'erase'>;
   rowParts: Pick<RowParts, 'delete'>;
   trainingJobs: Pick<TrainingJobs, 'erase'>;
-  gatherers: Pick<Gatherers, 'writeOut'>;
+  gatherers: Pick<Gatherers, 'writeOut' | 'forget'>;
   /** Unix ms. */
   now: () => number;
 }
@@ -235,9 +242,9 @@ const origins = dropAt({ again: false });
 /** A request under way may have sent a file to an origin that had dropped it. */
 const lateOrigins = dropAt({ again: true });
 
-/** Steps that one statement scans, of minutes, hours and days. */
+/** Steps that one statement scans, of hours and days. */
 function windowsOf(now: number): { step: number; from: number; to: number }[] {
-  return ([60, 3600, 86400] as const).flatMap((step) => {
+  return ([3600, 86400] as const).flatMap((step) => {
     const wide = step * TRAFFIC_WINDOW_STEPS;
     const end = now / 1_000 + step;
     // A day more: the schedule may be late in deleting expired data.
@@ -248,21 +255,37 @@ function windowsOf(now: number): { step: number; from: number; to: number }[] {
   });
 }
 
-/** The first of the steps that erase what was counted, for which gatherers give D1 what they have. */
+/**
+ * The first of the steps that erase what was counted, for which gatherers give D1 what they have, and forget it: minutes,
+ * and requests. Then D1 forgets hours and days, so that none of them is written anew of what is erased.
+ */
 const traffic: Step = async ({ erasures, gatherers, now }, erasure) => {
-  if (erasure.place === '') await gatherers.writeOut();
+  if (!erasure.place.startsWith(WINDOW)) {
+    if (erasure.place === '') await gatherers.writeOut();
+    const names = await erasures.wholeNames(erasure, erasure.place, ERASED_TRACES);
+    const tenant = erasure.kind === 'tenant' ? erasure.owner : null;
+    const isAny = tenant !== null || names.length > 0;
+    const erased = isAny ? await gatherers.forget({ tenant, names, until: untilOf(erasure) }) : {};
+    const last = names.length < ERASED_TRACES ? undefined : names.at(-1);
+    return { place: last ?? `${WINDOW}0`, calls: 2 * GATHERER_SHARDS + 1, erased };
+  }
   const windows = windowsOf(now());
-  const at = Number(erasure.place);
+  const at = Number(erasure.place.slice(WINDOW.length));
   const window = windows[at];
   if (window === undefined) return { place: null, calls: 0 };
   const went = await erasures.forgetTraffic(erasure, window);
-  const place = at + 1 < windows.length ? String(at + 1) : null;
-  return { place, calls: at === 0 ? GATHERER_SHARDS + 2 : 2, erased: { traffic: went } };
+  return {
+    place: at + 1 < windows.length ? `${WINDOW}${at + 1}` : null,
+    calls: 2,
+    erased: { traffic: went },
+  };
 };
+/** No name contains a blank. */
+const WINDOW = 'window ';
 
 const requests: Step = async ({ erasures }, erasure) => {
-  const { requests: went, after } = await erasures.forgetRequests(erasure, erasure.place, ERASED_CHUNKS);
-  return { place: after, calls: 5, erased: { requests: went } };
+  await erasures.forgetPrompts(erasure);
+  return { place: null, calls: 2 };
 };
 
 const usage: Step = async ({ erasures }, erasure) => {

@@ -22,9 +22,10 @@ export const ERASED_ROW_FILES = 20;
 export const ERASED_AT_ONCE = 6;
 /** Steps of traffic that one statement scans. */
 export const TRAFFIC_WINDOW_STEPS = 400;
-/** Rows of requests, of usage and of history per request. */
-export const ERASED_CHUNKS = 100;
+/** Rows of usage and of history per request. */
 export const ERASED_ROWS = 2_000;
+/** Names whose traces each gatherer forgets in one walk through all that it has. */
+export const ERASED_TRACES = 2_000;
 /** Tenants whose grants one request rewrites. */
 export const ERASED_HOLDERS = 50;
 /** Blocking items named in a refusal. */

@@ -1,5 +1,10 @@
 /** Ports of permanent erasure: scope, position, and the rows to delete. */
-import { ERASE_STEPS, type EraseCounts, type EraseStep } from '../../protocol/admin-api/erasures.ts';
+import {
+  ERASE_SETTLE_MS,
+  ERASE_STEPS,
+  type EraseCounts,
+  type EraseStep,
+} from '../../protocol/admin-api/erasures.ts';
 import type { Stopped } from '../registry/ports.ts';
 
 export type ErasureKind = 'tenant' | 'name' | 'below';
@@ -38,6 +43,10 @@ export interface Erasure extends ErasureTarget {
   /** When it began to settle, unix ms; null = it has not. */
   endedAt: number | null;
 }
+
+/** What is noted later is of a tenant or a name that was made anew, unix ms. */
+export const untilOf = ({ endedAt }: Erasure): number =>
+  endedAt === null ? Number.MAX_SAFE_INTEGER : endedAt + ERASE_SETTLE_MS;
 
 export interface ErasurePlan {
   id: number;

@@ -1,5 +1,7 @@
-/** The Durable Object that keeps what isolates have counted until it is in D1, and its client. */
+/** The Durable Object that keeps what isolates have counted, and gives D1 the sums; and its client. */
 import { z } from 'zod';
+import { MAX_KEPT_REQUESTS, RequestView } from '../../protocol/admin-api/traffic.ts';
+import { fnv1aMixed } from '../../protocol/identity.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { createD1Usage } from '../metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../metering/limits.ts';
@@ -12,6 +14,33 @@ import {
   type ObjectSql,
   type SqlValue,
 } from '../platform/store-calls.ts';
+import { createD1Traffic } from '../traffic/d1-traffic.ts';
+import {
+  GATHERED_S,
+  KEPT_S,
+  MAX_BATCH_REQUESTS,
+  MAX_NAMED_ROWS,
+  MAX_NAMED_SERIES,
+  REQUESTS_KEPT_MS,
+  ROLL_UP_AFTER_S,
+  TRAFFIC_GROUPS,
+} from '../traffic/limits.ts';
+import { packRequests, packRow, type PackedRow, unpackRequests, unpackRow } from '../traffic/pack-traffic.ts';
+import type {
+  RequestChunk,
+  TrafficLedger,
+  TrafficPoint,
+  TrafficQuery,
+  TrafficRow,
+} from '../traffic/ports.ts';
+import {
+  addRequests,
+  addTraffic,
+  BUCKETS,
+  boundNames,
+  type TrafficRows,
+  UNNAMED,
+} from '../traffic/sum-traffic.ts';
 import {
   FULL_WRITE_ROWS,
   GATHERED_ROW_BYTES,
@@ -21,11 +50,14 @@ import {
   GATHERER_SHARDS,
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
+  LOOKED_ROWS,
   SENDER_KEPT_MS,
+  SENDER_LISTS,
+  SENDERS_IN_ROW,
   WRITTEN_BYTES,
   WRITTEN_ROWS,
 } from './limits.ts';
-import type { CountBatch, Gatherers } from './ports.ts';
+import type { ForgottenTraces, Gatherers } from './ports.ts';
 import { sumUsage } from './sum-usage.ts';
 
 const count = z.int().min(0);
@@ -40,14 +72,43 @@ const Usage: z.ZodType<UsageRow> = z.object({
   promptTokens: count,
   completionTokens: count,
 });
+const sparse = z.array(count).max(2 * BUCKETS);
+const Packed: z.ZodType<PackedRow> = z.tuple([
+  ...([count, z.string(), z.string(), z.string(), z.int(), z.string()] as const),
+  ...([count, count, count, sparse, sparse] as const),
+]);
+const Chunk: z.ZodType<RequestChunk> = z.object({
+  ...{ tenant: z.string(), requests: z.array(RequestView), leftOut: count },
+});
+const Chunks = z.array(Chunk);
+const histogram = z.array(count).length(BUCKETS);
+const Points: z.ZodType<TrafficPoint[]> = z.array(
+  z.object({
+    ...{ at: count, status: z.int(), code: z.string(), requests: count },
+    ...{ promptTokens: count, completionTokens: count, ttft: histogram, duration: histogram },
+  }),
+);
+const Forgotten = z.object({ traffic: count, requests: count });
+const nothing = (): void => undefined;
+
 const GathererCall = z.discriminatedUnion('call', [
   z.strictObject({
     call: z.literal('add'),
     sender: z.string(),
     number: z.int().min(1),
     usage: z.array(Usage),
+    traffic: z.array(Packed),
+    requests: Chunks,
   }),
   z.strictObject({ call: z.literal('write') }),
+  z.strictObject({
+    ...{ call: z.literal('traffic'), tenant: z.string().nullable(), name: z.string().nullable() },
+    ...{ keyId: z.string().nullable(), from: z.number(), to: z.number(), step: z.int().min(60) },
+  }),
+  z.strictObject({ call: z.literal('requests'), tenant: z.string().nullable(), limit: count }),
+  z.strictObject({
+    ...{ call: z.literal('forget'), tenant: z.string().nullable(), names: z.array(z.string()), until: count },
+  }),
 ]);
 type GathererCall = z.infer<typeof GathererCall>;
 
@@ -58,16 +119,34 @@ export function createDoGatherers(params: {
   writeTimeoutMs: number;
 }): Gatherers {
   const { namespace, timeoutMs, writeTimeoutMs } = params;
-  const ask = (shard: number, call: GathererCall, ms: number): Promise<void> =>
+  const ask = <T>(shard: number, call: GathererCall, ms: number, parse: (answer: unknown) => T): Promise<T> =>
     askObject({
-      ...{ namespace, name: `shard-${shard}`, what: 'gatherer', call, timeoutMs: ms },
-      parse: () => undefined,
+      ...{ namespace, name: `shard-${shard}`, what: 'gatherer', call, timeoutMs: ms, parse },
     });
+  const askAll = <T>(call: GathererCall, parse: (answer: unknown) => T): Promise<T[]> =>
+    Promise.all(
+      Array.from({ length: GATHERER_SHARDS }, (_, shard) => ask(shard, call, writeTimeoutMs, parse)),
+    );
   return {
-    add: (shard, batch) => ask(shard, { call: 'add', ...batch }, timeoutMs),
+    add: (shard, { traffic, ...batch }) =>
+      ask(shard, { call: 'add', ...batch, traffic: traffic.map(packRow) }, timeoutMs, nothing),
     async writeOut() {
-      const shards = Array.from({ length: GATHERER_SHARDS }, (_, shard) => shard);
-      await Promise.all(shards.map((shard) => ask(shard, { call: 'write' }, writeTimeoutMs)));
+      await askAll({ call: 'write' }, nothing);
+    },
+    // A large tenant may be in any of them.
+    traffic: async (query) =>
+      (await askAll({ call: 'traffic', ...query }, (answer) => Points.parse(answer))).flat(),
+    requests: async (of) =>
+      (await askAll({ call: 'requests', ...of }, (answer) => Chunks.parse(answer)))
+        .flat()
+        .sort((a, b) => (b.requests[0]?.at ?? 0) - (a.requests[0]?.at ?? 0)),
+    async forget({ tenant, names, until }) {
+      const call = { call: 'forget' as const, tenant, names: [...names], until };
+      const went = await askAll(call, (answer) => Forgotten.parse(answer));
+      return {
+        traffic: went.reduce((sum, { traffic }) => sum + traffic, 0),
+        requests: went.reduce((sum, { requests }) => sum + requests, 0),
+      };
     },
   };
 }
@@ -82,39 +161,79 @@ export interface GathererStorage {
   setAlarm(at: number): Promise<void>;
 }
 
-/** `batches` has a row a commit, `senders` the last batch of each isolate that is in D1, `writing` what is on its way there. */
+/**
+ * `batches` has a row a commit, `senders` lists of the last batch of each isolate that is no longer in them, `writing` what
+ * is on its way to D1. `minutes` has a row for each minute and group of tenants (-1: the sums of all), `hours` those that
+ * D1 is to have, `requests` some of a tenant: of a number of its own, and one more for each.
+ */
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS batches (
-    place INTEGER PRIMARY KEY, senders TEXT NOT NULL, usage TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS senders (id TEXT PRIMARY KEY, number INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+    place INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, senders TEXT NOT NULL, usage TEXT NOT NULL, traffic TEXT NOT NULL,
+    requests TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS senders (place INTEGER PRIMARY KEY, list TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS writing (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS pause (one INTEGER PRIMARY KEY, until INTEGER NOT NULL);
+  CREATE TABLE IF NOT EXISTS writer (id INTEGER PRIMARY KEY);
+  CREATE TABLE IF NOT EXISTS minutes (
+    place INTEGER PRIMARY KEY, at INTEGER NOT NULL, tenants INTEGER NOT NULL, traffic TEXT NOT NULL);
+  CREATE UNIQUE INDEX IF NOT EXISTS minutes_by_time ON minutes (at, tenants);
+  CREATE TABLE IF NOT EXISTS hours (at INTEGER PRIMARY KEY);
+  CREATE TABLE IF NOT EXISTS requests (
+    place INTEGER PRIMARY KEY, tenant TEXT NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
+    left_out INTEGER NOT NULL, requests TEXT NOT NULL);
 `;
 
+/** Of all tenants. */
+const ALL = -1;
+/** Divided by what chooses the gatherer: else all tenants of one were in one group. */
+const groupOf = (tenant: string): number => Math.floor(fnv1aMixed(tenant) / GATHERER_SHARDS) % TRAFFIC_GROUPS;
+/** Places of a tenant's requests, from the first on; two tenants may have the same. A whole number has 53 bits. */
+const PLACES = 2 ** 20;
+const firstPlaceOf = (tenant: string): number => fnv1aMixed(tenant) * PLACES;
+
+const HOUR_S = 3_600;
+const MINUTE_S = 60;
+
 type Sent = [sender: string, number: number];
+/** … and when, unix ms. */
+type Known = [...sent: Sent, at: number];
+
+/** What is kept of some batches, when D1 has their usage. */
+interface Part {
+  until: number;
+  senders: ReadonlyMap<string, number>;
+  rows: number;
+  traffic: TrafficRow[];
+  requests: ReadonlyMap<string, RequestChunk>;
+}
 
 interface Waiting {
-  batch: CountBatch;
+  batch: GathererCall & { call: 'add' };
+  /** As JSON. */
+  bytes: number;
   done: Promise<void>;
   settle: (error?: unknown) => void;
 }
 
-const waitingFor = (batch: CountBatch): Waiting => {
+const waitingFor = (batch: Waiting['batch'], bytes: number): Waiting => {
   let settle: Waiting['settle'] = () => undefined;
   const done = new Promise<void>((resolve, reject) => {
     settle = (error) => (error === undefined ? resolve() : reject(error));
   });
-  return { batch, done, settle };
+  return { batch, bytes, done, settle };
 };
 
 /**
- * Keeps what isolates have counted of some tenants, and writes it to D1, summed up, about once a minute. A batch is
- * acknowledged once it is on disk, and deleted once it is in D1; a write that was cut off is repeated under the same id,
- * which D1 takes once. So a restart forgets nothing but what was not acknowledged, which isolates send again.
+ * Keeps what isolates have counted of some tenants. A batch is acknowledged once it is on disk. About once a minute usage is
+ * summed up and written to D1, under an id by which D1 takes it once, also if the write was cut off and is repeated; in the
+ * transaction that then deletes the batches, their traffic is added to minutes, and requests to their lists. When an hour
+ * has ended, D1 gets its sums, in the place of what it may have of it. So a restart forgets nothing but what was not
+ * acknowledged, which isolates send again.
  */
 export class Gatherer {
   readonly #storage: GathererStorage;
   readonly #usage: Pick<UsageLedger, 'add'>;
+  readonly #traffic: Pick<TrafficLedger, 'writeHour'>;
   readonly #now: () => number;
   readonly #sleep: (ms: number) => Promise<void>;
   readonly #ms: (usual: number) => number;
@@ -123,8 +242,8 @@ export class Gatherer {
   /** Not on disk yet. */
   readonly #waiting = new Map<string, Waiting>();
   #committing = false;
-  #committedAt = -Infinity;
-  #alarmed = false;
+  /** When it rings, unix ms; null = not at all, undefined = not known. */
+  #alarmAt: number | null | undefined;
   #writing: Promise<unknown> = Promise.resolve();
 
   /** @param parts replaced by tests. */
@@ -135,66 +254,79 @@ export class Gatherer {
       now: () => number;
       sleep: (ms: number) => Promise<void>;
       usage: Pick<UsageLedger, 'add'>;
+      traffic: Pick<TrafficLedger, 'writeHour'>;
     },
   ) {
     this.#storage = context.storage;
     this.#usage = parts?.usage ?? createD1Usage(guardDatabase(env.DB), USAGE_BATCH_MEMORY_MS);
+    this.#traffic = parts?.traffic ?? createD1Traffic(guardDatabase(env.DB));
     this.#now = parts?.now ?? Date.now;
     this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
     this.#ms = (usual) => flushMs(env, usual);
   }
 
   async fetch(request: Request): Promise<Response> {
-    const call = GathererCall.parse(await request.json());
-    if (call.call === 'add') {
-      await this.#take(call);
-      await this.#wake();
-      return Response.json(null);
-    }
-    try {
-      await this.#writeOut();
-      return Response.json(null);
-    } catch (error) {
-      logLine('usage_not_written', { reason: reasonOf(error) });
-      return new Response(null, { status: 503 });
+    const text = await request.text();
+    const call = GathererCall.parse(JSON.parse(text));
+    this.#open();
+    switch (call.call) {
+      case 'add':
+        await this.#take(call, text.length);
+        await this.#wake();
+        return Response.json(null);
+      case 'write':
+        try {
+          await this.#writeOut(true);
+          return Response.json(null);
+        } catch (error) {
+          logLine('usage_not_written', { reason: reasonOf(error) });
+          return new Response(null, { status: 503 });
+        }
+      case 'traffic':
+        return Response.json(this.#pointsOf(call));
+      case 'requests':
+        return Response.json(this.#requestsOf(call));
+      case 'forget':
+        return Response.json(this.#storage.transactionSync(() => this.#forget(call)));
     }
   }
 
   async alarm(): Promise<void> {
-    this.#alarmed = false;
+    this.#alarmAt = null;
+    this.#open();
     try {
-      await this.#writeOut();
+      await this.#writeOut(false);
     } catch (error) {
       logLine('usage_not_written', { reason: reasonOf(error) });
       return this.#wake(this.#ms(GATHERER_RETRY_MS));
     }
-    if (this.#first('SELECT place FROM batches LIMIT 1') !== null) await this.#wake();
+    if (this.#first('SELECT place FROM batches LIMIT 1') !== null) return this.#wake();
+    const hour = this.#first<{ at: number }>('SELECT at FROM hours ORDER BY at LIMIT 1');
+    if (hour !== null)
+      await this.#wake(Math.max(this.#ms(GATHERER_RETRY_MS), this.#dueOf(hour.at) - this.#now()));
   }
 
   /** Resolves once it is on disk. */
-  async #take(batch: CountBatch): Promise<void> {
+  async #take(batch: Waiting['batch'], bytes: number): Promise<void> {
     const { sender, number } = batch;
     // Its answer was lost.
     if (number <= (this.#open().get(sender) ?? 0)) return;
     const id = `${sender} ${number}`;
-    const waiting = this.#waiting.get(id) ?? waitingFor(batch);
+    const waiting = this.#waiting.get(id) ?? waitingFor(batch, bytes);
     this.#waiting.set(id, waiting);
     void this.#commitAll();
     await waiting.done;
   }
 
-  /** The first of several at once, the others together a moment later. */
   async #commitAll(): Promise<void> {
     if (this.#committing) return;
     this.#committing = true;
     while (this.#waiting.size > 0) {
-      const pause = this.#committedAt + this.#ms(GATHERER_COMMIT_MS) - this.#now();
-      if (pause > 0) await this.#sleep(pause);
-      this.#committedAt = this.#now();
+      await this.#sleep(this.#ms(GATHERER_COMMIT_MS));
       const all = [...this.#waiting.values()];
       this.#waiting.clear();
       try {
-        this.#commit(all.map(({ batch }) => batch));
+        this.#commit(all);
         for (const { settle } of all) settle();
       } catch (error) {
         for (const { settle } of all) settle(error);
@@ -204,51 +336,79 @@ export class Gatherer {
   }
 
   /** Without a pause. The runtime keeps answers back until what was written before them is on disk. */
-  #commit(batches: readonly CountBatch[]): void {
+  #commit(all: readonly Waiting[]): void {
     const known = this.#open();
-    const rows: { senders: Sent[]; usage: UsageRow[]; bytes: number }[] = [];
-    for (const { sender, number, usage } of batches) {
-      const bytes = JSON.stringify(usage).length;
+    const rows: { batches: Waiting['batch'][]; bytes: number }[] = [];
+    for (const { batch, bytes } of all) {
       let row = rows.at(-1);
       if (row === undefined || row.bytes + bytes > GATHERED_ROW_BYTES)
-        rows.push((row = { senders: [], usage: [], bytes: 0 }));
-      row.senders.push([sender, number]);
-      row.usage.push(...usage);
+        rows.push((row = { batches: [], bytes: 0 }));
+      row.batches.push(batch);
       row.bytes += bytes;
     }
     this.#storage.transactionSync(() => {
-      for (const { senders, usage } of rows)
+      for (const { batches } of rows) {
+        const traffic: TrafficRows = new Map();
+        const requests = new Map<string, RequestChunk>();
+        for (const batch of batches) {
+          for (const row of batch.traffic) addTraffic(traffic, unpackRow(row));
+          for (const chunk of batch.requests) addRequests(requests, chunk, MAX_BATCH_REQUESTS);
+        }
+        const usage = JSON.stringify(sumUsage(batches.flatMap((batch) => batch.usage)));
+        const packed = JSON.stringify([...traffic.values()].map(packRow));
         this.#run(
-          'INSERT INTO batches (senders, usage) VALUES (?, ?)',
-          JSON.stringify(senders),
-          JSON.stringify(sumUsage(usage)),
+          'INSERT INTO batches (bytes, senders, usage, traffic, requests) VALUES (?, ?, ?, ?, ?)',
+          usage.length + packed.length,
+          JSON.stringify(batches.map(({ sender, number }): Sent => [sender, number])),
+          usage,
+          packed,
+          JSON.stringify([...requests.values()]),
         );
+      }
     });
-    for (const { sender, number } of batches) known.set(sender, number);
+    for (const { batch } of all) known.set(batch.sender, batch.number);
   }
 
-  /** Everything that is on disk now, after what is being written already. */
-  #writeOut(): Promise<void> {
-    const written = this.#writing.then(() => this.#writeAll());
+  /** Everything that is on disk now, after what is being written already. @param all hours, those that have not ended too. */
+  #writeOut(all: boolean): Promise<void> {
+    const written = this.#writing.then(async () => {
+      await this.#writeAll();
+      await this.#writeHours(all);
+    });
     this.#writing = written.catch(() => undefined);
     return written;
   }
 
   async #writeAll(): Promise<void> {
-    this.#open();
     for (let part = this.#nextPart(); part !== null; part = this.#nextPart()) {
       const { id, until } = part;
       // D1 must not have what this object does not know to be on its way.
       await this.#storage.sync();
-      const batches = this.#all<{ senders: string; usage: string }>(
-        'SELECT senders, usage FROM batches WHERE place <= ? ORDER BY place',
+      const batches = this.#all<{ place: number; senders: string; usage: string; traffic: string }>(
+        'SELECT place, senders, usage, traffic FROM batches WHERE place <= ? ORDER BY place',
         until,
       );
       const rows = sumUsage(batches.flatMap(({ usage }) => JSON.parse(usage) as UsageRow[]));
-      await this.#usage.add({ id, at: this.#now(), rows });
-      const senders = new Map(batches.flatMap((batch) => JSON.parse(batch.senders) as Sent[]));
-      this.#forget(until, senders, rows.length);
+      if (rows.length > 0) await this.#usage.add({ id, at: this.#now(), rows });
+      this.#keep({
+        until,
+        senders: new Map(batches.flatMap((batch) => JSON.parse(batch.senders) as Sent[])),
+        rows: rows.length,
+        traffic: batches.flatMap(({ traffic }) => (JSON.parse(traffic) as PackedRow[]).map(unpackRow)),
+        requests: this.#listed(batches.map(({ place }) => place)),
+      });
     }
+  }
+
+  /** One row after the other: a minute's are 15 MB at 600 requests a second. */
+  #listed(places: readonly number[]): Map<string, RequestChunk> {
+    const chunks = new Map<string, RequestChunk>();
+    for (const place of places) {
+      const row = this.#first<{ requests: string }>('SELECT requests FROM batches WHERE place = ?', place);
+      for (const chunk of JSON.parse(row?.requests ?? '[]') as RequestChunk[])
+        addRequests(chunks, chunk, MAX_BATCH_REQUESTS);
+    }
+    return chunks;
   }
 
   /** @returns what is being written, or is written next, under an id that stays; null = nothing is left. */
@@ -256,7 +416,7 @@ export class Gatherer {
     const begun = this.#first<{ id: string; until: number }>('SELECT id, until FROM writing');
     if (begun !== null) return begun;
     const found = this.#all<{ place: number; bytes: number }>(
-      'SELECT place, length(usage) AS bytes FROM batches ORDER BY place LIMIT ?',
+      'SELECT place, bytes FROM batches ORDER BY place LIMIT ?',
       WRITTEN_ROWS,
     );
     let bytes = 0;
@@ -267,36 +427,279 @@ export class Gatherer {
     return part;
   }
 
-  /** Deletes what D1 has now, and remembers each isolate's last batch. */
-  #forget(until: number, senders: ReadonlyMap<string, number>, rows: number): void {
+  /** Adds traffic to minutes, and requests to lists, and deletes the batches that they are of. */
+  #keep({ until, senders, rows, traffic, requests }: Part): void {
     const now = this.#now();
-    const known = this.#open();
-    const old = this.#all<{ id: string; number: number }>(
-      'SELECT id, number FROM senders WHERE at < ?',
-      now - SENDER_KEPT_MS,
-    ).filter(({ id, number }) => !senders.has(id) && known.get(id) === number);
     const full = this.#ms(GATHERER_WRITE_MS) * Math.min(1, rows / FULL_WRITE_ROWS);
     const pause = Math.round(full) + this.#spread();
     this.#storage.transactionSync(() => {
-      for (const [id, number] of senders)
-        this.#run('INSERT OR REPLACE INTO senders (id, number, at) VALUES (?, ?, ?)', id, number, now);
+      this.#keepTraffic(traffic);
+      for (const chunk of requests.values()) this.#keepRequests(chunk);
+      this.#keepSenders([...senders].map(([id, number]): Known => [id, number, now]));
       this.#run('DELETE FROM batches WHERE place <= ?', until);
       this.#run('DELETE FROM writing');
       this.#run('INSERT OR REPLACE INTO pause (one, until) VALUES (1, ?)', now + pause);
-      for (const { id } of old) this.#run('DELETE FROM senders WHERE id = ?', id);
     });
-    for (const { id } of old) known.delete(id);
+  }
+
+  #keepSenders(sent: readonly Known[]): void {
+    const now = this.#now();
+    const lists = this.#all<{ list: string }>('SELECT list FROM senders ORDER BY place');
+    if (lists.length < SENDER_LISTS) {
+      this.#run('INSERT INTO senders (list) VALUES (?)', JSON.stringify(sent));
+      return;
+    }
+    const last = new Map<string, Known>();
+    for (const one of [...lists.flatMap(({ list }) => JSON.parse(list) as Known[]), ...sent])
+      if (one[2] >= now - SENDER_KEPT_MS) last.set(one[0], one);
+      else if (this.#open().get(one[0]) === one[1]) this.#open().delete(one[0]);
+    const all = [...last.values()];
+    this.#run('DELETE FROM senders');
+    for (let i = 0; i < all.length; i += SENDERS_IN_ROW)
+      this.#run('INSERT INTO senders (list) VALUES (?)', JSON.stringify(all.slice(i, i + SENDERS_IN_ROW)));
+  }
+
+  #keepTraffic(traffic: readonly TrafficRow[]): void {
+    const oldest = MINUTE_S * Math.floor((this.#now() / 1_000 - GATHERED_S) / MINUTE_S);
+    const minutes = new Map<string, { at: number; group: number; rows: TrafficRows }>();
+    const add = (group: number, row: TrafficRow): void => {
+      const key = `${row.at} ${group}`;
+      const minute = minutes.get(key) ?? { at: row.at, group, rows: new Map() };
+      minutes.set(key, minute);
+      addTraffic(minute.rows, row);
+    };
+    for (const row of traffic) {
+      // The hour before may have lost minutes already, and is not written again.
+      const counted = { ...row, at: Math.max(row.at, oldest) };
+      add(groupOf(row.tenant), counted);
+      add(ALL, { ...counted, tenant: '', name: '', keyId: '' });
+    }
+    for (const { at, group, rows } of minutes.values()) {
+      const before = this.#first<{ place: number; traffic: string }>(
+        'SELECT place, traffic FROM minutes WHERE at = ? AND tenants = ?',
+        ...[at, group],
+      );
+      for (const row of before === null ? [] : (JSON.parse(before.traffic) as PackedRow[]))
+        addTraffic(rows, unpackRow(row));
+      const text = JSON.stringify(boundNames(rows.values(), MAX_NAMED_ROWS).map(packRow));
+      if (before === null)
+        this.#run('INSERT INTO minutes (at, tenants, traffic) VALUES (?, ?, ?)', at, group, text);
+      else this.#run('UPDATE minutes SET traffic = ? WHERE place = ?', text, before.place);
+      this.#run('INSERT OR IGNORE INTO hours (at) VALUES (?)', HOUR_S * Math.floor(at / HOUR_S));
+    }
+  }
+
+  /** Into the tenant's newest row while there is room in it; of its oldest those go that are too many. */
+  #keepRequests({ tenant, requests, leftOut }: RequestChunk): void {
+    const first = firstPlaceOf(tenant);
+    const found = this.#all<{ place: number; tenant: string; count: number; left_out: number }>(
+      'SELECT place, tenant, count, left_out FROM requests WHERE place >= ? AND place < ? ORDER BY place DESC',
+      ...[first, first + PLACES],
+    );
+    const own = found.filter((row) => row.tenant === tenant);
+    const [last] = own;
+    if (last !== undefined && last.count + requests.length <= MAX_BATCH_REQUESTS) {
+      const all = [...requests, ...this.#requestsAt(last.place, tenant)].sort((a, b) => b.at - a.at);
+      this.#run(
+        'UPDATE requests SET at = ?, count = ?, left_out = ?, requests = ? WHERE place = ?',
+        ...[all[0]?.at ?? this.#now(), all.length, last.left_out + leftOut, packRequests(all), last.place],
+      );
+      last.count = all.length;
+    } else {
+      const place = (found[0]?.place ?? first - 1) + 1;
+      this.#run(
+        'INSERT INTO requests (place, tenant, at, count, left_out, requests) VALUES (?, ?, ?, ?, ?, ?)',
+        ...[place, tenant, requests[0]?.at ?? this.#now(), requests.length, leftOut, packRequests(requests)],
+      );
+      own.unshift({ place, tenant, count: requests.length, left_out: leftOut });
+    }
+    let newer = 0;
+    for (const { place, count } of own) {
+      if (newer >= MAX_KEPT_REQUESTS) this.#run('DELETE FROM requests WHERE place = ?', place);
+      newer += count;
+    }
+  }
+
+  #requestsAt(place: number, tenant: string): RequestView[] {
+    const row = this.#first<{ requests: string }>('SELECT requests FROM requests WHERE place = ?', place);
+    return row === null ? [] : unpackRequests(row.requests, tenant);
+  }
+
+  #dueOf(hour: number): number {
+    return 1_000 * (hour + HOUR_S + ROLL_UP_AFTER_S + (this.#writer() % ROLL_UP_AFTER_S));
+  }
+
+  /** Of what D1 knows this gatherer by. */
+  #writer(): number {
+    const known = this.#first<{ id: number }>('SELECT id FROM writer');
+    if (known !== null) return known.id;
+    // 0 is nobody's.
+    const id = 1 + (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0);
+    this.#run('INSERT INTO writer (id) VALUES (?)', id);
+    return id;
+  }
+
+  async #writeHours(all: boolean): Promise<void> {
+    const now = this.#now();
+    const due = this.#all<{ at: number }>('SELECT at FROM hours ORDER BY at').filter(
+      ({ at }) => all || now >= this.#dueOf(at),
+    );
+    for (const { at } of due) {
+      const rows = this.#rowsOfHour(at);
+      const writer = this.#writer();
+      // Of another id after a restart D1 would have the hour twice.
+      await this.#storage.sync();
+      await this.#traffic.writeHour({ at, writer, rows });
+      this.#run('DELETE FROM hours WHERE at = ?', at);
+    }
+    if (due.length === 0) return;
+    this.#run('DELETE FROM minutes WHERE at < ?', now / 1_000 - KEPT_S[60]);
+    this.#run('DELETE FROM requests WHERE at < ?', now - REQUESTS_KEPT_MS);
+  }
+
+  /** Names and keys, the busiest of them; with each tenant's total, and that of all. */
+  #rowsOfHour(hour: number): TrafficRow[] {
+    const named: TrafficRows = new Map();
+    const totals: TrafficRows = new Map();
+    for (let minute = hour; minute < hour + HOUR_S; minute += MINUTE_S)
+      for (const { row, group } of this.#minutes(minute, minute + MINUTE_S, null)) {
+        const counted = { ...row, at: hour };
+        addTraffic(totals, { ...counted, name: '', keyId: '' });
+        if (group !== ALL) addTraffic(named, counted);
+      }
+    // What has no name and no key would be a tenant's total once more.
+    const apart = [...named.values()].filter(({ name, keyId }) => name !== '' || keyId !== '');
+    return [...totals.values(), ...boundNames(apart, MAX_NAMED_SERIES)];
+  }
+
+  /** @param group null = each. */
+  *#minutes(from: number, to: number, group: number | null): Generator<{ row: TrafficRow; group: number }> {
+    for (let [at, after] = [from, -2]; ;) {
+      const page = this.#all<{ at: number; tenants: number; traffic: string }>(
+        `SELECT at, tenants, traffic FROM minutes WHERE (at, tenants) > (?1, ?2) AND at < ?3
+           AND COALESCE(?4, tenants) = tenants ORDER BY at, tenants LIMIT ?5`,
+        ...[at, after, to, group, LOOKED_ROWS],
+      );
+      for (const { tenants, traffic } of page)
+        for (const packed of JSON.parse(traffic) as PackedRow[])
+          yield { row: unpackRow(packed), group: tenants };
+      const last = page.at(-1);
+      if (last === undefined || page.length < LOOKED_ROWS) return;
+      [at, after] = [last.at, last.tenants];
+    }
+  }
+
+  #pointsOf({ tenant, name, keyId, from, to, step }: TrafficQuery): TrafficPoint[] {
+    const points: TrafficRows = new Map();
+    const isAll = tenant === null && name === null && keyId === null;
+    const group = isAll ? ALL : tenant === null ? null : groupOf(tenant);
+    for (const { row, group: of } of this.#minutes(from, to, group))
+      if (
+        (of === ALL) === isAll &&
+        row.tenant === (tenant ?? row.tenant) &&
+        row.name === (name ?? row.name) &&
+        row.keyId === (keyId ?? row.keyId)
+      )
+        addTraffic(points, { ...row, at: step * Math.floor(row.at / step), tenant: '', name: '', keyId: '' });
+    return [...points.values()].map(
+      ({ tenant: _, name: _name, keyId: _keyId, ...point }): TrafficPoint => point,
+    );
+  }
+
+  #requestsOf({ tenant, limit }: { tenant: string | null; limit: number }): RequestChunk[] {
+    interface Row {
+      place: number;
+      tenant: string;
+      count: number;
+      left_out: number;
+    }
+    const first = tenant === null ? 0 : firstPlaceOf(tenant);
+    const rows = this.#all<Row>(
+      `SELECT place, tenant, count, left_out FROM requests WHERE place >= ?1 AND place < ?2
+         AND COALESCE(?3, tenant) = tenant ORDER BY at DESC, place DESC`,
+      ...[first, tenant === null ? Number.MAX_SAFE_INTEGER : first + PLACES, tenant],
+    );
+    let newer = 0;
+    return rows
+      .filter(({ count }) => (newer += count) - count < limit)
+      .map((row) => ({
+        tenant: row.tenant,
+        requests: this.#requestsAt(row.place, row.tenant),
+        leftOut: row.left_out,
+      }));
+  }
+
+  /** Sums of all tenants stay: they name nobody. What is in batches still is forgotten after {@link #writeOut}. */
+  #forget({ tenant, names, until }: ForgottenTraces): { traffic: number; requests: number } {
+    const gone = new Set(names);
+    const went = { traffic: 0, requests: 0 };
+    const walk = <T extends { place: number }>(
+      table: string,
+      columns: string,
+      look: (row: T) => void,
+    ): void => {
+      for (let after = -1; ;) {
+        const page = this.#all<T>(
+          `SELECT place, ${columns} FROM ${table} WHERE place > ? ORDER BY place LIMIT ?`,
+          ...[after, LOOKED_ROWS],
+        );
+        for (const row of page) look(row);
+        after = page.at(-1)?.place ?? after;
+        if (page.length < LOOKED_ROWS) return;
+      }
+    };
+    walk<{ place: number; at: number; tenants: number; traffic: string }>(
+      'minutes',
+      'at, tenants, traffic',
+      (row) => {
+        if (row.tenants === ALL || row.at * 1_000 >= until) return;
+        const all = JSON.parse(row.traffic) as PackedRow[];
+        const left: TrafficRows = new Map();
+        let touched = 0;
+        for (const one of all.map(unpackRow)) {
+          // Others' totals stay as they are.
+          const named = gone.has(one.name) ? { ...one, name: UNNAMED, keyId: '' } : one;
+          if (one.tenant !== tenant) addTraffic(left, named);
+          if (one.tenant === tenant || named !== one) touched += 1;
+        }
+        went.traffic += touched;
+        if (left.size === 0) this.#run('DELETE FROM minutes WHERE place = ?', row.place);
+        else if (touched > 0)
+          this.#run(
+            'UPDATE minutes SET traffic = ? WHERE place = ?',
+            ...[JSON.stringify([...left.values()].map(packRow)), row.place],
+          );
+      },
+    );
+    walk<{ place: number; tenant: string; left_out: number; requests: string }>(
+      'requests',
+      'tenant, left_out, requests',
+      (row) => {
+        const all = unpackRequests(row.requests, row.tenant);
+        const left = all.filter(({ at, name }) => at > until || (row.tenant !== tenant && !gone.has(name)));
+        went.requests += all.length - left.length;
+        if (left.length === 0 && (row.left_out === 0 || row.tenant === tenant))
+          this.#run('DELETE FROM requests WHERE place = ?', row.place);
+        else if (left.length < all.length)
+          this.#run(
+            'UPDATE requests SET count = ?, requests = ? WHERE place = ?',
+            ...[left.length, packRequests(left), row.place],
+          );
+      },
+    );
+    return went;
   }
 
   /** @param pause ms; without one, until the next write is due. */
   async #wake(pause?: number): Promise<void> {
-    if (this.#alarmed) return;
     const now = this.#now();
     const due = this.#first<{ until: number }>('SELECT until FROM pause')?.until ?? 0;
     const quiet = this.#ms(GATHERER_QUIET_MS) + this.#spread();
     const at = pause === undefined ? Math.max(now + quiet, due) : now + pause;
-    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(at);
-    this.#alarmed = true;
+    this.#alarmAt ??= await this.#storage.getAlarm();
+    if (this.#alarmAt !== null && this.#alarmAt <= at + this.#ms(GATHERER_SPREAD_MS)) return;
+    await this.#storage.setAlarm(at);
+    this.#alarmAt = at;
   }
 
   #spread(): number {
@@ -306,10 +709,10 @@ export class Gatherer {
   #open(): Map<string, number> {
     if (this.#known !== null) return this.#known;
     this.#storage.sql.exec(SCHEMA);
-    const written = this.#all<{ id: string; number: number }>('SELECT id, number FROM senders');
+    const lists = this.#all<{ list: string }>('SELECT list FROM senders ORDER BY place');
     const kept = this.#all<{ senders: string }>('SELECT senders FROM batches ORDER BY place');
     this.#known = new Map([
-      ...written.map(({ id, number }): Sent => [id, number]),
+      ...lists.flatMap(({ list }) => (JSON.parse(list) as Known[]).map(([id, number]): Sent => [id, number])),
       ...kept.flatMap(({ senders }) => JSON.parse(senders) as Sent[]),
     ]);
     return this.#known;

@@ -8,20 +8,23 @@ const MINUTE = 60 * SECOND;
  * not fewer: an erasure would not ask the others.
  */
 export const GATHERER_SHARDS = 16;
-/** Rows of a tenant in one flush of an isolate, beyond which its further ones are spread over all gatherers by key. */
-export const LARGE_TENANT_ROWS = 50;
+/**
+ * Rows of a tenant, of usage and of traffic, in one flush of an isolate, beyond which its further ones are spread over all
+ * gatherers by key.
+ */
+export const LARGE_TENANT_ROWS = 100;
 /** Delay before an isolate sends what it has counted: what is lost if the isolate dies. */
 export const COUNT_FLUSH_MS = 2 * SECOND;
 /** Attempts per batch and flush, with growing pauses; the next flush tries again. */
 export const COUNT_TRIES = 4;
-/** Rows per batch, some 200 bytes each. */
+/** Rows of usage, and of traffic, per batch; some 200 bytes each. */
 export const MAX_BATCH_ROWS = 2_000;
 /** A gatherer that does not take a batch in this time is called again. */
 export const GATHERER_TIMEOUT_MS = 5 * SECOND;
-/** … and that does not write what it has to D1. */
+/** … and that does not write what it has to D1, find what it is asked for, or forget it. */
 export const GATHERER_WRITE_TIMEOUT_MS = 25 * SECOND;
-/** A gatherer stores what arrives within this time as one row: a row is what is paid for. */
-export const GATHERER_COMMIT_MS = 0.25 * SECOND;
+/** A gatherer stores what arrives within this time as one row, and then acknowledges it: a row is what is paid for. */
+export const GATHERER_COMMIT_MS = SECOND;
 /** Size of such a row, bytes; SQLite in a Durable Object takes 2 MB. */
 export const GATHERED_ROW_BYTES = 1_000_000;
 /** Least delay before a gatherer writes a batch. */
@@ -40,5 +43,11 @@ export const GATHERER_RETRY_MS = 10 * SECOND;
 /** Stored rows, and their bytes, that one transaction of D1 takes: after an outage there are many. */
 export const WRITTEN_ROWS = 500;
 export const WRITTEN_BYTES = 4_000_000;
+/** Rows of a gatherer that are looked through at once, some 15 kB each. */
+export const LOOKED_ROWS = 200;
+/** Lists of isolates that are merged into one. */
+export const SENDER_LISTS = 60;
+/** Isolates in one row, some 60 bytes each. */
+export const SENDERS_IN_ROW = 10_000;
 /** How long a gatherer knows an isolate that has sent nothing: none repeats a batch later. */
 export const SENDER_KEPT_MS = 24 * 60 * MINUTE;

@@ -3,6 +3,9 @@ import { fnv1aMixed } from '../../protocol/identity.ts';
 import { logLine, reasonOf } from '../log.ts';
 import type { UsageEvent, UsageRow, UsageSink } from '../metering/ports.ts';
 import { FLUSH_ENDS_MS, writeInTries } from '../platform/store-calls.ts';
+import { MAX_BATCH_REQUESTS, MAX_UNSENT_REQUESTS } from '../traffic/limits.ts';
+import type { RequestChunk, TrafficRow, TrafficSink } from '../traffic/ports.ts';
+import { addRequests, addTraffic, rowOf, type TrafficRows } from '../traffic/sum-traffic.ts';
 import { COUNT_FLUSH_MS, COUNT_TRIES, GATHERER_SHARDS, LARGE_TENANT_ROWS, MAX_BATCH_ROWS } from './limits.ts';
 import type { CountBatch, Gatherers } from './ports.ts';
 import { addUsage } from './sum-usage.ts';
@@ -13,7 +16,7 @@ export const createGathering = (params: {
   gatherers: Pick<Gatherers, 'add'>;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
-}): UsageSink =>
+}): UsageSink & TrafficSink =>
   createCountRecorder({
     ...params,
     sender: crypto.randomUUID(),
@@ -25,7 +28,11 @@ export const createGathering = (params: {
 
 /** On the way to one gatherer. */
 interface Lane {
-  open: Map<string, UsageRow>;
+  usage: Map<string, UsageRow>;
+  traffic: TrafficRows;
+  requests: Map<string, RequestChunk>;
+  /** Of all tenants. */
+  listed: number;
   /** Sent, and not known to be taken: it is repeated as it was, and nothing is sent before it is taken. */
   batch: CountBatch | null;
   /** Of the last batch. */
@@ -36,9 +43,21 @@ interface Lane {
   asked: boolean;
 }
 
+const newLane = (): Lane => ({
+  ...{ usage: new Map(), traffic: new Map(), requests: new Map(), listed: 0 },
+  ...{ batch: null, number: 0, since: -Infinity, asked: false },
+});
+
+/** Takes at most so many rows out. */
+function taken<T>(rows: Map<string, T>, most: number): T[] {
+  const some = [...rows].slice(0, most);
+  for (const [key] of some) rows.delete(key);
+  return some.map(([, row]) => row);
+}
+
 const HOUR_MS = 3_600_000;
 
-const rowOf = ({ at, tenant, keyId, name, version, ...event }: UsageEvent): UsageRow => ({
+const usageOf = ({ at, tenant, keyId, name, version, ...event }: UsageEvent): UsageRow => ({
   ...{ hour: Math.floor(at / HOUR_MS), tenant, keyId, name, version, requests: 1 },
   // 499: the client disconnected, which is not an error.
   errors: event.status >= 400 && event.status !== 499 ? 1 : 0,
@@ -48,8 +67,9 @@ const rowOf = ({ at, tenant, keyId, name, version, ...event }: UsageEvent): Usag
 
 /**
  * Sums up in this isolate, and sends a batch to each gatherer, during and after responses: one flush for everything within
- * `flushMs`. What a gatherer does not take waits, and what is counted meanwhile is added to what waits behind it: nothing
- * is dropped, and memory grows with different rows, not with requests. What was not taken is lost if the isolate dies.
+ * `flushMs`. What a gatherer does not take waits, and what is counted meanwhile is added to what waits behind it: no
+ * sum is dropped, and memory grows with different rows, not with requests: of those that are listed, the older
+ * ones are dropped. What was not taken is lost if the isolate dies.
  */
 export function createCountRecorder(params: {
   gatherers: Pick<Gatherers, 'add'>;
@@ -62,7 +82,7 @@ export function createCountRecorder(params: {
   /** Per batch. */
   maxRows: number;
   tries: number;
-}): UsageSink {
+}): UsageSink & TrafficSink {
   const { gatherers, sender, now, sleep, flushMs, maxRows, tries } = params;
   const lanes = new Map<number, Lane>();
   /** Rows that were begun since the last flush, by tenant. */
@@ -70,32 +90,46 @@ export function createCountRecorder(params: {
   /** Start of the waiting flush, unix ms; -Infinity = none. */
   let flushing = -Infinity;
 
-  function note(row: UsageRow): void {
-    const { tenant, keyId } = row;
+  /** @param add returns whether a row was begun. */
+  function note({ tenant, keyId }: Pick<UsageRow, 'tenant' | 'keyId'>, add: (lane: Lane) => boolean): void {
     const rows = begun.get(tenant) ?? 0;
     const shard = params.shardOf(rows < LARGE_TENANT_ROWS ? tenant : `${tenant} ${keyId}`);
     let lane = lanes.get(shard);
-    if (lane === undefined)
-      lanes.set(shard, (lane = { open: new Map(), batch: null, number: 0, since: -Infinity, asked: false }));
-    if (addUsage(lane.open, row)) begun.set(tenant, rows + 1);
+    if (lane === undefined) lanes.set(shard, (lane = newLane()));
+    if (add(lane)) begun.set(tenant, rows + 1);
+  }
+
+  function list(lane: Lane, chunk: RequestChunk): void {
+    const { requests } = lane;
+    // When there are too many, the tenant's own oldest is dropped for it, not another's.
+    const own = requests.get(chunk.tenant)?.requests.length ?? 0;
+    const most = lane.listed < MAX_UNSENT_REQUESTS ? MAX_BATCH_REQUESTS : own;
+    lane.listed += addRequests(requests, chunk, most);
   }
 
   function close(lane: Lane): CountBatch | null {
-    if (lane.open.size === 0) return null;
-    const usage: UsageRow[] = [];
-    for (const [key, row] of lane.open) {
-      if (usage.length === maxRows) break;
-      usage.push(row);
-      lane.open.delete(key);
-    }
+    if (lane.usage.size + lane.traffic.size + lane.requests.size === 0) return null;
     lane.number += 1;
-    return { sender, number: lane.number, usage };
+    lane.listed = 0;
+    return {
+      ...{ sender, number: lane.number },
+      usage: taken(lane.usage, maxRows),
+      traffic: taken<TrafficRow>(lane.traffic, maxRows),
+      requests: taken(lane.requests, Infinity),
+    };
+  }
+
+  function flushSoon(keepAlive: (work: Promise<unknown>) => void): void {
+    if (now() - flushing < FLUSH_ENDS_MS) return;
+    flushing = now();
+    keepAlive(flush());
   }
 
   async function send(shard: number, batch: CountBatch): Promise<boolean> {
     const failed = await writeInTries(() => gatherers.add(shard, batch), { tries, pauseMs: flushMs, sleep });
     if (failed === null) return true;
-    logLine('usage_not_written', { reason: reasonOf(failed.error), rows: batch.usage.length });
+    const rows = batch.usage.length + batch.traffic.length;
+    logLine('usage_not_written', { reason: reasonOf(failed.error), rows });
     return false;
   }
 
@@ -108,7 +142,7 @@ export function createCountRecorder(params: {
       lane.asked = false;
       const batch = (lane.batch ??= close(lane));
       if (batch === null) break;
-      more = lane.open.size > 0;
+      more = lane.usage.size + lane.traffic.size > 0;
       // A batch that another flush is sending is taken once, whoever is second, because of its number.
       if (!(await send(shard, batch))) break;
       if (lane.batch === batch) lane.batch = null;
@@ -127,10 +161,17 @@ export function createCountRecorder(params: {
 
   return {
     recordUsage(event, keepAlive) {
-      note(rowOf(event));
-      if (now() - flushing < FLUSH_ENDS_MS) return;
-      flushing = now();
-      keepAlive(flush());
+      const row = usageOf(event);
+      note(row, ({ usage }) => addUsage(usage, row));
+      flushSoon(keepAlive);
+    },
+    record(ended, keepAlive) {
+      const row = rowOf(ended);
+      note(row, (lane) => {
+        list(lane, { tenant: ended.tenant, requests: [ended], leftOut: 0 });
+        return addTraffic(lane.traffic, row);
+      });
+      flushSoon(keepAlive);
     },
   };
 }

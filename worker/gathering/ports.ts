@@ -1,5 +1,6 @@
-/** Ports of gathering: how what isolates count gets to D1. */
+/** Ports of gathering: how what isolates count is kept and gets to D1. */
 import type { UsageRow } from '../metering/ports.ts';
+import type { RequestChunk, TrafficPoint, TrafficQuery, TrafficRow } from '../traffic/ports.ts';
 
 /** What an isolate has counted for one gatherer. */
 export interface CountBatch {
@@ -8,15 +9,41 @@ export interface CountBatch {
   /** From 1, growing by one. No batch is sent before the gatherer has taken the one before. */
   number: number;
   usage: UsageRow[];
+  /** By name and key; gatherers make totals of them. */
+  traffic: TrafficRow[];
+  /** One of each tenant. */
+  requests: RequestChunk[];
 }
 
-/** They keep what isolates count until it is in D1. Every method throws StoreUnavailable. */
+/** What gatherers forget. */
+export interface ForgottenTraces {
+  /** All of it; null = of none. */
+  tenant: string | null;
+  /** Everybody's use of them. */
+  names: readonly string[];
+  /** Unix ms; what is later stays. */
+  until: number;
+}
+
+/**
+ * They keep what isolates count until it is in D1: usage for a minute, traffic for an hour. The minutes of a day, and the
+ * list of requests, are kept by them alone. Every method throws StoreUnavailable.
+ */
 export interface Gatherers {
   /**
    * Resolves once the batch is on the gatherer's disk. One that it has already is not taken again.
    * @param shard the same for each attempt, so that its gatherer knows it.
    */
   add(shard: number, batch: CountBatch): Promise<void>;
-  /** Resolves once D1 has everything that gatherers had taken before. */
+  /** Resolves once D1 has everything that gatherers had taken before, of the hour that has not ended too. */
   writeOut(): Promise<void>;
+  /** Of the minutes that they have. */
+  traffic(query: TrafficQuery): Promise<TrafficPoint[]>;
+  /**
+   * The newest of each gatherer, newest first.
+   * @param of.tenant null = all. @param of.limit at least so many of each gatherer, if it has them.
+   */
+  requests(of: { tenant: string | null; limit: number }): Promise<RequestChunk[]>;
+  /** @returns how many sums of traffic and requests there were. */
+  forget(traces: ForgottenTraces): Promise<{ traffic: number; requests: number }>;
 }

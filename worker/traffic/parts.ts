@@ -1,63 +1,27 @@
-/** Records traffic: what is noted of each completion, and how it is sent in batches. */
+/** Records traffic, and reads it: what is young from gatherers, what is older from D1. */
+import type { Gatherers } from '../gathering/ports.ts';
 import { keepAlive, type AppContext } from '../http/request.ts';
-import { MAX_TRAFFIC_ROWS, MAX_UNSENT_TRAFFIC, TRAFFIC_FLUSH_MS, TRAFFIC_TRIES } from './limits.ts';
-import type { EndedCompletion, TrafficCollector, TrafficSink, TrafficBatch } from './ports.ts';
-import { logLine } from '../log.ts';
-import { createBatchedWrites } from '../platform/store-calls.ts';
-import { gather, rowsOf } from './sum-traffic.ts';
+import { GATHERED_S, KEPT_S } from './limits.ts';
+import type { EndedCompletion, TrafficLedger, TrafficPoint, TrafficQuery, TrafficSink } from './ports.ts';
 
-export const createTraffic = (params: {
-  collector: TrafficCollector;
-  now: () => number;
-  sleep: (ms: number) => Promise<void>;
-}): TrafficSink =>
-  createTrafficRecorder({
-    ...params,
-    newId: () => crypto.randomUUID(),
-    flushMs: TRAFFIC_FLUSH_MS,
-    maxSize: MAX_TRAFFIC_ROWS,
-    maxUnsent: MAX_UNSENT_TRAFFIC,
-    tries: TRAFFIC_TRIES,
-  });
+const HOUR_S = 3_600;
 
-/** Sums traffic in this isolate and sends it in batches; see {@link createBatchedWrites}. */
-function createTrafficRecorder(params: {
-  collector: TrafficCollector;
-  now: () => number;
-  sleep: (ms: number) => Promise<void>;
-  newId: () => string;
-  flushMs: number;
-  /** Rows and requests per batch. */
-  maxSize: number;
-  /** Rows and requests that may wait for the collector. */
-  maxUnsent: number;
-  tries: number;
-}): TrafficSink {
-  const { collector, now, newId, maxSize } = params;
-  const open = gather();
-  const sizeOf = ({ rows, chunks }: TrafficBatch): number =>
-    rows.length + chunks.reduce((sum, { requests }) => sum + requests.length, 0);
-  const writes = createBatchedWrites<TrafficBatch>({
-    ...params,
-    close,
-    write: (batch) => collector.add(batch),
-    lane: () => 'the collector',
-    size: sizeOf,
-    onRefused: (batch, reason) => logLine('traffic_not_written', { reason, rows: sizeOf(batch) }),
-    onLost: (batch) => logLine('traffic_lost', { rows: sizeOf(batch) }),
-  });
-
-  function close(): void {
-    if (open.size > 0) writes.add({ id: newId(), at: now(), ...open.take() });
-  }
-
-  return {
-    record(ended, keepAlive) {
-      if (open.size >= maxSize) close();
-      open.add(rowsOf(ended), [{ tenant: ended.tenant, requests: [ended], leftOut: 0 }]);
-      writes.flushSoon(keepAlive);
-    },
-  };
+/** @returns sums by step, status and code, oldest first; some twice, of both. */
+export async function readTraffic(
+  deps: { traffic: Pick<TrafficLedger, 'read'>; gatherers: Pick<Gatherers, 'traffic'>; now: () => number },
+  query: TrafficQuery,
+): Promise<TrafficPoint[]> {
+  const now = deps.now() / 1_000;
+  const inHours = query.step >= HOUR_S;
+  // Of older minutes some are deleted already.
+  const young = inHours
+    ? HOUR_S * Math.floor((now - GATHERED_S) / HOUR_S)
+    : 60 * Math.ceil((now - KEPT_S[60]) / 60);
+  const [old, recent] = await Promise.all([
+    inHours && query.from < young ? deps.traffic.read({ ...query, to: Math.min(query.to, young) }) : [],
+    query.to > young ? deps.gatherers.traffic({ ...query, from: Math.max(query.from, young) }) : [],
+  ]);
+  return [...old, ...recent].sort((a, b) => a.at - b.at);
 }
 
 /**

@@ -35,9 +35,9 @@ export interface Series {
   code: string;
 }
 
-/** Of one minute. */
+/** Of one minute, or of one hour. */
 export interface TrafficRow extends Series, TrafficSums {
-  /** Start of the minute, unix s. */
+  /** Its start, unix s. */
   at: number;
 }
 
@@ -49,18 +49,19 @@ export interface RequestChunk {
   leftOut: number;
 }
 
-export interface TrafficBatch {
-  id: string;
-  /** Unix ms. */
-  at: number;
-  rows: TrafficRow[];
-  chunks: RequestChunk[];
-}
-
-/** Collects batches from isolates. Throws StoreUnavailable. */
-export interface TrafficCollector {
-  /** @param batch.id a batch with a known id is not added again. */
-  add(batch: TrafficBatch): Promise<void>;
+/** Which traffic, and in which steps. */
+export interface TrafficQuery {
+  /** null = the sum of all. */
+  tenant: string | null;
+  /** null = any. */
+  name: string | null;
+  keyId: string | null;
+  /** Unix s, a multiple of `step`. */
+  from: number;
+  /** Exclusive. */
+  to: number;
+  /** Seconds. */
+  step: number;
 }
 
 export interface TrafficPoint extends TrafficSums {
@@ -70,32 +71,17 @@ export interface TrafficPoint extends TrafficSums {
   code: string;
 }
 
-/** System of record. Throws StoreUnavailable. */
-export interface TrafficLedger extends TrafficCollector {
+/** Hours and days, of all gatherers; they keep the minutes. Throws StoreUnavailable. */
+export interface TrafficLedger {
   /**
-   * Sums by step, status and code, oldest first.
-   * @param tenant null = the sum of all.
-   * @param name null = any.
-   * @param keyId null = any.
-   * @param from unix s, a multiple of `step`.
-   * @param to exclusive.
-   * @param step seconds.
+   * What a gatherer has of an hour, in the place of what it has given of it before.
+   * @param hour.at unix s. @param hour.writer the gatherer. @param hour.rows totals too.
    */
-  read(params: {
-    tenant: string | null;
-    name: string | null;
-    keyId: string | null;
-    from: number;
-    to: number;
-    step: number;
-  }): Promise<TrafficPoint[]>;
+  writeHour(hour: { at: number; writer: number; rows: readonly TrafficRow[] }): Promise<void>;
+  /** Sums by step, status and code, oldest first. */
+  read(query: TrafficQuery): Promise<TrafficPoint[]>;
   /**
-   * Newest first, at most as many as are kept per tenant.
-   * @param tenant null = all.
-   */
-  requests(params: { tenant: string | null; limit: number }): Promise<RequestChunk[]>;
-  /**
-   * Sums one hour and one day that have ended, and deletes some of what is too old.
+   * Sums one day that has ended, and deletes some of what is too old.
    * @param now unix ms.
    */
   tend(now: number): Promise<void>;

@@ -7,11 +7,12 @@ import {
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { Hono } from 'hono';
+import type { Gatherers } from '../gathering/ports.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import { KEPT_S } from './limits.ts';
 import { UNNAMED, sumOf, summedPoints, isError } from './sum-traffic.ts';
-import type { TrafficLedger } from './ports.ts';
+import { readTraffic } from './parts.ts';
 
 /**
  * @param asked a tenant.
@@ -43,7 +44,7 @@ const STEP_UP_TO: readonly [seconds: number, step: number][] = [
 const MAX_POINTS = 2_000;
 
 /** Completions over time; only the bootstrap key sees other tenants, and all of them together. */
-export function adminTrafficRoutes(deps: { traffic: TrafficLedger; now: () => number }): Hono<AppEnv> {
+export function adminTrafficRoutes(deps: Parameters<typeof readTraffic>[0]): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/traffic', async ({ context, caller, query }) => {
     const tenant = whoseTraffic(caller, query.tenant);
@@ -53,8 +54,8 @@ export function adminTrafficRoutes(deps: { traffic: TrafficLedger; now: () => nu
     const { name = null, key = null } = query;
     const of = { tenant: tenant.value, ...range.value };
     const [points, unnamed] = await Promise.all([
-      deps.traffic.read({ ...of, name, keyId: key }),
-      name === null && key === null ? [] : deps.traffic.read({ ...of, name: UNNAMED, keyId: null }),
+      readTraffic(deps, { ...of, name, keyId: key }),
+      name === null && key === null ? [] : readTraffic(deps, { ...of, name: UNNAMED, keyId: null }),
     ]);
     const { from, to, step } = range.value;
     return context.json({
@@ -93,17 +94,17 @@ const wrong = (message: string, param: string): Result<never, ApiError> => ({
 const PAGE = 100;
 
 /** A list of the latest completions; only the bootstrap key sees those of other tenants. */
-export function adminRequestRoutes(deps: { traffic: TrafficLedger }): Hono<AppEnv> {
+export function adminRequestRoutes(deps: { gatherers: Pick<Gatherers, 'requests'> }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/requests', async ({ context, caller, query }) => {
     const tenant = whoseTraffic(caller, query.tenant);
     if (!tenant.ok) return fail(tenant.error);
     const { name, key, status, variant, id, limit = PAGE } = query;
-    const chunks = await deps.traffic.requests({ tenant: tenant.value, limit: MAX_KEPT_REQUESTS });
-    const found = chunks
-      .flatMap(({ requests }) => requests)
-      // Chunks from different isolates overlap.
-      .sort((a, b) => b.at - a.at)
+    const chunks = await deps.gatherers.requests({ tenant: tenant.value, limit: MAX_KEPT_REQUESTS });
+    // Chunks from different gatherers overlap.
+    const all = chunks.flatMap(({ requests }) => requests).sort((a, b) => b.at - a.at);
+    const oldest = all[MAX_KEPT_REQUESTS - 1]?.at ?? 0;
+    const found = all
       .slice(0, MAX_KEPT_REQUESTS)
       .filter(
         (request) =>
@@ -116,7 +117,9 @@ export function adminRequestRoutes(deps: { traffic: TrafficLedger }): Hono<AppEn
     return context.json({
       requests: found.slice(0, limit),
       truncated: found.length > limit,
-      left_out: chunks.reduce((sum, { leftOut }) => sum + leftOut, 0),
+      left_out: chunks
+        .filter(({ requests }) => (requests[0]?.at ?? oldest) >= oldest)
+        .reduce((sum, { leftOut }) => sum + leftOut, 0),
     } satisfies RequestList);
   });
   return routes;

@@ -1,13 +1,6 @@
 /** Sums completions: in fixed buckets of time, over batches, and over the points of a report. */
-import { MAX_BATCH_REQUESTS, MAX_NAMED_ROWS, MAX_OUTCOMES } from './limits.ts';
-import type {
-  EndedCompletion,
-  RequestChunk,
-  Series,
-  TrafficBatch,
-  TrafficRow,
-  TrafficPoint,
-} from './ports.ts';
+import { MAX_OUTCOMES } from './limits.ts';
+import type { EndedCompletion, RequestChunk, TrafficRow, TrafficPoint } from './ports.ts';
 import type { TrafficReport } from '../../protocol/admin-api/traffic.ts';
 
 /**
@@ -57,91 +50,73 @@ export function quantile(counts: readonly number[], share: number): number | nul
 
 const MINUTE_MS = 60_000;
 
-/** Name of the row for names beyond the limit. */
+/** Name of the row for names beyond the limit; no name contains it. */
 export const UNNAMED = '*';
 
-/** @returns rows for all tenants, for its tenant, and for its name and key. */
-export function rowsOf(ended: EndedCompletion): TrafficRow[] {
+/** @returns what it counts in its minute, by name and key. */
+export function rowOf(ended: EndedCompletion): TrafficRow {
   const ttft = emptyHistogram();
   const duration = emptyHistogram();
   if (ended.ttft_ms !== null) ttft[bucketOf(ended.ttft_ms)] = 1;
   duration[bucketOf(ended.duration_ms)] = 1;
-  const of = (tenant: string, name: string, keyId: string): TrafficRow => ({
+  return {
     at: 60 * Math.floor(ended.at / MINUTE_MS),
-    ...{ tenant, name, keyId, status: ended.status, code: ended.code },
+    ...{
+      tenant: ended.tenant,
+      name: ended.name,
+      keyId: ended.key_id,
+      status: ended.status,
+      code: ended.code,
+    },
     requests: 1,
     promptTokens: ended.prompt_tokens,
     completionTokens: ended.completion_tokens,
-    ttft: [...ttft],
-    duration: [...duration],
-  });
-  const { tenant } = ended;
-  return [of('', '', ''), of(tenant, '', ''), of(tenant, ended.name, ended.key_id)];
-}
-
-const hasName = ({ name, keyId }: Series): boolean => name !== UNNAMED && (name !== '' || keyId !== '');
-
-/** What has arrived since the last {@link Gathered.take}. */
-interface Gathered {
-  /** Rows and requests. */
-  readonly size: number;
-  add(rows: readonly TrafficRow[], chunks: readonly RequestChunk[]): void;
-  /** @returns and forgets everything, with at most {@link MAX_NAMED_ROWS} rows by name and key. */
-  take(): Pick<TrafficBatch, 'rows' | 'chunks'>;
-}
-
-export function gather(): Gathered {
-  let rows = new Map<string, TrafficRow>();
-  let chunks = new Map<string, RequestChunk>();
-  let requests = 0;
-  return {
-    get size() {
-      return rows.size + requests;
-    },
-    add(moreRows, moreChunks) {
-      for (const row of moreRows) addRow(rows, row);
-      for (const chunk of moreChunks) requests += addChunk(chunks, chunk);
-    },
-    take() {
-      const taken = { rows: bounded([...rows.values()]), chunks: [...chunks.values()] };
-      rows = new Map();
-      chunks = new Map();
-      requests = 0;
-      return taken;
-    },
+    ttft,
+    duration,
   };
 }
 
-function addRow(rows: Map<string, TrafficRow>, row: TrafficRow): void {
+/** Sums by time and series. */
+export type TrafficRows = Map<string, TrafficRow>;
+
+/** @param row is not kept. @returns whether nothing was counted there before. */
+export function addTraffic(rows: TrafficRows, row: TrafficRow): boolean {
   const { at, tenant, name, keyId, status, code } = row;
-  const key = JSON.stringify([at, tenant, name, keyId, status, code]);
+  const key = `${at} ${tenant} ${keyId} ${status} ${code} ${name}`;
   const sum = rows.get(key);
-  if (sum === undefined) return void rows.set(key, structuredClone(row));
+  if (sum === undefined) {
+    rows.set(key, { ...row, ttft: [...row.ttft], duration: [...row.duration] });
+    return true;
+  }
   sum.requests += row.requests;
   sum.promptTokens += row.promptTokens;
   sum.completionTokens += row.completionTokens;
   addHistogram(sum.ttft, row.ttft);
   addHistogram(sum.duration, row.duration);
+  return false;
 }
 
-/** @returns the number of added requests. */
-function addChunk(chunks: Map<string, RequestChunk>, chunk: RequestChunk): number {
+/** Merges names and keys beyond the busiest `most` into a row of their tenant without them. */
+export function boundNames(rows: Iterable<TrafficRow>, most: number): TrafficRow[] {
+  const named: TrafficRow[] = [];
+  const sums: TrafficRows = new Map();
+  for (const row of rows)
+    if (row.name === UNNAMED) addTraffic(sums, row);
+    else named.push(row);
+  named.sort((a, b) => b.requests - a.requests);
+  for (const row of named.slice(most)) addTraffic(sums, { ...row, name: UNNAMED, keyId: '' });
+  return [...sums.values(), ...named.slice(0, most)];
+}
+
+/** Adds requests of a tenant; the newest `most` of them stay. @returns how many more there are. */
+export function addRequests(chunks: Map<string, RequestChunk>, chunk: RequestChunk, most: number): number {
   const { tenant } = chunk;
   const before = chunks.get(tenant) ?? { tenant, requests: [], leftOut: 0 };
   const all = [...before.requests, ...chunk.requests].sort((a, b) => b.at - a.at);
-  const requests = all.slice(0, MAX_BATCH_REQUESTS);
+  const requests = all.slice(0, most);
   const leftOut = before.leftOut + chunk.leftOut + all.length - requests.length;
   chunks.set(tenant, { tenant, requests, leftOut });
   return requests.length - before.requests.length;
-}
-
-/** Merges the names and keys with the fewest requests into rows without them. */
-function bounded(rows: readonly TrafficRow[]): TrafficRow[] {
-  const named = rows.filter(hasName).sort((a, b) => b.requests - a.requests);
-  const sums = new Map<string, TrafficRow>();
-  for (const row of rows) if (!hasName(row)) addRow(sums, row);
-  for (const row of named.slice(MAX_NAMED_ROWS)) addRow(sums, { ...row, name: UNNAMED, keyId: '' });
-  return [...sums.values(), ...named.slice(0, MAX_NAMED_ROWS)];
 }
 
 /** The client disconnected, which is not an error. */
@@ -189,6 +164,8 @@ export function sumOf(points: readonly TrafficPoint[]): TrafficReport['total'] {
   }
   return {
     ...summed(points),
-    outcomes: [...outcomes.values()].sort((a, b) => b.requests - a.requests).slice(0, MAX_OUTCOMES),
+    outcomes: [...outcomes.values()]
+      .sort((a, b) => b.requests - a.requests || a.status - b.status || (a.code < b.code ? -1 : 1))
+      .slice(0, MAX_OUTCOMES),
   };
 }

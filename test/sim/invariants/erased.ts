@@ -3,6 +3,7 @@ import { ERASE_SETTLE_MS } from '../../../protocol/admin-api/erasures.ts';
 import { STALE_MS } from '../truth.ts';
 import { committed } from '../operations/operation.ts';
 import type { Simulation } from '../simulation.ts';
+import { countedMinutes, listedRequests } from './gathered.ts';
 
 /** Tables that keep a name on purpose (docs/run/backups.md, "What stays"), or as somebody else's own words. */
 const KEEP_NAMES = new Set(['usage', 'grants', 'grant_refusals', 'keys', 'history', 'rooms']);
@@ -164,7 +165,7 @@ const jobBegan = (row: string): number => {
   return time === undefined ? -Infinity : parseInt(time, 36) + SKEW_MS;
 };
 
-const NOTES = new Set(['traffic', 'request_chunks', 'kept_prompts']);
+const NOTES = new Set(['traffic', 'minutes', 'requests', 'kept_prompts']);
 
 /** Until when requests were noted in a row of one of their tables, unix ms; -Infinity = it is none of these. */
 function notedUntil(table: string, row: string): number {
@@ -198,12 +199,20 @@ async function checkKeysOfRequests(sim: Simulation): Promise<void> {
   const { results } = await sim.world.database.truth
     .prepare(
       `SELECT 'usage' AS place, tenant, key_id, (hour + 1) * 3600000 AS until FROM usage
-       UNION SELECT 'traffic', tenant, key_id, (at + step) * 1000 FROM traffic
-       UNION SELECT 'request_chunks', tenant, value ->> 'key_id', at FROM request_chunks, json_each(requests)`,
+       UNION SELECT 'traffic', tenant, key_id, (at + step) * 1000 FROM traffic`,
     )
     .all<{ place: string; tenant: string; key_id: string; until: number }>();
   const known = new Set(sim.truth.keys.keys());
-  for (const { place, tenant, key_id: key, until } of results)
+  const gathered = [
+    ...listedRequests(sim).map((one) => ({ place: 'requests', ...one, until: one.at })),
+    ...countedMinutes(sim).map((one) => ({
+      place: 'minutes',
+      ...one,
+      key_id: one.keyId,
+      until: (one.at + 60) * 1_000,
+    })),
+  ];
+  for (const { place, tenant, key_id: key, until } of [...results, ...gathered])
     // An isolate that cannot reach KV may go on with what it knows of a key, and says that this is stale.
     if (
       key !== '' &&
@@ -217,13 +226,20 @@ async function checkKeysOfRequests(sim: Simulation): Promise<void> {
       );
 }
 
-/** All of D1 but what a client asked for in vain. */
+/** All of D1, and of gatherers, but what a client asked for in vain. */
 async function allRows(sim: Simulation): Promise<{ table: string; row: string }[]> {
   const db = sim.world.database.truth;
   const { results: tables } = await db
     .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
     .all<{ name: string }>();
-  const rows: { table: string; row: string }[] = [];
+  const gathered = [
+    ...listedRequests(sim).map((row) => ({ table: 'requests', row })),
+    ...countedMinutes(sim).map((row) => ({ table: 'minutes', row: { ...row, step: 60 } })),
+  ];
+  const rows = gathered.map(({ table, row }) => ({
+    table,
+    row: JSON.stringify(row).replaceAll(IN_VAIN, ''),
+  }));
   for (const { name } of tables) {
     const { results } = await db.prepare(`SELECT * FROM "${name}"`).all();
     rows.push(...results.map((row) => ({ table: name, row: JSON.stringify(row).replaceAll(IN_VAIN, '') })));

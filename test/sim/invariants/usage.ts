@@ -1,8 +1,8 @@
 /** What D1 bills at rest is what origins ran: never more, and less only by what may be lost. */
-import { z } from 'zod';
 import { ERASE_SETTLE_MS } from '../../../protocol/admin-api/erasures.ts';
 import type { FaultKind } from '../world/faults.ts';
 import type { Simulation, Tenant } from '../simulation.ts';
+import { listedRequests } from './gathered.ts';
 
 /** Each may take away what an isolate has noted, or the answer to how much was run. */
 const LOSES: readonly FaultKind[] = [
@@ -73,56 +73,43 @@ const ASKS_MS = 30_000;
 
 const CLIENT_LEFT = 499;
 
-const Request = z.object({
-  id: z.string(),
-  request_id: z.string().optional(),
-  tenant: z.string(),
-  status: z.number(),
-  experiment: z.string(),
-  completion_tokens: z.number(),
-});
-
 /** Each request is noted with the tokens that were run for it, also if its client left, unless something kept the edge from learning them. */
-export async function checkRequests(sim: Simulation): Promise<void> {
+export function checkRequests(sim: Simulation): void {
   const { world } = sim;
-  const { results } = await world.database.truth
-    .prepare('SELECT requests FROM request_chunks')
-    .all<{ requests: string }>();
-  for (const { requests } of results)
-    for (const noted of z.array(Request).parse(JSON.parse(requests))) {
-      // A client's own id may be that of several; experiments ask shadows and judges with the same one.
-      if (noted.request_id !== undefined || noted.experiment !== '') continue;
-      // One that a limit refuses, or an origin in the middle, may have begun, and is not billed.
-      if (noted.status !== 200 && noted.status !== CLIENT_LEFT) continue;
-      let [made, runs] = [0, 0];
-      let began = false;
-      const calls = world.asked.get(noted.id) ?? [];
-      // The first of several was given up, and is told of to nobody.
-      if (calls.length > 1) continue;
-      // On the way there, or of the question how much was run.
-      let deafened = calls.length === 0 || calls.some((id) => world.faults.touched.has(id));
-      for (const { id: origin, ledger } of world.origins) {
-        const ran = ledger.requests.get(noted.id);
-        if (ran === undefined) continue;
-        began = true;
-        made += ran.completion;
-        runs += ran.runs;
-        const { open, from, until } = ran;
-        // The process ended with it, and told nobody.
-        deafened ||= open > 0;
-        // Where an origin stopped before it had a row for it, it has no end.
-        const last = Math.max(from, until);
-        deafened ||= DEAFENS.some(([kind, before]) =>
-          world.faults.during(kind, origin, from - before, last + ASKS_MS),
-        );
-      }
-      // The other answer of a judged pair has the same id.
-      if (runs > calls.length) continue;
-      // What no origin has begun is estimated: it was away, and is stopped or dead.
-      if (began && !deafened && made !== noted.completion_tokens)
-        sim.fail(
-          '5 usage is what was run',
-          `request ${noted.id} of ${noted.tenant} (${noted.status}) is noted with ${noted.completion_tokens} tokens, origins made ${made}`,
-        );
+  for (const noted of listedRequests(sim)) {
+    // A client's own id may be that of several; experiments ask shadows and judges with the same one.
+    if (noted.request_id !== undefined || noted.experiment !== '') continue;
+    // One that a limit refuses, or an origin in the middle, may have begun, and is not billed.
+    if (noted.status !== 200 && noted.status !== CLIENT_LEFT) continue;
+    let [made, runs] = [0, 0];
+    let began = false;
+    const calls = world.asked.get(noted.id) ?? [];
+    // The first of several was given up, and is told of to nobody.
+    if (calls.length > 1) continue;
+    // On the way there, or of the question how much was run.
+    let deafened = calls.length === 0 || calls.some((id) => world.faults.touched.has(id));
+    for (const { id: origin, ledger } of world.origins) {
+      const ran = ledger.requests.get(noted.id);
+      if (ran === undefined) continue;
+      began = true;
+      made += ran.completion;
+      runs += ran.runs;
+      const { open, from, until } = ran;
+      // The process ended with it, and told nobody.
+      deafened ||= open > 0;
+      // Where an origin stopped before it had a row for it, it has no end.
+      const last = Math.max(from, until);
+      deafened ||= DEAFENS.some(([kind, before]) =>
+        world.faults.during(kind, origin, from - before, last + ASKS_MS),
+      );
     }
+    // The other answer of a judged pair has the same id.
+    if (runs > calls.length) continue;
+    // What no origin has begun is estimated: it was away, and is stopped or dead.
+    if (began && !deafened && made !== noted.completion_tokens)
+      sim.fail(
+        '5 usage is what was run',
+        `request ${noted.id} of ${noted.tenant} (${noted.status}) is noted with ${noted.completion_tokens} tokens, origins made ${made}`,
+      );
+  }
 }

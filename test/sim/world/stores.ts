@@ -460,6 +460,12 @@ export class SimObjects {
     return new Map([...this.#objects].map(([id, object]) => [id, object.disk]));
   }
 
+  /** What the query finds in each object that has been called. */
+  select<T>(query: string): T[] {
+    // Rows are those of the test's own statement.
+    return [...this.#objects.values()].flatMap((object) => object.select(query) as T[]);
+  }
+
   /** Rows that were inserted into an object's tables, by object. */
   inserted(): Map<string, number> {
     return new Map([...this.#objects].map(([id, object]) => [id, object.inserted]));
@@ -642,6 +648,11 @@ class SimObject {
 
   get inserted(): number {
     return this.#journal.filter(([query]) => /^\s*(INSERT|REPLACE)\b/i.test(query)).length;
+  }
+
+  /** Of the disk. */
+  select(query: string): Record<string, unknown>[] {
+    return this.#journal.length === 0 ? [] : this.#tables().exec(query).toArray();
   }
 
   #tables(): ObjectSql {

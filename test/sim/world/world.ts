@@ -89,7 +89,6 @@ const OBJECT_CLASSES = {
   EXPERIMENTS: 'ExperimentTally',
   PAIRS: 'PairTally',
   GATHERERS: 'Gatherer',
-  TRAFFIC: 'TrafficGatherer',
 } as const;
 
 /** An origin leaves 64 MiB free, and removes files until they are. */

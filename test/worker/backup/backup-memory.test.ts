@@ -36,9 +36,9 @@ it('reads no more of long rows than a page takes, and all of them page by page',
   const db = await openRealDatabase(databases);
   await db
     .prepare(
-      `INSERT INTO request_chunks (tenant, at, id, count, left_out, requests)
+      `INSERT INTO evaluation_rows (name, label, first, secret, sealed)
        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-       SELECT 'acme', i, 'batch', 1, 0, '["' || hex(zeroblob(?2 / 2)) || '"]' FROM n`,
+       SELECT 'acme', 'label', i, 'secret', hex(zeroblob(?2 / 2)) FROM n`,
     )
     .bind(ROWS, ROW_CHARACTERS)
     .run();
@@ -46,9 +46,9 @@ it('reads no more of long rows than a page takes, and all of them page by page',
   const backup = createD1Backup(measured(db, (characters) => (most = Math.max(most, characters))));
   const seen: unknown[] = [];
   for (let cursor: string | null = null; ;) {
-    const page = await backup.rows({ table: 'request_chunks', cursor });
+    const page = await backup.rows({ table: 'evaluation_rows', cursor });
     if (page === null) throw new Error('no such table');
-    seen.push(...page.rows.map((row) => row[page.columns.indexOf('at')]));
+    seen.push(...page.rows.map((row) => row[page.columns.indexOf('first')]));
     if (page.cursor === null) break;
     ({ cursor } = page);
   }

@@ -5,9 +5,12 @@ import { ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
 import { parseSigningKeys } from '../../../protocol/signature.ts';
 import { type FakeOrigin, startFakeOrigin } from '../../fakes/fake-origin.ts';
 import { TINY_BASE, tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { shardOf } from '../../../worker/gathering/parts.ts';
+import { rowOf } from '../../../worker/traffic/sum-traffic.ts';
+import { ended } from '../../contracts/sample-rows.ts';
 import { chat, ORIGIN_KEYS, startTestEdge, type TestEdge } from '../edge-harness.ts';
 import { rowsForm } from '../training/row-forms.ts';
-import { everything, saying } from './everything.ts';
+import { everything, gatherersOf, saying } from './everything.ts';
 
 let graft: TestEdge;
 const keys: Record<string, string> = {};
@@ -70,29 +73,37 @@ const child = async (name: string, parent: string, seed: number, key: string) =>
   expect([published.status, await published.text()]).toEqual([201, expect.any(String)]);
   return adapter;
 };
-/** As the traffic of an isolate is noted. */
-let chunk = 0;
+/** As an isolate notes a request for the name, and one for another; hours and days are there from before. */
+let isolates = 0;
 async function noteTraffic(tenant: string, name: string) {
-  chunk += 1;
+  isolates += 1;
   const db = await graft.edge.miniflare.getD1Database('DB');
-  const seconds = Math.floor(Date.now() / 1000);
-  for (const step of [60, 3600, 86400])
+  for (const step of [3600, 86400])
     await db
       .prepare(
-        `INSERT INTO traffic (step, at, tenant, name, key_id, status, code, requests, prompt_tokens, completion_tokens)
-         VALUES (?, ?, ?, ?, 'key_x', 200, '', 1, 1, 1)`,
+        `INSERT INTO traffic (step, at, tenant, name, key_id, status, code, writer, requests, prompt_tokens, completion_tokens)
+         VALUES (?, ?, ?, ?, 'key_x', 200, '', 0, 1, 1, 1)`,
       )
-      .bind(step, seconds - (seconds % step), tenant, name)
+      .bind(step, step * Math.floor(Date.now() / 1_000 / step), tenant, name)
       .run();
-  const request = (of: string) => ({ ...{ id: 'r', at: 1, tenant, key_id: 'key_x', name: of, version: 1 } });
-  await db
-    .prepare(
-      'INSERT INTO request_chunks (tenant, at, id, count, left_out, requests) VALUES (?, ?, ?, 2, 0, ?)',
-    )
-    .bind(tenant, Date.now(), `batch-${chunk}`, JSON.stringify([request(name), request('other/name')]))
-    .run();
-  await db.prepare("INSERT INTO usage VALUES (?, 1, 'key_x', ?, 1, 1, 0, 1, 1)").bind(tenant, name).run();
+  const requests = [name, 'other/name'].map((of) =>
+    ended({ at: Date.now(), tenant, key_id: 'key_x', name: of }),
+  );
+  await (
+    await gatherers()
+  ).add(shardOf(tenant), {
+    ...{ sender: `isolate-${isolates}`, number: 1 },
+    usage: [
+      {
+        ...{ hour: 1, tenant, keyId: 'key_x', name, version: 1 },
+        ...{ requests: 1, errors: 0, promptTokens: 1, completionTokens: 1 },
+      },
+    ],
+    traffic: requests.slice(0, 1).map(rowOf),
+    requests: [{ tenant, requests, leftOut: 0 }],
+  });
 }
+const gatherers = () => gatherersOf(graft);
 
 const shared = tinyAdapter({ seed: 1 });
 const own = tinyAdapter({ seed: 2 });
@@ -155,6 +166,7 @@ async function fill() {
   await noteTraffic('alice', 'alice/notes');
   await noteTraffic('bob', 'alice/notes');
   await noteTraffic('bob', 'bob/own');
+  await (await gatherers()).writeOut();
   const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
   await kv.put('drop-error:alice/notes', '{"code":"x"}');
 }
@@ -217,7 +229,7 @@ describe.each([
         files: 3,
         evaluations: 1,
       },
-      ...{ traffic: 6, requests: 3, usage: 1 },
+      ...{ traffic: 9, requests: 3, usage: 1 },
     });
     expect([unreached, last.cursor]).toEqual([[], null]);
     expect(last.settles_at).toBeGreaterThan(Date.now());
@@ -249,7 +261,7 @@ describe.each([
     expect(graft.origin.log.dropped.sort()).toEqual(dropped.sort());
     // Two requests of bob's list are one now; all else of his is there.
     const after = new Set(left);
-    expect(mine.filter((line) => !after.has(line) && !line.startsWith('D1 request_chunks'))).toEqual([]);
+    expect(mine.filter((line) => !after.has(line) && !/^gatherers |"writer":[1-9]/.test(line))).toEqual([]);
     expect(saying(left, [shared.digest]).length).toBeGreaterThan(3);
   });
 
@@ -379,7 +391,7 @@ describe('names', () => {
       stops: { versions: 1, experiments: 0 },
       kept: { files: 1 },
     });
-    expect(erased).toMatchObject({ names: 3, versions: 4, aliases: 1, experiments: 1, files: 3, traffic: 6 });
+    expect(erased).toMatchObject({ names: 3, versions: 4, aliases: 1, experiments: 1, files: 3, traffic: 8 });
     expect(erased).not.toHaveProperty('keys');
     expect(unreached).toEqual([
       { origin: 'o2', files: 3, reason: expect.stringContaining('did not answer') },

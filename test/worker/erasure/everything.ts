@@ -1,9 +1,22 @@
 /** All that an edge keeps, as text: what was erased must be nowhere in it. */
+import { createDoGatherers } from '../../../worker/gathering/gatherer-object.ts';
+import type { Gatherers } from '../../../worker/gathering/ports.ts';
+import { HANG_MS } from '../../setup/slow.ts';
 import type { TestEdge } from '../edge-harness.ts';
 
+export const gatherersOf = async ({ edge }: TestEdge): Promise<Gatherers> =>
+  createDoGatherers({
+    namespace: (await edge.miniflare.getDurableObjectNamespace('GATHERERS')) as never,
+    ...{ timeoutMs: HANG_MS, writeTimeoutMs: HANG_MS },
+  });
+
 /** Lines `place: text`. KV's parts are told by their keys alone. */
-export async function everything({ edge }: TestEdge, r2 = false): Promise<string[]> {
+export async function everything(graft: TestEdge, r2 = false): Promise<string[]> {
+  const { edge } = graft;
   const lines: string[] = [];
+  const gatherers = await gatherersOf(graft);
+  for (const { requests } of await gatherers.requests({ tenant: null, limit: 1_000 }))
+    lines.push(...requests.map((request) => `gatherers requests: ${JSON.stringify(request)}`));
   const db = await edge.miniflare.getD1Database('DB');
   const { results: tables } = await db
     .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '%\\_%cf%' ESCAPE '\\'")
@@ -26,5 +39,5 @@ export async function everything({ edge }: TestEdge, r2 = false): Promise<string
 /** @returns lines that say one of these. A client's list of requests has what it asked for in vain: its own words. */
 export const saying = (lines: readonly string[], words: readonly string[]): string[] =>
   lines.filter((line) =>
-    words.some((word) => line.replaceAll(/unknown_name\\":\\"[^"\\]*/g, '').includes(word)),
+    words.some((word) => line.replaceAll(/unknown_name\\?":\\?"[^"\\]*/g, '').includes(word)),
   );

@@ -3,6 +3,9 @@ import { createCountRecorder } from '../../../worker/gathering/parts.ts';
 import { LARGE_TENANT_ROWS } from '../../../worker/gathering/limits.ts';
 import type { CountBatch } from '../../../worker/gathering/ports.ts';
 import type { UsageEvent } from '../../../worker/metering/ports.ts';
+import { MAX_BATCH_REQUESTS, MAX_UNSENT_REQUESTS } from '../../../worker/traffic/limits.ts';
+import type { EndedCompletion } from '../../../worker/traffic/ports.ts';
+import { ended } from '../../contracts/sample-rows.ts';
 
 const HOUR_MS = 3_600_000;
 const AT = Date.UTC(2026, 4, 1, 12, 30);
@@ -15,6 +18,8 @@ let now: number;
 /** Ends the current sleep. */
 let wake: () => void;
 let work: Promise<unknown>[];
+/** Of the last recorder. */
+let list: (more?: Partial<EndedCompletion>) => void;
 
 const settleAll = async () => {
   for (let turn = 0; turn < 50; turn += 1) {
@@ -46,6 +51,7 @@ const recorder = (more: { maxRows?: number } = {}) => {
     tries: 3,
     ...more,
   });
+  list = (more) => sink.record(ended(more), (promise) => work.push(promise));
   return (event: Partial<UsageEvent> = {}) =>
     sink.recordUsage(
       {
@@ -194,6 +200,47 @@ describe('counting in an isolate', () => {
     record({ tenant: 'b' });
     await settleAll();
     expect(total()).toEqual([1, 0, 10, 5]);
+  });
+
+  it('sends what a completion used, its traffic and the completion itself in one batch', async () => {
+    const record = recorder();
+    record();
+    for (let i = 0; i < 3; i += 1) list({ tenant: 'a', id: `r${i}`, status: i === 2 ? 500 : 200 });
+    expect(work).toHaveLength(1);
+    await settleAll();
+    expect(numbers()).toEqual([1]);
+    const { usage, traffic, requests } = sent[0]!.batch;
+    expect(usage).toHaveLength(1);
+    expect(traffic.map(({ status, requests: count }) => [status, count])).toEqual([
+      [200, 2],
+      [500, 1],
+    ]);
+    expect(requests.map(({ tenant, requests: some }) => [tenant, some.length])).toEqual([['a', 3]]);
+  });
+
+  it('drops requests while a gatherer is away, the tenant’s own oldest first, and never a sum', async () => {
+    recorder();
+    down.add(0);
+    list({ tenant: 'first', id: 'lost' });
+    await settleAll();
+    for (let tenant = 0; tenant < MAX_UNSENT_REQUESTS / MAX_BATCH_REQUESTS; tenant += 1)
+      for (let i = 0; i < MAX_BATCH_REQUESTS; i += 1) list({ tenant: `t${tenant}`, id: `${i}`, at: AT + i });
+    for (let i = 0; i < 5; i += 1) list({ tenant: 't3', id: `new${i}`, at: AT + 1_000 + i });
+    list({ tenant: 'late' });
+    down.clear();
+    sent = [];
+    await settleAll();
+    const batches = sent.map(({ batch }) => batch);
+    const listedOf = (tenant: string) =>
+      batches.flatMap(({ requests }) => requests).find((chunk) => chunk.tenant === tenant);
+    expect(listedOf('t2')).toMatchObject({ leftOut: 0, requests: { length: MAX_BATCH_REQUESTS } });
+    expect(listedOf('t3')).toMatchObject({ leftOut: 5, requests: { length: MAX_BATCH_REQUESTS } });
+    expect(listedOf('t3')?.requests[0]?.id).toBe('new4');
+    expect(listedOf('late')).toMatchObject({ leftOut: 1, requests: [] });
+    const counted = batches
+      .flatMap(({ traffic }) => traffic)
+      .reduce((sum, { requests }) => sum + requests, 0);
+    expect(counted).toBe(1 + MAX_UNSENT_REQUESTS + 6);
   });
 
   it('does not wait for a flush that was cut off with its request', async () => {

@@ -2,21 +2,42 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   FULL_WRITE_ROWS,
+  GATHERER_COMMIT_MS,
   GATHERER_QUIET_MS,
   GATHERER_RETRY_MS,
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
   SENDER_KEPT_MS,
+  SENDER_LISTS,
 } from '../../../worker/gathering/limits.ts';
 import { Gatherer } from '../../../worker/gathering/gatherer-object.ts';
 import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../../../worker/metering/limits.ts';
 import type { UsageLedger, UsageRow } from '../../../worker/metering/ports.ts';
+import { MAX_KEPT_REQUESTS, type RequestView } from '../../../protocol/admin-api/traffic.ts';
+import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
+import {
+  KEPT_S,
+  MAX_BATCH_REQUESTS,
+  REQUESTS_KEPT_MS,
+  ROLL_UP_AFTER_S,
+} from '../../../worker/traffic/limits.ts';
+import { packRow } from '../../../worker/traffic/pack-traffic.ts';
+import { readTraffic } from '../../../worker/traffic/parts.ts';
+import type {
+  RequestChunk,
+  TrafficLedger,
+  TrafficPoint,
+  TrafficQuery,
+} from '../../../worker/traffic/ports.ts';
+import { rowOf } from '../../../worker/traffic/sum-traffic.ts';
+import { ended } from '../../contracts/sample-rows.ts';
 import { gathererDisk, type GathererDisk } from '../../fakes/gatherers-in-process.ts';
 import { openDatabase } from '../platform/database.ts';
 
 const AT = Date.UTC(2026, 4, 1, 12, 30);
 const HOUR = Math.floor(AT / 3_600_000);
+const DAY_MS = 86_400_000;
 
 const row = (more: Partial<UsageRow> = {}): UsageRow => ({
   ...{ hour: HOUR, tenant: 'acme', keyId: 'key_1', name: 'notes', version: 1 },
@@ -29,6 +50,7 @@ class Killed extends Error {}
 let now: number;
 let disk: GathererDisk;
 let ledger: UsageLedger;
+let traffic: TrafficLedger;
 let gatherer: Gatherer;
 /** Called before and after each step outside of the object's memory: it may throw. */
 let step: (what: string) => void;
@@ -73,14 +95,40 @@ function live(): void {
         now += ms;
       },
       usage: { add: (batch) => around('the write to D1', () => ledger.add(batch)) },
+      traffic: { writeHour: (hour) => around('the hour', () => traffic.writeHour(hour)) },
     },
   );
 }
 
 const post = (call: object) =>
   gatherer.fetch(new Request('https://object.invalid/', { method: 'POST', body: JSON.stringify(call) }));
-const send = async (sender: string, number: number, usage: UsageRow[]) =>
-  (await post({ call: 'add', sender, number, usage })).status;
+const send = async (sender: string, number: number, usage: UsageRow[], requests: RequestView[] = []) =>
+  (
+    await post({
+      ...{ call: 'add', sender, number, usage, traffic: requests.map((one) => packRow(rowOf(one))) },
+      requests: requests.map((one): RequestChunk => ({ tenant: one.tenant, requests: [one], leftOut: 0 })),
+    })
+  ).status;
+/** Of now. */
+const request = (more: Partial<RequestView> = {}) => ended({ at: now, tenant: 'acme', ...more });
+const ask = async <T>(call: object): Promise<T> => (await (await post(call)).json()) as T;
+const listed = async (tenant: string | null, limit = MAX_KEPT_REQUESTS) =>
+  (await ask<RequestChunk[]>({ call: 'requests', tenant, limit })).flatMap(({ requests }) =>
+    requests.map(({ id }) => id),
+  );
+const points = (more: Partial<TrafficQuery> = {}): Promise<TrafficPoint[]> =>
+  readTraffic(
+    { traffic, now: () => now, gatherers: { traffic: (query) => ask({ call: 'traffic', ...query }) } },
+    {
+      ...{ tenant: 'acme', name: null, keyId: null, step: 60 },
+      ...{ from: 86_400 * Math.floor(AT / DAY_MS - 1), to: 86_400 * Math.floor(AT / DAY_MS + 9) },
+      ...more,
+    },
+  );
+const counted = async (more: Partial<TrafficQuery> = {}) =>
+  (await points(more)).reduce((sum, { requests }) => sum + requests, 0);
+/** When the gatherer writes the hour of AT, at the latest. */
+const HOUR_WRITTEN = 3_600_000 * (HOUR + 1) + 2_000 * ROLL_UP_AFTER_S;
 /** Rings the alarm when it is due. @returns how long that took. */
 const ring = async () => {
   const { alarm } = disk;
@@ -101,7 +149,9 @@ beforeEach(async () => {
   now = AT;
   step = () => undefined;
   disk = gathererDisk();
-  ledger = createD1Usage(await openDatabase(), USAGE_BATCH_MEMORY_MS);
+  const db = await openDatabase();
+  ledger = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
+  traffic = createD1Traffic(db);
   live();
   vi.spyOn(console, 'error').mockReturnValue(undefined);
 });
@@ -114,10 +164,10 @@ describe('a gatherer', () => {
     await send('i2', 1, [row()]);
     expect(await total()).toBe(0);
     const ms = await ring();
-    expect(ms).toBeGreaterThanOrEqual(GATHERER_QUIET_MS);
+    expect(ms).toBeGreaterThanOrEqual(GATHERER_QUIET_MS - GATHERER_COMMIT_MS);
     expect(ms).toBeLessThanOrEqual(GATHERER_QUIET_MS + GATHERER_SPREAD_MS);
     expect(await total()).toBe(3);
-    expect([rowsIn('batches'), rowsIn('senders')]).toEqual([0, 2]);
+    expect([rowsIn('batches'), rowsIn('senders')]).toEqual([0, 1]);
     // Nothing wakes it.
     expect(disk.alarm).toBeNull();
   });
@@ -153,7 +203,7 @@ describe('a gatherer', () => {
     const isolates = Array.from({ length: 40 }, (_, i) => `i${i}`);
     const sent = await Promise.all(isolates.map((isolate) => send(isolate, 1, [row()])));
     expect(new Set(sent)).toEqual(new Set([200]));
-    expect(rowsIn('batches')).toBe(2);
+    expect(rowsIn('batches')).toBe(1);
     await ring();
     expect(await total()).toBe(40);
   });
@@ -207,13 +257,23 @@ describe('a gatherer', () => {
     expect(await total()).toBe(45_000);
   });
 
-  it('forgets an isolate that has sent nothing for a day', async () => {
+  it('merges its lists of isolates, and forgets those that have sent nothing for a day', async () => {
     await send('old', 1, [row()]);
+    await send('older', 1, [row()]);
     await ring();
     now += SENDER_KEPT_MS + 1;
-    await send('new', 1, [row()]);
-    await ring();
+    for (let number = 1; number <= SENDER_LISTS; number += 1) {
+      await send('new', number, [row()]);
+      await ring();
+    }
     expect(rowsIn('senders')).toBe(1);
+    live();
+    await send('new', SENDER_LISTS, [row()]);
+    await ring();
+    expect(await total()).toBe(SENDER_LISTS + 2);
+    await send('old', 1, [row()]);
+    await ring();
+    expect(await total()).toBe(SENDER_LISTS + 3);
   });
 
   it('rejects what is no batch', async () => {
@@ -221,14 +281,157 @@ describe('a gatherer', () => {
     await expect(send('i1', 0, [row()])).rejects.toThrow();
   });
 
+  it('has the minutes of traffic, by tenant, name and key, and their sum', async () => {
+    await send(
+      'i1',
+      1,
+      [],
+      [request(), request({ name: 'other' }), request({ tenant: 'you', key_id: 'key_2' })],
+    );
+    await send('i2', 1, [], [request({ status: 500, code: 'internal' })]);
+    await ring();
+    const at = 60 * Math.floor(AT / 60_000);
+    expect((await points()).map((point) => [point.at, point.status, point.code, point.requests])).toEqual([
+      [at, 200, '', 2],
+      [at, 500, 'internal', 1],
+    ]);
+    expect(await counted({ tenant: null })).toBe(4);
+    expect(await counted({ tenant: 'you' })).toBe(1);
+    expect(await counted({ name: 'other' })).toBe(1);
+    expect(await counted({ tenant: null, name: 'notes' })).toBe(3);
+    expect(await counted({ keyId: 'key_2' })).toBe(0);
+    expect(await counted({ tenant: null, keyId: 'key_2' })).toBe(1);
+    expect((await points({ step: 86_400 }))[0]).toMatchObject({
+      requests: 2,
+      at: 86_400 * Math.floor(AT / DAY_MS),
+    });
+    expect((await points())[0]?.ttft.reduce((sum, count) => sum + count, 0)).toBe(2);
+  });
+
+  it('gives D1 each hour once it has ended, and again when some of it comes late', async () => {
+    const steps = async () => [await counted({ step: 60 }), await counted({ step: 3_600 })];
+    await send('i1', 1, [], [request()]);
+    await ring();
+    expect(await steps()).toEqual([1, 1]);
+    for (let rings = 0; rings < 3 && now < HOUR_WRITTEN; rings += 1) await ring();
+    expect([now <= HOUR_WRITTEN, rowsIn('hours'), disk.alarm]).toEqual([true, 0, null]);
+    live();
+    await send('i1', 2, [], [ended({ at: AT, tenant: 'acme' })]);
+    await ring();
+    await ring();
+    expect(await steps()).toEqual([2, 2]);
+    // An hour is read from D1 when its minutes are too old.
+    for (const hours of [20, 23, 24, 25, 27, 60]) {
+      now = AT + 3_600_000 * hours;
+      expect([hours, await counted({ step: 3_600 })]).toEqual([hours, 2]);
+    }
+    now = AT + 1_000 * KEPT_S[60];
+    await send('i1', 3, [], [request()]);
+    await ring();
+    await ring();
+    // Of then and of all, of two minutes; the first ones are deleted.
+    expect([rowsIn('minutes'), await counted({ step: 3_600 })]).toEqual([2, 3]);
+  });
+
+  it('counts what comes a day late as a day old, and changes nothing before', async () => {
+    await send('i1', 1, [], [request()]);
+    await ring();
+    await post({ call: 'write' });
+    now = AT + 1_000 * KEPT_S[3600];
+    await send('i1', 2, [], [ended({ at: AT, tenant: 'acme' })]);
+    await ring();
+    await post({ call: 'write' });
+    const of = { to: Math.ceil(now / DAY_MS) * 86_400, step: 3_600 };
+    expect((await points(of)).map(({ requests }) => requests)).toEqual([1, 1]);
+  });
+
+  it('gives D1 the hour that has not ended when it is asked to write', async () => {
+    await send('i1', 1, [], [request()]);
+    await post({ call: 'write' });
+    const all = { name: null, keyId: null, from: 3_600 * HOUR, to: 3_600 * HOUR + 3_600, step: 3_600 };
+    expect(await traffic.read({ ...all, tenant: 'acme' })).toHaveLength(1);
+    await send('i1', 2, [], [request()]);
+    await post({ call: 'write' });
+    expect((await traffic.read({ ...all, tenant: null })).map(({ requests }) => requests)).toEqual([2]);
+  });
+
+  it('lists the newest requests of each tenant, whatever others do', async () => {
+    await send('i1', 1, [], [request({ tenant: 'quiet', id: 'q' })]);
+    await ring();
+    const ids: string[] = [];
+    for (let number = 2; ids.length < MAX_KEPT_REQUESTS + 300; number += 1) {
+      now += 10_000;
+      const some = Array.from({ length: 30 }, (_, i) => request({ id: `r${ids.length + i}`, at: now + i }));
+      ids.push(...some.map(({ id }) => id));
+      await send('i1', number, [], some);
+      await ring();
+    }
+    const mine = await listed('acme');
+    expect(mine.slice(0, 2)).toEqual([ids.at(-1), ids.at(-2)]);
+    expect(mine.length).toBeGreaterThanOrEqual(MAX_KEPT_REQUESTS);
+    expect(mine.length).toBeLessThan(MAX_KEPT_REQUESTS + MAX_BATCH_REQUESTS);
+    expect(new Set(mine)).toEqual(new Set(ids.slice(-mine.length)));
+    // A few requests share a row, which is rewritten.
+    expect(rowsIn('requests')).toBe(1 + Math.ceil(mine.length / 90));
+    expect(await listed('quiet')).toEqual(['q']);
+    expect(await listed(null, 10)).toEqual(mine.slice(0, (await listed(null, 10)).length));
+    expect(await listed('nobody')).toEqual([]);
+    now += REQUESTS_KEPT_MS;
+    await send('i1', 999, [], [request({ tenant: 'you' })]);
+    await post({ call: 'write' });
+    expect(await listed(null)).toEqual(['r1']);
+  });
+
+  it('counts the requests that are too many to be listed', async () => {
+    const many = Array.from({ length: 2 * MAX_BATCH_REQUESTS }, (_, i) => request({ at: now + i }));
+    await send('i1', 1, [], many);
+    await ring();
+    const [chunk] = await ask<RequestChunk[]>({ call: 'requests', tenant: 'acme', limit: 1_000 });
+    expect([chunk?.requests.length, chunk?.leftOut]).toEqual([MAX_BATCH_REQUESTS, MAX_BATCH_REQUESTS]);
+    expect(await counted()).toBe(2 * MAX_BATCH_REQUESTS);
+  });
+
+  it('forgets a tenant, and names whoever used them, up to a time', async () => {
+    const old = now;
+    await send(
+      'i1',
+      1,
+      [],
+      [
+        ...[request({ id: 'a1' }), request({ id: 'a2', name: 'other' })],
+        ...[request({ id: 'y1', tenant: 'you' }), request({ id: 'y2', tenant: 'you', name: 'other' })],
+      ],
+    );
+    now += 120_000;
+    await send('i1', 2, [], [request({ id: 'a3' })]);
+    await post({ call: 'write' });
+    const forget = (more: object) =>
+      ask({ call: 'forget', tenant: null, names: [], until: old + 60_000, ...more });
+    expect(await forget({ names: ['other'] })).toEqual({ traffic: 2, requests: 2 });
+    expect([await listed('acme'), await listed('you')]).toEqual([['a3', 'a1'], ['y1']]);
+    expect(await counted({ tenant: null, name: 'other' })).toBe(0);
+    expect([await counted({ tenant: 'you' }), await counted({ tenant: 'you', name: '*' })]).toEqual([2, 1]);
+    expect(await forget({ tenant: 'acme' })).toEqual({ traffic: 2, requests: 1 });
+    expect(await forget({ tenant: 'acme' })).toEqual({ traffic: 0, requests: 0 });
+    expect([await listed(null), await counted()]).toEqual([['a3', 'y1'], 1]);
+    // Sums of all name nobody.
+    expect(await counted({ tenant: null })).toBe(5);
+  });
+
   it('loses and doubles nothing, wherever it is killed', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.integer({ min: 0, max: 12 }), { maxLength: 12 }),
-        fc.array(fc.constantFrom('a', 'b', 'ring', 'write', 'away', 'late'), { minLength: 1, maxLength: 20 }),
+        fc.array(fc.constantFrom('a', 'b', 'ring', 'write', 'away', 'late', 'hour'), {
+          minLength: 1,
+          maxLength: 20,
+        }),
         async (kills, events) => {
           disk = gathererDisk();
-          ledger = createD1Usage(await openDatabase(), USAGE_BATCH_MEMORY_MS);
+          const db = await openDatabase();
+          ledger = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
+          traffic = createD1Traffic(db);
+          now = AT;
           // After so many steps each.
           let left = [...kills];
           let fails = '';
@@ -257,20 +460,31 @@ describe('a gatherer', () => {
           for (const event of events) {
             if (event === 'away') fails = 'before the write to D1';
             else if (event === 'late') fails = 'after the write to D1';
+            else if (event === 'hour') now += 3_000_000;
             else if (event === 'ring') await untilDone(ring);
             else if (event === 'write') await untilDone(() => post({ call: 'write' }));
             else {
               numbers[event] += 1;
               const number = numbers[event];
               // An isolate repeats it until it is acknowledged.
-              await untilDone(() => send(event, number, [row({ keyId: `key_${event}` })]));
+              const noted = request({ id: `${event}${number}`, name: event, at: AT });
+              await untilDone(() => send(event, number, [row({ keyId: `key_${event}` })], [noted]));
             }
           }
           step = () => undefined;
           live();
           // As the next batch does, or Cloudflare, which repeats an alarm that has failed.
           for (let times = 0; times < 3; times += 1) await gatherer.alarm();
-          expect(await total()).toBe(numbers.a + numbers.b);
+          const sent = numbers.a + numbers.b;
+          expect(await total()).toBe(sent);
+          const list = await listed('acme');
+          expect([list.length, new Set(list).size]).toEqual([sent, sent]);
+          for (const step of [60, 3_600])
+            for (const tenant of [null, 'acme']) expect(await counted({ step, tenant })).toBe(sent);
+          now = Math.max(now, HOUR_WRITTEN);
+          await gatherer.alarm();
+          now = AT + 30 * 3_600_000;
+          expect(await counted({ step: 3_600 })).toBe(sent);
           expect([rowsIn('batches'), rowsIn('writing')]).toEqual([0, 0]);
         },
       ),

@@ -11,7 +11,7 @@ const HOUR = 472_222;
 
 const count = (tenant: string, number: number) =>
   graft.stores.gatherers.add(number % 16, {
-    ...{ sender: 'isolate', number },
+    ...{ sender: 'isolate', number, traffic: [], requests: [] },
     usage: [
       {
         ...{ hour: HOUR, tenant, keyId: 'key_1', name: 'base', version: 0 },

@@ -16,7 +16,7 @@ import {
   keyRow,
   MINUTE,
   NO_CAPS,
-  trafficBatch,
+  trafficHour,
   versionRow,
 } from '../../contracts/sample-rows.ts';
 
@@ -377,7 +377,7 @@ export const DRIVES: Drives = {
   },
 
   traffic: {
-    add: (traffic) => traffic.add(trafficBatch('batch', [ended()])),
+    writeHour: (traffic) => traffic.writeHour(trafficHour([ended()])),
     async read(traffic) {
       for (const tenant of [null, ME])
         for (const name of [null, 'team'])
@@ -385,13 +385,7 @@ export const DRIVES: Drives = {
             await traffic.read({ tenant, name, keyId, from: 0, to: 86_400, step: 300 });
       await traffic.read({ tenant: ME, name: null, keyId: null, from: 0, to: 86_400, step: 86_400 });
     },
-    async requests(traffic) {
-      for (const tenant of [null, ME]) await traffic.requests({ tenant, limit: 9 });
-    },
-    // The hours first; days when there are hours.
-    async tend(traffic) {
-      for (const days of [2, 3]) await traffic.tend(ENDED_AT + days * DAY_MS);
-    },
+    tend: (traffic) => traffic.tend(ENDED_AT + 2 * DAY_MS),
   },
 
   keptPrompts: {
@@ -603,11 +597,10 @@ export const DRIVES: Drives = {
     atOrigins: (erasures) => erasures.atOrigins(OF_TENANT, { after: '', limit: 9, all: true }),
     unused: (erasures) => erasures.unused([digest]),
     async forgetTraffic(erasures) {
-      for (const of of [OF_TENANT, OF_NAME]) await erasures.forgetTraffic(of, { step: 60, from: 0, to: 60 });
+      for (const of of [OF_TENANT, OF_NAME]) await erasures.forgetTraffic(of, { step: 3600, from: 0, to: 3600 });
     },
-    async forgetRequests(erasures) {
-      for (const of of [OF_TENANT, OF_NAME]) await erasures.forgetRequests(of, '', 9);
-    },
+    wholeNames: (erasures) => erasures.wholeNames(OF_TENANT, '', 9),
+    forgetPrompts: (erasures) => erasures.forgetPrompts(OF_TENANT),
     forgetUsage: (erasures) => erasures.forgetUsage(OF_TENANT, 9),
     holders: (erasures) => erasures.holders(OF_TENANT, 9),
     forgetGrantsFrom: (erasures) => erasures.forgetGrantsFrom(OF_TENANT, [YOU]),

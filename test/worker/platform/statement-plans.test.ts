@@ -114,7 +114,7 @@ const REASONS: readonly Reason[] = [
   { why: 'Of one origin’s minutes, at most a day of them.', of: /FROM origin_minutes/, step: SORT },
   { why: `Usage of a tenant, or of all: ${LATER}.`, of: /FROM usage u/, step: ANY },
   { why: `Traffic of a series, or of all: ${LATER}.`, of: /FROM traffic WHERE step = \?/, step: SORT },
-  { why: `Requests of a tenant, or the last of all: ${LATER}.`, of: /request_chunks c/, step: SORT },
+  { why: 'Of the hours of one day, once.', of: /FROM traffic WHERE step = 3600/, step: SORT },
 
   // Erasures
   {

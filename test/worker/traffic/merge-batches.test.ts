@@ -1,38 +1,61 @@
 import { expect, it } from 'vitest';
-import { MAX_BATCH_REQUESTS, MAX_NAMED_ROWS } from '../../../worker/traffic/limits.ts';
-import { gather, rowsOf, UNNAMED } from '../../../worker/traffic/sum-traffic.ts';
+import type { RequestChunk } from '../../../worker/traffic/ports.ts';
+import { packRequests, packRow, unpackRequests, unpackRow } from '../../../worker/traffic/pack-traffic.ts';
+import { addRequests, boundNames, rowOf, UNNAMED } from '../../../worker/traffic/sum-traffic.ts';
 import { ended } from '../../contracts/sample-rows.ts';
 
-it('keeps the busiest names, and the totals exactly', () => {
-  const all = gather();
-  const names = Array.from({ length: MAX_NAMED_ROWS + 7 }, (_, i) => `n${i}`);
-  for (const name of names) all.add(rowsOf(ended({ name })), []);
-  all.add(rowsOf(ended({ name: 'n503' })), []);
-  // From another isolate, which had too many names too.
-  all.add([{ ...rowsOf(ended())[2]!, name: UNNAMED, keyId: '', requests: 4 }], []);
-  const { rows } = all.take();
-  const requests = (name: string, tenant = 'me') =>
-    rows
-      .filter((row) => row.name === name && row.tenant === tenant)
-      .reduce((sum, row) => sum + row.requests, 0);
-  expect(requests('')).toBe(names.length + 1);
-  expect(requests('', '')).toBe(names.length + 1);
-  expect(requests('n503')).toBe(2);
-  expect(requests(UNNAMED)).toBe(7 + 4);
-  expect(rows).toHaveLength(2 + MAX_NAMED_ROWS + 1);
-  expect(all.size).toBe(0);
+it('keeps the busiest names, and merges the others of each tenant', () => {
+  const rows = ['a', 'b', 'c', 'd'].map((name, i) => ({ ...rowOf(ended({ name })), requests: i + 1 }));
+  // From before, when there were too many too.
+  const before = { ...rowOf(ended({ name: UNNAMED, key_id: '' })), requests: 4 };
+  const other = rowOf(ended({ tenant: 'you', name: 'z' }));
+  const bound = boundNames([...rows, before, other], 2);
+  const found = bound.map(({ tenant, name, requests }) => `${tenant} ${name} ${requests}`).sort();
+  expect(found).toEqual(['me * 7', 'me c 3', 'me d 4', 'you * 1']);
 });
 
 it('keeps the newest requests of each tenant, and counts the others', () => {
-  const all = gather();
+  const chunks = new Map<string, RequestChunk>();
   const { at } = ended();
-  for (let i = 0; i < MAX_BATCH_REQUESTS + 5; i += 1)
-    all.add([], [{ tenant: 'me', requests: [ended({ id: `r${i}`, at: at + i })], leftOut: i === 0 ? 2 : 0 }]);
-  all.add([], [{ tenant: 'you', requests: [ended({ tenant: 'you' })], leftOut: 0 }]);
-  expect(all.size).toBe(MAX_BATCH_REQUESTS + 1);
-  const [mine, yours] = all.take().chunks;
-  expect(mine?.requests.map(({ id }) => id).slice(0, 2)).toEqual(['r104', 'r103']);
-  expect(mine?.requests).toHaveLength(MAX_BATCH_REQUESTS);
-  expect(mine?.leftOut).toBe(7);
-  expect(yours?.requests).toHaveLength(1);
+  let listed = 0;
+  for (let i = 0; i < 15; i += 1) {
+    const requests = [ended({ id: `r${i}`, at: at + i })];
+    listed += addRequests(chunks, { tenant: 'me', requests, leftOut: i === 0 ? 2 : 0 }, 10);
+  }
+  expect(listed).toBe(10);
+  const mine = chunks.get('me');
+  expect(mine?.requests.map(({ id }) => id).slice(0, 2)).toEqual(['r14', 'r13']);
+  expect([mine?.requests.length, mine?.leftOut]).toEqual([10, 7]);
+});
+
+it('reads what it has packed', () => {
+  const requests = [
+    ended({ id: 'r3', at: ended().at + 9, ttft_ms: null, phases: [], kept: true, cold: true }),
+    ended({ id: 'r2', request_id: 'mine', unknown_name: 'x', code: 'model_not_found', status: 404 }),
+    ended({ id: 'r1', unknown_name: 'y', stream: false, degraded: 'ancestor', variant: 'b' }),
+    ended({
+      id: 'r0',
+      request_id: 'mine',
+      phases: [
+        { name: 'key', ms: 0.5 },
+        { name: 'name', ms: 3 },
+      ],
+    }),
+  ];
+  expect(unpackRequests(packRequests(requests), 'me')).toEqual(requests);
+  for (const request of requests) expect(unpackRow(packRow(rowOf(request)))).toEqual(rowOf(request));
+});
+
+it('takes less than 200 bytes a request', () => {
+  const requests = Array.from({ length: 100 }, (_, i) =>
+    ended({
+      ...{ id: crypto.randomUUID(), at: ended().at - 17 * i, name: `tenant-4711/name-${i % 7}` },
+      ...{ prompt_tokens: 1_234, completion_tokens: 256, duration_ms: 4_321 + i, ttft_ms: 321 + i },
+      key_id: `key_${'0'.repeat(15)}${i % 3}`,
+      phases: ['key', 'name', 'origin', 'origin-prompt', 'origin-first', 'origin-queue'].map((name) => ({
+        ...{ name, ms: 100.3 + i },
+      })),
+    }),
+  );
+  expect(packRequests(requests).length / requests.length).toBeLessThan(150);
 });
