@@ -36,6 +36,11 @@ export async function checkAtRest(sim: Simulation, over: () => boolean): Promise
   if (over()) return;
   await endTrainings(sim, over);
   if (over()) return;
+  // Their last moment may be in the middle of a run of the schedule.
+  const idle = world.time.now + MINUTE;
+  for (let ms = 1_000; ms <= MINUTE; ms += 1_000) world.time.after(watch, ms, () => undefined);
+  await world.until(() => over() || !busy() || world.time.now >= idle, 'nothing runs any more');
+  if (over()) return;
   if (!triesForEver(sim)) checkIdle(sim);
   sim.counters.atRest(world.objects.get('QUOTAS')?.stored() ?? new Map());
   for (const [binding, objects] of world.objects)

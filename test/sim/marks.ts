@@ -26,13 +26,20 @@ export const MARKS: readonly Mark[] = [
     mark: 'pointer-alarm-repeats',
     when: 'an object makes up for a write that failed or was cut off with it',
     file: 'worker/registry/pointer-writer-object.ts',
-    after: '      const record = key.slice(PENDING.length);',
+    after: '      const again = noted?.again ?? -Infinity;',
+    if: 'again <= this.#now()',
   },
   {
     mark: 'late-write-landed',
     when: 'a write that had been given up landed after all, and the record is written again',
     file: 'worker/registry/pointer-writer-object.ts',
     after: '            landed.add(record);',
+  },
+  {
+    mark: 'record-written-twice',
+    when: 'a write failed, or its object ended: the record is written again when that cannot land any more',
+    file: 'worker/registry/pointer-writer-object.ts',
+    after: '    const manner = { mark: true, erased: erased || !mark };',
   },
   {
     mark: 'overtaken-erasure',

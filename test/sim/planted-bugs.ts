@@ -31,7 +31,7 @@ export const PLANTED: readonly PlantedBug[] = [
     if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row)).catch(lost);
     else await keys.revoke(hash).catch(lost);
 `,
-    seed: 3,
+    seed: 5,
   },
   {
     id: 'swapped-parts',
@@ -47,7 +47,7 @@ export const PLANTED: readonly PlantedBug[] = [
     await utimes(path, seconds, seconds).catch(() => undefined);
     return shared.read;
 `,
-    seed: 3,
+    seed: 2,
   },
   {
     id: 'stale-cache-after-promote',

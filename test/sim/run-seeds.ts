@@ -81,7 +81,7 @@ function inProcess(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(import.meta.url), [CHILD, JSON.stringify(options)], {
-      execArgv: ['--import', 'tsx'],
+      execArgv: ['--import', new URL('typescript.mjs', import.meta.url).href],
       serialization: 'advanced',
     });
     child.on('message', (message: Report | 'ready') => {

@@ -116,6 +116,16 @@ class Past<T> {
   }
 }
 
+/** Tables that are read here. None has a trigger, and no other's rows take theirs with them. */
+const READ = /\b(names|versions|history|grants|experiments|erasures|keys)\b/;
+const changing = new Map<string, boolean>();
+/** Whether the statement may change what is read here. */
+function mayChange(sql: string): boolean {
+  let known = changing.get(sql);
+  if (known === undefined) changing.set(sql, (known = !/^\s*SELECT\b/i.test(sql) && READ.test(sql)));
+  return known;
+}
+
 export class Truth {
   readonly names = new Past<NameState>();
   readonly grants = new Past<Grant>();
@@ -150,7 +160,9 @@ export class Truth {
   constructor(world: World) {
     this.#world = world;
     this.#db = world.database.truth;
-    world.database.onCommit = () => void this.#look();
+    world.database.onCommit = (texts) => {
+      if (texts.some(mayChange)) void this.#look();
+    };
     world.kv.onWrite = (key, bytes) => this.#served(key, bytes);
   }
 

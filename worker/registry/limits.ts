@@ -13,6 +13,9 @@ export const POINTER_RETRY_MS = 5 * SECOND;
 /** … but never longer. */
 export const MAX_POINTER_RETRY_MS = 600 * SECOND;
 
+/** A write that failed may land until then; a record is written once more after it. */
+export const LATE_WRITE_MS = 60 * SECOND;
+
 /** Default number of changes in a response of `GET /admin/history`. */
 export const HISTORY_PAGE = 100;
 /** For a change that tolerates concurrent changes of the name, such as a publication without `expect`. */

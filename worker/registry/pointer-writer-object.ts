@@ -19,6 +19,7 @@ import { StoreUnavailable } from '../platform/ports.ts';
 import { createSealer, type Sealer } from '../platform/kv-cache.ts';
 import { createD1Registry } from './d1-registry.ts';
 import {
+  LATE_WRITE_MS,
   MAX_POINTER_RETRY_MS,
   POINTER_RETRY_MS,
   POINTER_INTERVAL_MS,
@@ -96,7 +97,13 @@ export interface PointerStorage {
 }
 
 const PENDING = 'pending:';
-const Pending = z.object({ since: z.number(), mark: z.boolean(), erased: z.boolean().default(false) });
+const Pending = z.object({
+  since: z.number(),
+  mark: z.boolean(),
+  erased: z.boolean(),
+  /** It is written, and is to be written once more at this time, unix ms; null = it is not written. */
+  again: z.number().nullable(),
+});
 /** Options of a record's next write. */
 type Manner = Pick<z.infer<typeof Pending>, 'mark' | 'erased'>;
 const PLAIN: Manner = { mark: false, erased: false };
@@ -113,7 +120,8 @@ const recordOf = (call: z.output<typeof PointerCall>): string =>
 /**
  * Writes one shard of the names, keys or grants to KV. A Durable Object runs in one place, so the later of
  * two changes wins. A record is noted on disk before it is written and removed afterwards; an alarm retries
- * what is left, so failed or interrupted writes are made up for.
+ * what is left, so failed or interrupted writes are made up for. These may land later still, after this object's end
+ * too: after one of them a record is written twice, the second time when nothing can be on its way any more.
  */
 export class PointerWriter {
   readonly #storage: PointerStorage;
@@ -121,6 +129,8 @@ export class PointerWriter {
   readonly #now: () => number;
   /** Running calls by record: only the last one may remove the note. */
   readonly #active = new Map<string, number>();
+  /** Records that are to be written once more at this time, unix ms. */
+  readonly #again = new Map<string, number>();
 
   /** @param parts replaced by tests. */
   constructor(
@@ -149,15 +159,23 @@ export class PointerWriter {
   async alarm(): Promise<void> {
     const pending = await this.#storage.list({ prefix: PENDING, limit: PAGE });
     let failed = false;
+    let next = Infinity;
     for (const [key, value] of pending) {
       const record = key.slice(PENDING.length);
-      await this.#sync(record, Pending.safeParse(value).data ?? PLAIN).catch((error: unknown) => {
+      const noted = Pending.safeParse(value).data;
+      const again = noted?.again ?? -Infinity;
+      if (again > this.#now()) {
+        next = Math.min(next, again);
+        continue;
+      }
+      await this.#sync(record, noted ?? PLAIN).catch((error: unknown) => {
         failed = true;
         logLine('pointer_not_written', { record, reason: String(error) });
       });
     }
     if (!failed && pending.size < PAGE) {
       await this.#storage.delete(FAILURES);
+      if (next < Infinity && (await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(next);
       return;
     }
     const failures = failed ? Number((await this.#storage.get(FAILURES)) ?? 0) + 1 : 0;
@@ -170,7 +188,8 @@ export class PointerWriter {
     this.#active.set(record, (this.#active.get(record) ?? 0) + 1);
     let written = false;
     try {
-      const pending: z.infer<typeof Pending> = { since: this.#now(), mark, erased };
+      await this.#noteLate(record);
+      const pending: z.infer<typeof Pending> = { since: this.#now(), mark, erased, again: null };
       await this.#storage.put(PENDING + record, pending);
       if ((await this.#storage.getAlarm()) === null)
         await this.#storage.setAlarm(this.#now() + POINTER_RETRY_MS);
@@ -180,8 +199,32 @@ export class PointerWriter {
       const others = (this.#active.get(record) ?? 1) - 1;
       if (others > 0) this.#active.set(record, others);
       else this.#active.delete(record);
-      if (written && others === 0) await this.#storage.delete(PENDING + record);
+      if (!written) this.#again.set(record, this.#now() + LATE_WRITE_MS);
+      else if (others === 0) await this.#strikeOff(record, { mark, erased });
     }
+  }
+
+  /** A write that failed, or died with an earlier instance, may still be on its way to KV, and land on the next one. */
+  async #noteLate(record: string): Promise<void> {
+    if ((this.#active.get(record) ?? 0) > 1) return;
+    const value = await this.#storage.get(PENDING + record);
+    if (value === undefined) return;
+    const again = Pending.safeParse(value).data?.again ?? this.#now() + LATE_WRITE_MS;
+    if (again > this.#now()) this.#again.set(record, again);
+  }
+
+  async #strikeOff(record: string, { mark, erased }: Manner): Promise<void> {
+    const again = this.#again.get(record);
+    this.#again.delete(record);
+    if (again === undefined) {
+      await this.#storage.delete(PENDING + record);
+      return;
+    }
+    // If there is nothing to point at then, what has landed must not stay.
+    const manner = { mark: true, erased: erased || !mark };
+    const pending: z.infer<typeof Pending> = { since: this.#now(), ...manner, again };
+    await this.#storage.put(PENDING + record, pending);
+    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(again);
   }
 
   #write(record: string, { mark, erased }: Manner): Promise<void> {

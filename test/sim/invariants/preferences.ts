@@ -1,4 +1,5 @@
 /** Preferences: what was acknowledged is there as long as it is to be kept, and makes rows of what was said alone. */
+import { ERASE_SETTLE_MS } from '../../../protocol/admin-api/erasures.ts';
 import type { ImprovementRow } from '../../../protocol/admin-api/improvements.ts';
 import { committed } from '../operations/operation.ts';
 import type { Preferred, Simulation } from '../simulation.ts';
@@ -8,9 +9,12 @@ const HOUR_MS = 3_600_000;
 /** An isolate's clock may be wrong, and the schedule late, ms. */
 const LATE_MS = 180_000;
 
-/** Whether it may have gone: with its tenant, its key's prompts, or its time. */
+/**
+ * Whether it may have gone: with its tenant, its key's prompts, or its time. What an erased tenant left is looked for for
+ * a while; then nothing but a key that is in force tells the one that was made anew since from it.
+ */
 const mayBeGone = (sim: Simulation, { tenant, key, askedAt }: Preferred): boolean =>
-  sim.truth.erasedDuring(tenant, askedAt) ||
+  sim.truth.erasedDuring(tenant, key.revokedAt === null ? askedAt : askedAt - ERASE_SETTLE_MS - LATE_MS) ||
   sim.forgetting.has(key.counter) ||
   sim.world.time.now > askedAt + HOUR_MS - LATE_MS;
 

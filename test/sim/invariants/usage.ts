@@ -47,7 +47,7 @@ export async function checkUsage(sim: Simulation): Promise<void> {
   const isLimited = [...sim.codes.keys()].some((label) => /rate_limit|insufficient_quota/.test(label));
   const isWhole = LOSES.every((kind) => !world.faults.bitten.has(kind));
   for (const tenant of sim.tenants) {
-    const { id, unended } = tenant;
+    const { id, unended, usageErasedAt } = tenant;
     const received = receivedOf(sim, tenant);
     const usage = billed.get(id) ?? 0;
     const made = world.origins.reduce((sum, { ledger }) => sum + (ledger.made.get(id)?.completion ?? 0), 0);
@@ -57,7 +57,8 @@ export async function checkUsage(sim: Simulation): Promise<void> {
     if (usage < received)
       sim.fail('5 usage is what was run', `${id} is billed ${usage} tokens and has received ${received}`);
     // A completion that a limit refuses may have begun: the counter is asked meanwhile.
-    if (isWhole && !isLimited && usage < made - sim.unbilledTokens)
+    const isErased = usageErasedAt > -Infinity;
+    if (isWhole && !isLimited && !isErased && usage < made - sim.unbilledTokens)
       sim.fail('5 usage is what was run', `${id} is billed ${usage} tokens, origins made ${made}`);
   }
 }

@@ -10,6 +10,7 @@ import {
   createHash,
   createHmac,
   createSecretKey,
+  hash,
   hkdfSync,
   type KeyObject,
   timingSafeEqual,
@@ -261,7 +262,7 @@ const SUBTLE = {
       return wanted.length === given.length && timingSafeEqual(wanted, given);
     }),
   digest: (_algorithm: string, data: ArrayBuffer | ArrayBufferView) =>
-    later(() => bufferOf(createHash('sha256').update(bytesOf(data)).digest())),
+    later(() => bufferOf(hash('sha256', bytesOf(data), 'buffer'))),
   deriveBits: (algorithm: { salt: Uint8Array; info: Uint8Array }, key: SimKey, bits: number) =>
     later(() => hkdfSync('sha256', key.raw, algorithm.salt, algorithm.info, bits / 8)),
   encrypt: ({ iv, additionalData }: Gcm, key: SimKey, data: ArrayBuffer | ArrayBufferView) =>
@@ -298,11 +299,11 @@ const CRYPTO = {
   DigestStream: class extends WritableStream<Uint8Array> {
     readonly digest: Promise<ArrayBuffer>;
     constructor() {
-      const hash = createHash('sha256');
+      const whole = createHash('sha256');
       const { promise, resolve } = deferred<ArrayBuffer>();
       super({
-        write: (chunk) => void hash.update(chunk),
-        close: () => resolve(bufferOf(hash.digest())),
+        write: (chunk) => void whole.update(chunk),
+        close: () => resolve(bufferOf(whole.digest())),
       });
       this.digest = promise;
     }

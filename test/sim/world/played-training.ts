@@ -88,6 +88,8 @@ interface Checkpoint {
 /** The trainings of one origin's process. */
 export interface PlayedTrainings {
   start: StartTraining;
+  /** Whether one runs. */
+  isBusy(): boolean;
   /** Their origin has ended: they learn of it soon, and end. */
   orphan(): void;
 }
@@ -108,6 +110,7 @@ export function playTrainings(
   const lives = new Set<Life>();
   let started = 0;
   return {
+    isBusy: () => lives.size > 0,
     start(wish) {
       started += 1;
       const life = time.life(`${origin.name} training ${started}`, random.fork(`training ${started}`));

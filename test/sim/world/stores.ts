@@ -295,9 +295,8 @@ export class SimDatabase {
   readonly truth: SqlDatabase;
   readonly #around: Surroundings;
   readonly #life: Life;
-  readonly #inner = new WeakMap<SqlStatement, SqlStatement>();
-  /** Called after each call that may have changed something. */
-  onCommit: () => void = () => undefined;
+  /** Called after each call that was done, with the texts of its statements. */
+  onCommit: (texts: readonly string[]) => void = () => undefined;
 
   constructor(around: Surroundings, truth: SqlDatabase) {
     this.#around = around;
@@ -305,49 +304,71 @@ export class SimDatabase {
     this.truth = truth;
   }
 
+  /** SQLite's answers come from this thread: `work` returns a promise that is settled when it is made. */
+  #run<T>(life: Life, what: string, texts: readonly string[], work: () => Promise<T>): Promise<T> {
+    return call(
+      this.#around,
+      life,
+      this.#life,
+      {
+        what: what.slice(0, 60),
+        error: 'd1-error',
+        ...(/^(batch|INSERT|UPDATE|DELETE)/.test(what) ? { after: 'd1-error-after' as const } : {}),
+        slow: 'd1-slow',
+        usualMs: 10,
+        failure: () => new Error('D1_ERROR: Network connection lost.'),
+      },
+      () => {
+        const done = work();
+        done.then(
+          () => this.onCommit(texts),
+          () => undefined,
+        );
+        return done;
+      },
+    ).then((answer) => answer);
+  }
+
   binding(life: Life): SqlDatabase {
-    // SQLite's answers come from this thread: a promise that is settled when it is made.
-    const run = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
-      const answer = await call(
-        this.#around,
-        life,
-        this.#life,
-        {
-          what: what.slice(0, 60),
-          error: 'd1-error',
-          ...(/^(batch|INSERT|UPDATE|DELETE)/.test(what) ? { after: 'd1-error-after' as const } : {}),
-          slow: 'd1-slow',
-          usualMs: 10,
-          failure: () => new Error('D1_ERROR: Network connection lost.'),
-        },
-        () => {
-          const done = work();
-          done.then(
-            () => this.onCommit(),
-            () => undefined,
-          );
-          return done;
-        },
-      );
-      return answer;
-    };
-    const wrap = (statement: SqlStatement, sql: string): SqlStatement => {
-      const wrapped: SqlStatement = {
-        bind: (...values) => wrap(statement.bind(...values), sql),
-        first: <T>() => run(sql, () => statement.first<T>()),
-        all: <T>() => run(sql, () => statement.all<T>()),
-        run: () => run(sql, () => statement.run()),
-      };
-      this.#inner.set(wrapped, statement);
-      return wrapped;
-    };
+    const run: RunSql = (what, texts, work) => this.#run(life, what, texts, work);
     return {
-      prepare: (sql) => wrap(this.truth.prepare(sql), sql),
-      batch: (statements) =>
-        run(`batch of ${statements.length}`, () =>
-          this.truth.batch(statements.map((one) => this.#inner.get(one) ?? one)),
-        ),
+      prepare: (sql) => new SimStatement(this.truth.prepare(sql), sql, run),
+      batch: (statements) => {
+        const given = statements as SimStatement[];
+        return run(
+          `batch of ${given.length}`,
+          given.map(({ sql }) => sql),
+          () => this.truth.batch(given.map(({ inner }) => inner)),
+        );
+      },
     };
+  }
+}
+
+type RunSql = <T>(what: string, texts: readonly string[], work: () => Promise<T>) => Promise<T>;
+
+class SimStatement implements SqlStatement {
+  readonly #run: RunSql;
+
+  constructor(
+    readonly inner: SqlStatement,
+    readonly sql: string,
+    run: RunSql,
+  ) {
+    this.#run = run;
+  }
+
+  bind(...values: (string | number | null)[]): SqlStatement {
+    return new SimStatement(this.inner.bind(...values), this.sql, this.#run);
+  }
+  first<T>(): Promise<T | null> {
+    return this.#run(this.sql, [this.sql], () => this.inner.first<T>());
+  }
+  all<T>(): Promise<{ results: T[] }> {
+    return this.#run(this.sql, [this.sql], () => this.inner.all<T>());
+  }
+  run(): Promise<unknown> {
+    return this.#run(this.sql, [this.sql], () => this.inner.run());
   }
 }
 

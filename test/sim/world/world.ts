@@ -522,8 +522,9 @@ export class World {
           ),
       );
     running.life.stopped = true;
-    // Mostly seconds, sometimes minutes.
-    const ms = random.chance(0.2) ? random.below(300_000) : random.below(40_000);
+    // Mostly seconds, sometimes minutes; in the middle of a training often so long that its job begins elsewhere.
+    const isLong = random.chance(running.trainings?.isBusy() === true ? 0.6 : 0.2);
+    const ms = random.below(isLong ? 300_000 : 40_000);
     time.after(this.#life, ms, () => time.resume(running.life));
   }
 

@@ -56,27 +56,49 @@ function schemaBytes(): Uint8Array {
   return schema;
 }
 
+class Statement implements SqlStatement {
+  readonly #handle: Handle;
+  readonly #sql: string;
+  readonly #values: readonly SqlValue[];
+
+  constructor(handle: Handle, sql: string, values: readonly SqlValue[]) {
+    this.#handle = handle;
+    this.#sql = sql;
+    this.#values = values;
+  }
+
+  rows(): Row[] {
+    try {
+      return run(this.#handle, this.#sql, this.#values);
+    } catch (error) {
+      throw asD1(error);
+    }
+  }
+
+  bind(...given: unknown[]): Statement {
+    return new Statement(this.#handle, this.#sql, given.map(bindable));
+  }
+  async all<T>(): Promise<{ results: T[] }> {
+    return { results: this.rows() as T[] };
+  }
+  async first<T>(): Promise<T | null> {
+    return (this.rows()[0] ?? null) as T | null;
+  }
+  async run(): Promise<{ results: Row[] }> {
+    return { results: this.rows() };
+  }
+}
+
 /** @param bytes of another one; with the schema of `migrations/` and no rows unless given. */
 export function openSqlite(bytes = schemaBytes()): SqlDatabase {
   const handle = open(PRAGMAS, bytes);
-  /** How each statement is run inside of a batch. */
-  const runs = new WeakMap<SqlStatement, () => Row[]>();
-  const statementOf = (sql: string, values: readonly SqlValue[]): SqlStatement => {
-    const work = () => asD1(() => run(handle, sql, values));
-    const statement: SqlStatement = {
-      bind: (...given) => statementOf(sql, given.map(bindable)),
-      all: async <T>() => ({ results: work() as T[] }),
-      first: async <T>() => (work()[0] ?? null) as T | null,
-      run: async () => ({ results: work() }),
-    };
-    runs.set(statement, work);
-    return statement;
-  };
   const db: SqlDatabase = {
-    prepare: (sql) => statementOf(sql, []),
+    prepare: (sql) => new Statement(handle, sql, []),
     async batch(statements) {
       if (statements.length === 0) throw new Error('D1_ERROR: No SQL statements detected.');
-      return inTransaction(handle, () => statements.map((one) => ({ results: runs.get(one)?.() ?? [] })));
+      return inTransaction(handle, () =>
+        statements.map((one) => ({ results: one instanceof Statement ? one.rows() : [] })),
+      );
     },
   };
   handles.set(db, handle);
@@ -180,14 +202,10 @@ function bindable(value: unknown): SqlValue {
   throw new Error(`D1_TYPE_ERROR: Type '${typeof value}' not supported for value '${String(value)}'`);
 }
 
-/** Fails as D1 does. */
-function asD1<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    throw new Error(
-      `D1_ERROR: ${message}: ${/constraint failed/.test(message) ? 'SQLITE_CONSTRAINT' : 'SQLITE_ERROR'}`,
-    );
-  }
+/** How D1 says it. */
+function asD1(error: unknown): Error {
+  const message = error instanceof Error ? error.message : String(error);
+  return new Error(
+    `D1_ERROR: ${message}: ${/constraint failed/.test(message) ? 'SQLITE_CONSTRAINT' : 'SQLITE_ERROR'}`,
+  );
 }

@@ -121,6 +121,7 @@ async function fakeRig(clock = new FakeClock()) {
         return names.get(name);
       },
     },
+    nameIndex: names,
     storage,
     writer,
     start,
@@ -223,11 +224,46 @@ describe('the pointer writer', () => {
     call('b', true);
     while (rig.storage.values.size < 2) await new Promise((resolve) => setTimeout(resolve, 0));
     expect(rig.storage.alarmAt).not.toBeNull();
-    await rig.start().alarm();
+    const next = rig.start();
+    await next.alarm();
     expect(await rig.names.get('a')).toMatchObject({ value: { alias: 'x' } });
     expect(await rig.names.get('b')).toEqual({ state: 'gone' });
+    rig.clock.advance(60_000);
+    await next.alarm();
     expect(rig.storage.values.size).toBe(0);
   });
+
+  it.each(['its object has ended', 'it was given up'])(
+    'writes a name again after a write that lands when %s',
+    async (why) => {
+      const rig = await fakeRig();
+      await publish(rig, 'a', 'old');
+      const hung = {
+        sync: () =>
+          new Promise<void>((_, reject) => {
+            if (why === 'it was given up') reject(new StoreUnavailable('KV', new Error('no answer')));
+          }),
+      };
+      const call = (writer: PointerWriter) =>
+        writer.fetch(
+          new Request('https://x.invalid', { method: 'POST', body: JSON.stringify({ name: 'a' }) }),
+        );
+      const ended = call(rig.start(hung));
+      if (why === 'it was given up') await ended;
+      while (rig.storage.values.size < 1) await new Promise((resolve) => setTimeout(resolve, 0));
+      await publish(rig, 'a', 'new');
+      const next = rig.start();
+      await call(next);
+      expect(await rig.registry.stalePointers({ limit: 9, newest: true })).toEqual([]);
+      // It lands.
+      await rig.nameIndex.put({ name: 'a', alias: 'old' });
+      rig.clock.advance(60_000);
+      expect(rig.storage.alarmAt).toBeLessThanOrEqual(rig.clock.time);
+      await next.alarm();
+      expect(await rig.names.get('a')).toMatchObject({ value: { alias: 'new' } });
+      expect(rig.storage.values.size).toBe(0);
+    },
+  );
 
   it('retries with growing delays while KV fails, and resets them afterwards', async () => {
     const rig = await fakeRig();
@@ -242,6 +278,8 @@ describe('the pointer writer', () => {
     }
     expect(pauses).toEqual([10, 20, 40, 80, 160, 320, 600, 600, 600].map((seconds) => seconds * 1_000));
     rig.mend();
+    await rig.writer.alarm();
+    rig.clock.advance(60_000);
     await rig.writer.alarm();
     expect(rig.storage.values.size).toBe(0);
   });
