@@ -31,7 +31,7 @@ export const PLANTED: readonly PlantedBug[] = [
     if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row)).catch(lost);
     else await keys.revoke(hash).catch(lost);
 `,
-    seed: 5,
+    seed: 1,
   },
   {
     id: 'swapped-parts',
@@ -47,7 +47,7 @@ export const PLANTED: readonly PlantedBug[] = [
     await utimes(path, seconds, seconds).catch(() => undefined);
     return shared.read;
 `,
-    seed: 2,
+    seed: 5,
   },
   {
     id: 'stale-cache-after-promote',
@@ -62,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 5,
+    seed: 2,
   },
   {
     id: 'missing-abort',
@@ -107,7 +107,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/completions.ts',
     find: 'heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,',
     replace: 'heartbeatMs: 3 * (context.heartbeatMs ?? STREAM_HEARTBEAT_MS),',
-    seed: 13,
+    seed: 5,
   },
   {
     id: 'lease-not-given-back',
@@ -137,6 +137,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
-    seed: 2,
+    seed: 6,
   },
 ];
