@@ -56,7 +56,7 @@ export const BLOB_OPERATIONS = {
     params,
     query: null,
     request: null,
-    answers: { 200: { description: 'The parts sent, and whether the file is complete.', schema: BlobState } },
+    answers: { 200: { description: 'The parts sent, none once the file is complete.', schema: BlobState } },
   },
   'PUT /admin/blobs/:digest/parts/:index': {
     id: 'sendPart',

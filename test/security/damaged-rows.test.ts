@@ -26,12 +26,12 @@ const damaged = { status: 500, body: { error: { code: 'registry_damaged' } } };
 beforeAll(async () => {
   graft = await startTestEdge();
   key = await graft.makeKey({ tenant: 'default' });
-  for (const [i, name] of ['good', 'chain', 'proof', 'evaluation', 'training'].entries())
+  for (const [i, name] of ['good', 'chain', 'evaluation', 'training'].entries())
     for (const version of [1, 2]) {
       const adapter = tinyAdapter({ seed: 2 * i + version });
       expect((await graft.publish({ name, adapter })).status).toBe(201);
     }
-  for (const column of ['chain', 'proof', 'evaluation', 'training'])
+  for (const column of ['chain', 'evaluation', 'training'])
     await run(`UPDATE versions SET ${column} = ? WHERE name = ? AND version = 2`, JUNK, column);
   damagedKey = ((await post('/admin/keys', { tenant: 'default' })).body as unknown as { id: string }).id;
   await run('UPDATE keys SET rights = ? WHERE id = ?', JUNK, damagedKey);
@@ -56,7 +56,7 @@ describe('a damaged row', () => {
     expect((await json('/admin/versions?name=training')).body['versions']).toMatchObject([{ version: 1 }]);
     const { digest } = tinyAdapter({ seed: 4 });
     expect(await json(`/admin/versions?digest=${digest}`)).toEqual({ status: 200, body: { versions: [] } });
-    expect((await json('/admin/names')).body['names']).toHaveLength(5);
+    expect((await json('/admin/names')).body['names']).toHaveLength(4);
     const { keys } = (await json('/admin/keys')).body;
     expect(JSON.stringify(keys)).not.toContain(damagedKey);
     expect(keys).toHaveLength(1);
@@ -76,7 +76,7 @@ describe('a damaged row', () => {
   it('does not keep anybody from revoking its key, or from publishing past it', async () => {
     expect((await graft.admin(`/admin/keys/${damagedKey}`, { method: 'DELETE' })).status).toBeLessThan(300);
     await run('UPDATE keys SET revoked_at = NULL WHERE id = ?', damagedKey);
-    const next = await graft.publish({ name: 'proof', adapter: tinyAdapter({ seed: 12 }) });
+    const next = await graft.publish({ name: 'evaluation', adapter: tinyAdapter({ seed: 12 }) });
     expect([next.status, await next.json()]).toMatchObject([201, { version: 3 }]);
   });
 
@@ -92,7 +92,6 @@ describe('a damaged row', () => {
     expect(found).toEqual([
       { table: 'versions', id: 'chain@2', column: 'chain' },
       { table: 'versions', id: 'evaluation@2', column: 'evaluation' },
-      { table: 'versions', id: 'proof@2', column: 'proof' },
       { table: 'versions', id: 'training@2', column: 'training' },
       { table: 'keys', id: damagedKey, column: 'rights' },
       { table: 'experiments', id: expect.stringMatching(/^exp_/) as string, column: 'document' },

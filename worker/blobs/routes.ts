@@ -42,10 +42,8 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
       // A tenant that finds a whole file will not send it again, so it must stay. Single parts stay a day after
       // each upload.
       const complete = holds && (await deps.blobLedger.touch({ digest, at: deps.now() }));
-      const record = complete ? await deps.blobLedger.record(digest) : null;
-      const parts = holds
-        ? (record?.parts ?? []).map((part, index) => ({ ...part, index }))
-        : sent.filter(isThere(deps.now()));
+      // Of a whole file they may be another tenant's, which must not show.
+      const parts = holds ? [] : sent.filter(isThere(deps.now()));
       return context.json({
         digest,
         complete,
