@@ -32,7 +32,10 @@ interface Changes {
 const GRANT = 'SELECT 1 FROM grants WHERE tenant = ? AND scope = ? AND owner = ?';
 const REFUSAL = 'SELECT 1 FROM grant_refusals WHERE tenant = ? AND owner = ?';
 const EVALUATION = 'SELECT 1 FROM evaluations WHERE name = ? AND label = ? AND tenant = ?';
-const REMOVED = 'SELECT 1 FROM names WHERE name = ? AND removed_at IS NOT NULL';
+/** Or a job that was begun before has staged a version since. */
+const REMOVED = `SELECT 1 FROM names n WHERE name = ?1 AND (removed_at IS NOT NULL OR EXISTS (
+  SELECT 1 FROM history h WHERE h.name = n.name AND h.action = 'stage' AND h.why LIKE 'fine-tuning job %'
+    AND h.sequence > (SELECT MAX(r.sequence) FROM history r WHERE r.name = n.name AND r.action = 'remove')))`;
 
 /** What it is checked against. */
 interface Checked {

@@ -8,7 +8,7 @@ import type { Life } from '../world/time.ts';
 const UNAUTHORIZED = 401;
 /** What was sent so long after an origin's start has not been signed before it, ms. */
 const STARTED_MS = 5_000;
-/** An edge signs for an origin's start after its first refusal that it reads: one is lost where a limit ends the request. */
+/** An edge signs for an origin's start after its first refusal that it reads: others are lost where a limit ends requests. */
 const REFUSALS = 3;
 const LOSES: readonly FaultKind[] = ['net-cut', 'net-silent', 'net-delay', 'net-twice'];
 
@@ -16,8 +16,8 @@ export function watchSignatures(fail: Fail, faults: Faults): (exchange: Exchange
   /** Signatures that an origin's process has taken. */
   const taken = new WeakMap<Life, Set<string>>();
   /** Refusals that an edge has had from an origin's process, one after the other. */
-  const refused = new WeakMap<Life, Map<Life, { times: number; heardAt: number }>>();
-  return ({ from, to, what, headers, status, isCopied, sentAt, at }) => {
+  const refused = new WeakMap<Life, Map<Life, { isRead: (() => boolean)[]; heardAt: number }>>();
+  return ({ from, to, what, headers, status, isCopied, isRead, sentAt, at }) => {
     const signature = headers.get(SIGNATURE_HEADER);
     if (signature === null) return;
     if (status !== UNAUTHORIZED) {
@@ -35,16 +35,17 @@ export function watchSignatures(fail: Fail, faults: Faults): (exchange: Exchange
     if (at - sentAt > STARTED_MS) return;
     const origin = /\bo\d\b/.exec(to.name)?.[0] ?? '';
     if (LOSES.some((kind) => faults.during(kind, origin, sentAt, sentAt))) return;
-    const had = refused.get(from) ?? new Map<Life, { times: number; heardAt: number }>();
+    const had = refused.get(from) ?? new Map<Life, { isRead: (() => boolean)[]; heardAt: number }>();
     refused.set(from, had);
-    const before = had.get(to) ?? { times: 0, heardAt: -Infinity };
+    const before = had.get(to) ?? { isRead: [], heardAt: -Infinity };
     // Sent before the answer to another was there: it could not know better.
     if (sentAt <= before.heardAt) return;
-    had.set(to, { times: before.times + 1, heardAt: at + 1_000 });
-    if (before.times + 1 >= REFUSALS)
+    const times = before.isRead.filter((wasRead) => wasRead()).length + 1;
+    had.set(to, { isRead: [...before.isRead, isRead], heardAt: at + 1_000 });
+    if (times >= REFUSALS)
       fail(
         '9 an origin that is up serves',
-        `${to.name}, up for ${at - to.born} ms, refused ${from.name} ${before.times + 1} times`,
+        `${to.name}, up for ${at - to.born} ms, refused ${from.name} ${times} times`,
       );
   };
 }

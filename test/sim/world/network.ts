@@ -31,6 +31,8 @@ export interface Exchange {
   silentMs: number;
   /** It was sent once and arrives twice; this is one of the two. */
   isCopied: boolean;
+  /** The sender has the answer: it has not gone before, and the connection has held. */
+  isRead: () => boolean;
   sentAt: number;
   at: number;
 }
@@ -131,6 +133,7 @@ export class Network {
         ? random.below(random.pick(BREAKS_MS))
         : null;
     const world = this.#life;
+    let read = false;
     if (cutAfter !== null) time.after(world, cutAfter, () => link.cut(null));
     if (silentAfter !== null) time.after(world, silentAfter, () => (link.broken ??= 'silent'));
     link.onCut(from, () => time.after(from, way(), () => reject(fetchFailed('other side closed'))));
@@ -211,6 +214,7 @@ export class Network {
               status: response.status,
               silentMs,
               isCopied: twice,
+              isRead: () => read,
               sentAt,
               at: time.now,
             });
@@ -239,8 +243,9 @@ export class Network {
                   });
             if (stream === null) end();
             time.after(from, way(), () => {
-              if (link.broken === null)
-                resolve(new Response(status === 204 || status === 304 ? null : piped, { status, headers }));
+              if (link.broken !== null) return;
+              read = true;
+              resolve(new Response(status === 204 || status === 304 ? null : piped, { status, headers }));
             });
           },
           (error: unknown) => {
