@@ -203,15 +203,7 @@ const Variables = z
 export function parseEnv(
   raw: Omit<
     RawEnv,
-    | 'ADAPTERS'
-    | 'DB'
-    | 'POINTERS'
-    | 'BLOBS'
-    | 'QUOTAS'
-    | 'EXPERIMENTS'
-    | 'PAIRS'
-    | 'GATHERERS'
-    | 'ANALYTICS'
+    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'GATHERERS' | 'ANALYTICS'
   >,
 ): Config {
   const parsed = Variables.safeParse(raw);

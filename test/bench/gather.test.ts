@@ -6,7 +6,16 @@ afterEach(() => vi.restoreAllMocks());
 
 /** A fiftieth of the bench's. */
 const LOAD: GatherLoad = {
-  ...{ isolates: 20, rate: 200, tenants: 200, names: 3, seconds: 75, warmUp: 0, giant: 0, restartMs: Infinity },
+  ...{
+    isolates: 20,
+    rate: 200,
+    tenants: 200,
+    names: 3,
+    seconds: 75,
+    warmUp: 0,
+    giant: 0,
+    restartMs: Infinity,
+  },
 };
 
 it.each<[string, Partial<GatherLoad>]>([
@@ -15,7 +24,10 @@ it.each<[string, Partial<GatherLoad>]>([
   ['when every gatherer ends again and again', { restartMs: 7_000 }],
   ['when D1 is away for a while', { away: [10_000, 40_000] }],
 ])('what many isolates count is in D1 once, in few transactions: %s', async (_, more) => {
-  const { requests, lost, transactionsPerSecond, bytesPerListedRequest } = await gatherCounts({ ...LOAD, ...more });
+  const { requests, lost, transactionsPerSecond, bytesPerListedRequest } = await gatherCounts({
+    ...LOAD,
+    ...more,
+  });
   expect(requests).toBe(15_000);
   expect(lost).toBe(0);
   expect(transactionsPerSecond).toBeLessThan(5);

@@ -597,7 +597,8 @@ export const DRIVES: Drives = {
     atOrigins: (erasures) => erasures.atOrigins(OF_TENANT, { after: '', limit: 9, all: true }),
     unused: (erasures) => erasures.unused([digest]),
     async forgetTraffic(erasures) {
-      for (const of of [OF_TENANT, OF_NAME]) await erasures.forgetTraffic(of, { step: 3600, from: 0, to: 3600 });
+      for (const of of [OF_TENANT, OF_NAME])
+        await erasures.forgetTraffic(of, { step: 3600, from: 0, to: 3600 });
     },
     wholeNames: (erasures) => erasures.wholeNames(OF_TENANT, '', 9),
     forgetPrompts: (erasures) => erasures.forgetPrompts(OF_TENANT),
