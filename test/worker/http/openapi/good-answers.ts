@@ -208,6 +208,13 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       await world.upload(role, world.fresh);
       return { path: `/admin/blobs/${world.fresh.digest}` };
     },
+    // With the part that was sent.
+    async ({ graft, keys, fresh: { bytes, digest } }, role) => {
+      const path = `/admin/blobs/${digest}`;
+      const part = { method: 'PUT', key: keys[role], body: new Uint8Array(bytes) };
+      await graft.request(`${path}/parts/0`, part);
+      return { path };
+    },
   ],
   'POST /admin/blobs/:digest': [
     async ({ graft, keys, fresh: { bytes, digest } }, role) => {
