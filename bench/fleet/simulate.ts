@@ -79,7 +79,7 @@ export const FLEET = {
 const UNEQUAL = [0.5, 1, 1.5, 1];
 /** Of a name, those that go on; the oldest ends. */
 const MOST_CONVERSATIONS = 100;
-/** An origin's process that nobody restarts yet refuses connections; a request is sent on so often. */
+/** Origins that one request is sent to at most: those that are down refuse connections. */
 const MOST_TRIES = 20;
 const WINDOW_MS = 5_000;
 const WELL_MS = 1_000;

@@ -137,9 +137,7 @@ export function createDoGatherers(params: {
     traffic: async (query) =>
       (await askAll({ call: 'traffic', ...query }, (answer) => Points.parse(answer))).flat(),
     requests: async (of) =>
-      (await askAll({ call: 'requests', ...of }, (answer) => Chunks.parse(answer)))
-        .flat()
-        .sort((a, b) => (b.requests[0]?.at ?? 0) - (a.requests[0]?.at ?? 0)),
+      (await askAll({ call: 'requests', ...of }, (answer) => Chunks.parse(answer))).flat(),
     async forget({ tenant, names, until }) {
       const call = { call: 'forget' as const, tenant, names: [...names], until };
       const went = await askAll(call, (answer) => Forgotten.parse(answer));

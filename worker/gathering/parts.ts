@@ -48,7 +48,7 @@ const newLane = (): Lane => ({
   ...{ batch: null, number: 0, since: -Infinity, asked: false },
 });
 
-/** Takes at most so many rows out. */
+/** @returns the first rows, which are deleted. @param most so many. */
 function taken<T>(rows: Map<string, T>, most: number): T[] {
   const some = [...rows].slice(0, most);
   for (const [key] of some) rows.delete(key);

@@ -40,7 +40,7 @@ export interface Gatherers {
   /** Of the minutes that they have. */
   traffic(query: TrafficQuery): Promise<TrafficPoint[]>;
   /**
-   * The newest of each gatherer, newest first.
+   * The newest of each gatherer.
    * @param of.tenant null = all. @param of.limit at least so many of each gatherer, if it has them.
    */
   requests(of: { tenant: string | null; limit: number }): Promise<RequestChunk[]>;

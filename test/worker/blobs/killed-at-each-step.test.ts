@@ -8,9 +8,10 @@ import { beforeEach, expect, it, vi } from 'vitest';
 import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
 import { BlobRecord, splitParts } from '../../../protocol/adapter-manifest.ts';
 import { readProof } from '../../../worker/registry/publish-version.ts';
-import { guardDatabase, type SqlDatabase, type SqlStatement } from '../../../worker/platform/d1-database.ts';
+import { guardDatabase, type SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
+import { throughDatabase } from '../platform/through-database.ts';
 
 const DAY_MS = 86_400_000;
 /** Longer than KV can be stale. */
@@ -38,24 +39,9 @@ function createCutter(at: number, end: End) {
     gone();
     return new Promise(() => undefined);
   }
-  const inner = new WeakMap<SqlStatement, SqlStatement>();
-  const wrapped = (statement: SqlStatement): SqlStatement => {
-    const cut: SqlStatement = {
-      bind: (...values) => wrapped(statement.bind(...values)),
-      first: () => step(() => statement.first()),
-      all: () => step(() => statement.all()),
-      run: () => step(() => statement.run()),
-    };
-    inner.set(cut, statement);
-    return cut;
-  };
   return {
     reached,
-    database: (db: SqlDatabase): SqlDatabase =>
-      guardDatabase({
-        prepare: (sql) => wrapped(db.prepare(sql)),
-        batch: (statements) => step(() => db.batch(statements.map((one) => inner.get(one) ?? one))),
-      }),
+    database: (db: SqlDatabase): SqlDatabase => guardDatabase(throughDatabase(db, step)),
     store: <P extends object>(port: P, name: string): P =>
       name !== 'kv'
         ? port

@@ -1,6 +1,6 @@
 /** Jobs whose isolate dies at any call of D1, of KV or of an origin, and isolates that attend to them at once. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
+import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { OriginJobs } from '../../../worker/origins/jobs.ts';
 import { removeAtOrigins } from '../../../worker/training/advance-jobs.ts';
@@ -10,6 +10,7 @@ import { trainingCard } from '../../contracts/sample-training.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../app-harness.ts';
 import { openDatabase } from '../platform/database.ts';
+import { throughDatabase } from '../platform/through-database.ts';
 import { createJobRig, type JobRig } from './job-rig.ts';
 
 beforeEach(() => {
@@ -23,7 +24,6 @@ type Mode = 'before' | 'after';
 function cuttable(db: SqlDatabase) {
   let left = Infinity;
   let how: Mode = 'before';
-  const inner = new WeakMap<SqlStatement, SqlStatement>();
   async function call<T>(work: () => Promise<T>): Promise<T> {
     left -= 1;
     const gone = () => new StoreUnavailable('D1', new Error('cut off'));
@@ -32,22 +32,8 @@ function cuttable(db: SqlDatabase) {
     if (left === 0) throw gone();
     return answer;
   }
-  const wrap = (statement: SqlStatement): SqlStatement => {
-    const wrapped: SqlStatement = {
-      bind: (...values) => wrap(statement.bind(...values)),
-      first: () => call(() => statement.first()),
-      all: () => call(() => statement.all()),
-      run: () => call(() => statement.run()),
-    };
-    inner.set(wrapped, statement);
-    return wrapped;
-  };
-  const cut: SqlDatabase = {
-    prepare: (query) => wrap(db.prepare(query)),
-    batch: (statements) => call(() => db.batch(statements.map((one) => inner.get(one) ?? one))),
-  };
   return {
-    db: cut,
+    db: throughDatabase(db, call),
     /** @param calls that still go well. */
     after(calls: number, mode: Mode): void {
       left = calls + 1;
