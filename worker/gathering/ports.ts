@@ -26,7 +26,7 @@ export interface ForgottenTraces {
 }
 
 /**
- * They keep what isolates count until it is in D1: usage for a minute, traffic for an hour. The minutes of a day, and the
+ * They keep what isolates count until it is in D1: usage for a minute or up to an hour, traffic for an hour. The minutes of a day, and the
  * list of requests, are kept by them alone. Every method throws StoreUnavailable.
  */
 export interface Gatherers {
@@ -37,6 +37,10 @@ export interface Gatherers {
   add(shard: number, batch: CountBatch): Promise<void>;
   /** Resolves once D1 has everything that gatherers had taken before, of the hour that has not ended too. */
   writeOut(): Promise<void>;
+  /**
+   * Resolves once D1 has the usage that gatherers had a minute ago: of a tenant; null = of all, which may be ten minutes old.
+   */
+  showUsage(tenant: string | null): Promise<void>;
   /** Of the minutes that they have. */
   traffic(query: TrafficQuery): Promise<TrafficPoint[]>;
   /**

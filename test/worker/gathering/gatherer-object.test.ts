@@ -5,6 +5,7 @@ import {
   GATHERER_COMMIT_MS,
   GATHERER_QUIET_MS,
   GATHERER_RETRY_MS,
+  GATHERER_SHOW_MS,
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
   SENDER_KEPT_MS,
@@ -140,8 +141,8 @@ const ring = async () => {
   return ms;
 };
 const total = async () => {
-  const [sum] = await ledger.sum({ by: 'tenant', tenant: null, from: 0, to: HOUR + 99, limit: 1 });
-  return sum?.requests ?? 0;
+  const sums = await ledger.sum({ by: 'tenant', tenant: null, from: 0, to: HOUR + 99, limit: 9 });
+  return sums.reduce((all, { requests }) => all + requests, 0);
 };
 const rowsIn = (table: string) => disk.sql.exec(`SELECT COUNT(*) AS n FROM ${table}`).toArray()[0]?.['n'];
 
@@ -197,6 +198,71 @@ describe('a gatherer', () => {
       await send('i1', number, [row()]);
       expect(await ring()).toBeLessThanOrEqual(GATHERER_QUIET_MS + GATHERER_SPREAD_MS);
     }
+  });
+
+  it('sums up many rows, and gives each to D1 less often, or once somebody asks', async () => {
+    const add = vi.spyOn(ledger, 'add');
+    const of = (tenant: string) =>
+      Array.from({ length: FULL_WRITE_ROWS }, (_, i) => row({ tenant, name: `n${i}` }));
+    const all = ['acme', 'you', 'they'].flatMap(of);
+    await send('i1', 1, all);
+    await ring();
+    const [first] = add.mock.calls;
+    const written = now;
+    let number = 1;
+    while (now < written + 2 * GATHERER_WRITE_MS) {
+      await send('i1', (number += 1), all);
+      expect(await ring()).toBeLessThanOrEqual(GATHERER_WRITE_MS + GATHERER_SPREAD_MS);
+      live();
+    }
+    expect([first?.[0].rows.length, add.mock.calls.length, rowsIn('batches')]).toEqual([300, 1, 0]);
+    await post({ call: 'show', tenant: 'nobody' });
+    await post({ call: 'show', tenant: null });
+    expect(add).toHaveBeenCalledTimes(1);
+    for (let times = 0; times < 3; times += 1) await post({ call: 'show', tenant: 'you' });
+    expect(add).toHaveBeenCalledTimes(2);
+    const sums = await ledger.sum({ by: 'tenant', tenant: null, from: 0, to: HOUR + 9, limit: 9 });
+    expect(sums.map(({ group, requests }) => [group, requests / FULL_WRITE_ROWS])).toEqual([
+      ['you', number],
+      ...[['acme', 1] as const, ['they', 1] as const],
+    ]);
+    // Nothing more arrives.
+    await ring();
+    expect(now).toBeGreaterThanOrEqual(written + 3 * GATHERER_WRITE_MS);
+    expect(now).toBeLessThanOrEqual(written + 3 * GATHERER_WRITE_MS + GATHERER_SPREAD_MS);
+    expect([await total(), rowsIn('sums')]).toEqual([300 * number, 0]);
+  });
+
+  it('gives D1 the usage of an hour once that has ended, and what somebody asks for of all', async () => {
+    const many = (from: number) =>
+      Array.from({ length: 90 * FULL_WRITE_ROWS }, (_, i) => row({ name: `n${from + i}` }));
+    await send('i1', 1, many(0));
+    await ring();
+    const written = now;
+    await send('i1', 2, many(0));
+    await ring();
+    const half = await total();
+    await post({ call: 'show', tenant: null });
+    expect(await total()).toBe(half);
+    now = written + GATHERER_SHOW_MS;
+    await post({ call: 'show', tenant: null });
+    expect(await total()).toBe(2 * half);
+    await send('i1', 3, many(1));
+    await ring();
+    for (let rings = 0; rings < 9 && disk.alarm !== null; rings += 1) await ring();
+    expect([await total(), now <= HOUR_WRITTEN]).toEqual([3 * half, true]);
+  });
+
+  it('gives D1 what is too much for a row at once', async () => {
+    const long = (at: number) =>
+      Array.from({ length: 1_500 }, (_, i) => row({ name: `${'n'.repeat(120)}${at}-${i}` }));
+    for (let number = 1; number < 9; number += 1) {
+      await send('i1', number, long(number));
+      await ring();
+    }
+    expect(await total()).toBeGreaterThan(3 * 1_500);
+    await post({ call: 'write' });
+    expect(await total()).toBe(8 * 1_500);
   });
 
   it('stores what arrives at once as one row', async () => {
@@ -422,7 +488,7 @@ describe('a gatherer', () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.integer({ min: 0, max: 12 }), { maxLength: 12 }),
-        fc.array(fc.constantFrom('a', 'b', 'ring', 'write', 'away', 'late', 'hour'), {
+        fc.array(fc.constantFrom('a', 'b', 'many', 'ring', 'write', 'show', 'away', 'late', 'hour'), {
           minLength: 1,
           maxLength: 20,
         }),
@@ -447,7 +513,7 @@ describe('a gatherer', () => {
             throw new Killed();
           };
           live();
-          const numbers = { a: 0, b: 0 };
+          const numbers = { a: 0, b: 0, many: 0 };
           const untilDone = async (work: () => Promise<unknown>) => {
             for (;;) {
               try {
@@ -463,20 +529,28 @@ describe('a gatherer', () => {
             else if (event === 'hour') now += 3_000_000;
             else if (event === 'ring') await untilDone(ring);
             else if (event === 'write') await untilDone(() => post({ call: 'write' }));
+            else if (event === 'show') await untilDone(() => post({ call: 'show', tenant: 'acme' }));
             else {
               numbers[event] += 1;
               const number = numbers[event];
               // An isolate repeats it until it is acknowledged.
               const noted = request({ id: `${event}${number}`, name: event, at: AT });
-              await untilDone(() => send(event, number, [row({ keyId: `key_${event}` })], [noted]));
+              const others = Array.from({ length: event === 'many' ? 2 * FULL_WRITE_ROWS : 0 }, (_, i) =>
+                row({ tenant: 'other', name: `n${i}` }),
+              );
+              const usage = [row({ keyId: `key_${event}` }), ...others];
+              await untilDone(() => send(event, number, usage, [noted]));
             }
           }
           step = () => undefined;
           live();
           // As the next batch does, or Cloudflare, which repeats an alarm that has failed.
           for (let times = 0; times < 3; times += 1) await gatherer.alarm();
-          const sent = numbers.a + numbers.b;
-          expect(await total()).toBe(sent);
+          await post({ call: 'show', tenant: 'acme' });
+          const sent = numbers.a + numbers.b + numbers.many;
+          const requests = async (tenant: string) =>
+            (await ledger.sum({ by: 'tenant', tenant, from: 0, to: HOUR + 99, limit: 1 }))[0]?.requests ?? 0;
+          expect(await requests('acme')).toBe(sent);
           const list = await listed('acme');
           expect([list.length, new Set(list).size]).toEqual([sent, sent]);
           for (const step of [60, 3_600])
@@ -485,7 +559,8 @@ describe('a gatherer', () => {
           await gatherer.alarm();
           now = AT + 30 * 3_600_000;
           expect(await counted({ step: 3_600 })).toBe(sent);
-          expect([rowsIn('batches'), rowsIn('writing')]).toEqual([0, 0]);
+          expect(await requests('other')).toBe(2 * FULL_WRITE_ROWS * numbers.many);
+          expect(['batches', 'sums', 'writing'].map(rowsIn)).toEqual([0, 0, 0]);
         },
       ),
       { numRuns: 150 },
