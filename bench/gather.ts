@@ -9,8 +9,10 @@ import { createDoGatherers, Gatherer } from '../worker/gathering/gatherer-object
 import { COUNT_FLUSH_MS, COUNT_TRIES, GATHERER_SHARDS, MAX_BATCH_ROWS } from '../worker/gathering/limits.ts';
 import { createCountRecorder, shardOf } from '../worker/gathering/parts.ts';
 import type { UsageRow } from '../worker/metering/ports.ts';
+import { createPromptKeeper } from '../worker/prompts/keep-prompts.ts';
 import { createRandom } from '../test/security/random.ts';
 import { countingDisk, type GathererDisk } from '../test/fakes/gatherers-in-process.ts';
+import type { PromptRow } from '../worker/prompts/ports.ts';
 import type { EndedCompletion, TrafficRow } from '../worker/traffic/ports.ts';
 import { describeMachine } from './machine.ts';
 
@@ -29,6 +31,8 @@ export interface GatherLoad {
   only?: number;
   /** The first tenant has half of all requests, by this many keys; 0 = its part of the Zipf distribution. */
   giant: number;
+  /** Part of all requests whose prompts are kept. */
+  kept?: number;
   /** Each gatherer ends without a word so often, ms; Infinity = never. */
   restartMs: number;
   /** D1 takes nothing between these, ms. */
@@ -40,6 +44,7 @@ const START = Date.UTC(2026, 4, 1, 12);
 const STEP_MS = 50;
 
 const PHASES = ['key', 'name', 'origin', 'origin-prompt', 'origin-first', 'origin-queue'];
+const PROMPT = { messages: [{ role: 'user', content: 'a word '.repeat(300) }] };
 /** As random as a UUID. */
 const idOf = (number: number): string =>
   createHash('sha256').update(String(number)).digest('hex').slice(0, 36);
@@ -76,12 +81,15 @@ export async function gatherCounts(load: GatherLoad) {
   const hours = new Map<string, Map<string, number>>();
   const known = new Set<string>();
   const ids = new Set<string>();
-  const written = { transactions: 0, rows: 0, objectRows: 0 };
+  const written = { transactions: 0, rows: 0, objectRows: 0, promptTransactions: 0, promptRows: 0 };
   const bySecond = new Map<number, number>();
+  const reach = (): void => {
+    const [from, until] = load.away ?? [Infinity, Infinity];
+    if (now - START >= from && now - START < until) throw new Error('D1 is away');
+  };
   const usage = {
     async add({ id, rows }: { id: string; rows: readonly UsageRow[] }) {
-      const [from, until] = load.away ?? [Infinity, Infinity];
-      if (now - START >= from && now - START < until) throw new Error('D1 is away');
+      reach();
       if (ids.has(id)) return;
       ids.add(id);
       written.transactions += 1;
@@ -108,6 +116,19 @@ export async function gatherCounts(load: GatherLoad) {
         if (name === '' && keyId === '') totals.set(tenant, (totals.get(tenant) ?? 0) + requests);
     },
   };
+  const prompts = new Map<string, number>();
+  const keptPrompts = {
+    async add(rows: readonly PromptRow[]) {
+      reach();
+      written.promptTransactions += 1;
+      // With four indexes, and as many when they are deleted.
+      for (const { tenant, at, id } of rows) {
+        const key = `${tenant} ${at} ${id}`;
+        if (!prompts.has(key)) written.promptRows += 10;
+        prompts.set(key, (prompts.get(key) ?? 0) + 1);
+      }
+    },
+  };
   const newDisk = (): GathererDisk => countingDisk((rows) => (written.objectRows += rows));
 
   interface Place {
@@ -128,7 +149,7 @@ export async function gatherCounts(load: GatherLoad) {
     const object = new Gatherer(
       { storage },
       { DB: null as never },
-      { now: () => now, sleep, usage, traffic },
+      { now: () => now, sleep, usage, traffic, keptPrompts },
     );
     return { disk, object, dead, restartAt };
   };
@@ -160,13 +181,21 @@ export async function gatherCounts(load: GatherLoad) {
       ...{ flushMs: COUNT_FLUSH_MS, maxRows: MAX_BATCH_ROWS, tries: COUNT_TRIES },
     }),
   );
+  const keepers = recorders.map(() =>
+    createPromptKeeper({
+      ...{ keep: (rows) => gatherers.keepPrompts(rows), now: () => now, sleep },
+      sealer: { seal: async (_, text) => text, open: async () => null },
+    }),
+  );
+  let kept = 0;
   const tenantOf = zipf(load.tenants, () => random.next());
+  const shards = Array.from({ length: load.tenants }, (_, tenant) => shardOf(`t${tenant}`));
   const counted = new Map<string, number>();
   let sent = 0;
   const request = () => {
     const isGiant = load.giant > 0 && random.next() < 0.5;
     const tenant = isGiant ? 0 : tenantOf();
-    if (load.only !== undefined && shardOf(`t${tenant}`) !== load.only) return;
+    if (load.only !== undefined && shards[tenant] !== load.only) return;
     const key = isGiant ? random.below(load.giant) : 0;
     const name = random.below(load.names * (isGiant ? load.giant : 1));
     counted.set(`t${tenant}`, (counted.get(`t${tenant}`) ?? 0) + 1);
@@ -183,7 +212,18 @@ export async function gatherCounts(load: GatherLoad) {
       phases: PHASES.map((phase, i) => ({ name: phase, ms: (i * 31 + sent) % 100 })),
     };
     sent += 1;
-    const recorder = recorders[random.below(load.isolates)];
+    const isolate = random.below(load.isolates);
+    if (load.kept !== undefined && random.next() < load.kept) {
+      kept += 1;
+      keepers[isolate]
+        ?.open(
+          PROMPT,
+          async () => 'user',
+          () => undefined,
+        )
+        .end(ended);
+    }
+    const recorder = recorders[isolate];
     recorder?.recordUsage(
       { ...of, keyId: ended.key_id, promptTokens: 100, completionTokens: 50, requestId: ended.id },
       () => undefined,
@@ -230,7 +270,8 @@ export async function gatherCounts(load: GatherLoad) {
   const warmUntil = START + 1_000 * load.warmUp;
   while (now < START + 1_000 * load.seconds) {
     if (now === warmUntil) {
-      Object.assign(written, { transactions: 0, rows: 0, objectRows: 0 });
+      for (const of of ['transactions', 'rows', 'objectRows', 'promptTransactions', 'promptRows'] as const)
+        written[of] = 0;
       bySecond.clear();
       calls = 0;
       before = load.warmUp === 0 ? before : { ...sizes(), requests: sent };
@@ -242,7 +283,7 @@ export async function gatherCounts(load: GatherLoad) {
   const { user, system } = process.cpuUsage(cpu);
   const of = { ...written };
   const most = Math.max(0, ...bySecond.values());
-  const [measured, callsMeasured, kept] = [sent - before.requests, calls, sizes()];
+  const [measured, callsMeasured, left] = [sent - before.requests, calls, sizes()];
   // What is still on its way.
   while (now < START + 1_000 * load.seconds + 120_000) await step();
   for (const { object } of places.values())
@@ -254,7 +295,7 @@ export async function gatherCounts(load: GatherLoad) {
     );
   const seconds = load.seconds - load.warmUp;
   // Minutes are deleted after a day, of their index too; lists sooner or later.
-  const deletedLater = 2 * (kept.minutes - before.minutes) + kept.lists - before.lists;
+  const deletedLater = 2 * (left.minutes - before.minutes) + left.lists - before.lists;
   const gatherersAsked = load.only === undefined ? GATHERER_SHARDS : 1;
   return {
     requests: sent,
@@ -263,7 +304,12 @@ export async function gatherCounts(load: GatherLoad) {
     transactionsPerSecond: of.transactions / seconds,
     mostTransactionsInASecond: most,
     rowsPerRequest: { d1: of.rows / measured, objects: (of.objectRows + deletedLater) / measured },
-    bytesPerListedRequest: kept.bytes / kept.requests,
+    bytesPerListedRequest: left.bytes / left.requests,
+    prompts: {
+      ...{ kept, lost: kept - prompts.size },
+      transactionsPerSecond: of.promptTransactions / seconds,
+      rowsEach: of.promptRows / kept,
+    },
     /** Of one gatherer's time, as if all of this process's CPU was the gatherers'. */
     busyAtMost: (user + system) / 1e6 / seconds / gatherersAsked,
   };
@@ -274,8 +320,8 @@ const LOAD = {
   ...{ isolates: 1_000, rate: 10_000, tenants: 10_000, names: 100, giant: 0 },
   ...{ seconds: 600, warmUp: 0, restartMs: Infinity },
 };
-/** With the end of an hour, and a whole one. */
-const HOUR = { ...LOAD, warmUp: 600, seconds: 4_200 };
+/** With the end of an hour, and a whole one. A tenth of the isolates: a gatherer stores what comes in a second as one row. */
+const HOUR = { ...LOAD, isolates: 100, warmUp: 600, seconds: 4_200 };
 
 export async function benchGather(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { seconds: { type: 'string' }, load: { type: 'string' } } });
@@ -289,6 +335,7 @@ export async function benchGather(args: string[]): Promise<void> {
     'hour of the busiest': { ...HOUR, only: shardOf('t0') },
     'hour of the average': { ...HOUR, only: 0 },
     'hour of the idlest': { ...HOUR, only: 8 },
+    'one prompt of 100 is kept': { ...LOAD, seconds, kept: 0.01 },
     'half, of its gatherer': { ...LOAD, seconds, giant: 20, only: shardOf('t0') },
   };
   const table = new Table({

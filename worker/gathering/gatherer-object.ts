@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { MAX_KEPT_REQUESTS, RequestView } from '../../protocol/admin-api/traffic.ts';
 import { fnv1aMixed } from '../../protocol/identity.ts';
 import { logLine, reasonOf } from '../log.ts';
+import { createD1KeptPrompts } from '../prompts/d1-kept-prompts.ts';
+import type { KeptPrompts, PromptRow } from '../prompts/ports.ts';
 import { createD1Usage } from '../metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../metering/limits.ts';
 import type { UsageLedger, UsageRow } from '../metering/ports.ts';
@@ -52,12 +54,14 @@ import {
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
   LOOKED_ROWS,
+  PROMPT_WRITE_MS,
   SENDER_KEPT_MS,
   SENDER_LISTS,
   SENDERS_IN_ROW,
   WRITTEN_BYTES,
   WRITTEN_ROWS,
 } from './limits.ts';
+import { shardOf } from './parts.ts';
 import type { ForgottenTraces, Gatherers } from './ports.ts';
 import { packUsage, sumUsage, unpackUsage } from './sum-usage.ts';
 
@@ -72,6 +76,10 @@ const Usage: z.ZodType<UsageRow> = z.object({
   errors: count,
   promptTokens: count,
   completionTokens: count,
+});
+const Prompt: z.ZodType<PromptRow> = z.object({
+  ...{ tenant: z.string(), at: count, id: z.string(), keyId: z.string() },
+  ...{ name: z.string(), sealed: z.string(), user: z.string() },
 });
 const sparse = z.array(count).max(2 * BUCKETS);
 const Packed: z.ZodType<PackedRow> = z.tuple([
@@ -103,6 +111,8 @@ const GathererCall = z.discriminatedUnion('call', [
   }),
   z.strictObject({ call: z.literal('write') }),
   z.strictObject({ call: z.literal('show'), tenant: z.string().nullable() }),
+  z.strictObject({ call: z.literal('keep'), prompts: z.array(Prompt) }),
+  z.strictObject({ call: z.literal('show-prompts') }),
   z.strictObject({
     ...{ call: z.literal('traffic'), tenant: z.string().nullable(), name: z.string().nullable() },
     ...{ keyId: z.string().nullable(), from: z.number(), to: z.number(), step: z.int().min(60) },
@@ -140,6 +150,19 @@ export function createDoGatherers(params: {
     async showUsage(tenant) {
       await askAll({ call: 'show', tenant }, nothing, timeoutMs);
     },
+    async keepPrompts(rows) {
+      const shards = new Map<number, PromptRow[]>();
+      for (const row of rows) {
+        const shard = shardOf(row.tenant);
+        shards.set(shard, [...(shards.get(shard) ?? []), row]);
+      }
+      await Promise.all(
+        [...shards].map(([shard, prompts]) => ask(shard, { call: 'keep', prompts }, timeoutMs, nothing)),
+      );
+    },
+    async showPrompts(tenant) {
+      await ask(shardOf(tenant), { call: 'show-prompts' }, timeoutMs, nothing);
+    },
     // A large tenant may be in any of them.
     traffic: async (query) =>
       (await askAll({ call: 'traffic', ...query }, (answer) => Points.parse(answer))).flat(),
@@ -168,7 +191,7 @@ export interface GathererStorage {
 
 /**
  * `batches` has a row a commit, `senders` lists of the last batch of each isolate that is no longer in them. `sums` has usage
- * that D1 gets later, by hour and group of tenants; `writing` says what is on its way to D1: batches up to a place, and
+ * that D1 gets later, by hour and group of tenants, `prompts` those that it gets soon; `writing` says what is on its way to D1: batches up to a place, and
  * sums between two, of one tenant or of all. `minutes` has a row for each minute and group of tenants (-1: the sums of all), `hours` those that
  * D1 is to have, `requests` some of a tenant: of a number of its own, and one more for each.
  */
@@ -178,6 +201,7 @@ const SCHEMA = `
     requests TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS senders (place INTEGER PRIMARY KEY, list TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS sums (place INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, usage TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS prompts (place INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, prompts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS writing (
     id TEXT PRIMARY KEY, until INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, tenant TEXT
   ) WITHOUT ROWID;
@@ -245,6 +269,9 @@ function within<T extends { bytes: number }>(rows: readonly T[], most: number): 
   return rows.filter((row) => (bytes += row.bytes) - row.bytes < most);
 }
 
+const answerOf = (written: boolean): Response =>
+  written ? Response.json(null) : new Response(null, { status: 503 });
+
 /** @param tenant null = any. */
 const isOf =
   (tenant: string | null) =>
@@ -272,13 +299,15 @@ const waitingFor = (batch: Waiting['batch'], bytes: number): Waiting => {
  * are summed up: their traffic into minutes, their requests into lists, in the transaction that deletes them. Usage goes to
  * D1, under an id by which D1 takes it once, also if the write was cut off and is repeated: at once while it has few rows;
  * if they are many, each less often, from `sums`, at the latest when the hour has ended, or somebody asks for it. D1 then
- * also gets the hour's traffic, in the place of what it may have of it. So a restart forgets nothing but what was not
+ * also gets the hour's traffic, in the place of what it may have of it. Prompts wait some seconds for others, and D1 knows
+ * them by their tenant, time and id. So a restart forgets nothing but what was not
  * acknowledged, which isolates send again.
  */
 export class Gatherer {
   readonly #storage: GathererStorage;
   readonly #usage: Pick<UsageLedger, 'add'>;
   readonly #traffic: Pick<TrafficLedger, 'writeHour'>;
+  readonly #prompts: Pick<KeptPrompts, 'add'>;
   readonly #now: () => number;
   readonly #sleep: (ms: number) => Promise<void>;
   readonly #ms: (usual: number) => number;
@@ -300,11 +329,13 @@ export class Gatherer {
       sleep: (ms: number) => Promise<void>;
       usage: Pick<UsageLedger, 'add'>;
       traffic: Pick<TrafficLedger, 'writeHour'>;
+      keptPrompts: Pick<KeptPrompts, 'add'>;
     },
   ) {
     this.#storage = context.storage;
     this.#usage = parts?.usage ?? createD1Usage(guardDatabase(env.DB), USAGE_BATCH_MEMORY_MS);
     this.#traffic = parts?.traffic ?? createD1Traffic(guardDatabase(env.DB));
+    this.#prompts = parts?.keptPrompts ?? createD1KeptPrompts(guardDatabase(env.DB));
     this.#now = parts?.now ?? Date.now;
     this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
     this.#ms = (usual) => flushMs(env, usual);
@@ -319,15 +350,18 @@ export class Gatherer {
         await this.#take(call, text.length);
         await this.#wake();
         return Response.json(null);
-      case 'write':
+      case 'keep':
+        this.#keepPrompts(call.prompts);
+        await this.#wake(this.#ms(PROMPT_WRITE_MS));
+        return Response.json(null);
+      case 'write': {
+        const written = await this.#tried('prompts_not_written', () => this.#writePrompts());
+        return answerOf((await this.#tried('usage_not_written', () => this.#writeOut(true))) && written);
+      }
       case 'show':
-        try {
-          await (call.call === 'write' ? this.#writeOut(true) : this.#show(call.tenant));
-          return Response.json(null);
-        } catch (error) {
-          logLine('usage_not_written', { reason: reasonOf(error) });
-          return new Response(null, { status: 503 });
-        }
+        return answerOf(await this.#tried('usage_not_written', () => this.#show(call.tenant)));
+      case 'show-prompts':
+        return answerOf(await this.#tried('prompts_not_written', () => this.#writePrompts()));
       case 'traffic':
         return Response.json(this.#pointsOf(call));
       case 'requests':
@@ -340,12 +374,11 @@ export class Gatherer {
   async alarm(): Promise<void> {
     this.#alarmAt = null;
     this.#open();
-    try {
-      await this.#writeOut(false);
-    } catch (error) {
-      logLine('usage_not_written', { reason: reasonOf(error) });
+    const early =
+      this.#first('SELECT place FROM prompts LIMIT 1') !== null && this.#now() < this.#pause().until;
+    const written = await this.#tried('prompts_not_written', () => this.#writePrompts());
+    if (!(early || (await this.#tried('usage_not_written', () => this.#writeOut(false)))) || !written)
       return this.#wake(this.#ms(GATHERER_RETRY_MS));
-    }
     if (this.#first('SELECT place FROM batches LIMIT 1') !== null) return this.#wake();
     const hour = this.#first<{ at: number }>('SELECT at FROM hours ORDER BY at LIMIT 1');
     const sum = this.#first<{ place: number }>('SELECT place FROM sums ORDER BY place LIMIT 1');
@@ -417,6 +450,55 @@ export class Gatherer {
       }
     });
     for (const { batch } of all) known.set(batch.sender, batch.number);
+  }
+
+  /** @returns whether D1 has taken it. @param line else it is in the log. */
+  async #tried(
+    line: 'usage_not_written' | 'prompts_not_written',
+    write: () => Promise<void>,
+  ): Promise<boolean> {
+    try {
+      await write();
+      return true;
+    } catch (error) {
+      logLine(line, { reason: reasonOf(error) });
+      return false;
+    }
+  }
+
+  /** Without a pause, as {@link #commit}. */
+  #keepPrompts(prompts: readonly PromptRow[]): void {
+    const sized = prompts.map((prompt) => ({ prompt, bytes: JSON.stringify(prompt).length }));
+    this.#storage.transactionSync(() => {
+      for (let left = sized; left.length > 0;) {
+        const some = within(left, GATHERED_ROW_BYTES);
+        left = left.slice(some.length);
+        const text = JSON.stringify(some.map(({ prompt }) => prompt));
+        this.#run('INSERT INTO prompts (bytes, prompts) VALUES (?, ?)', text.length, text);
+      }
+    });
+  }
+
+  /** All that are on disk. */
+  #writePrompts(): Promise<void> {
+    return this.#afterwards(async () => {
+      for (;;) {
+        const last = within(
+          this.#all<{ place: number; bytes: number }>(
+            'SELECT place, bytes FROM prompts ORDER BY place LIMIT ?',
+            WRITTEN_ROWS,
+          ),
+          WRITTEN_BYTES,
+        ).at(-1);
+        if (last === undefined) return;
+        const rows = this.#all<{ prompts: string }>(
+          'SELECT prompts FROM prompts WHERE place <= ? ORDER BY place',
+          last.place,
+        );
+        await this.#prompts.add(rows.flatMap(({ prompts }) => JSON.parse(prompts) as PromptRow[]));
+        this.#run('DELETE FROM prompts WHERE place <= ?', last.place);
+      }
+    });
   }
 
   /** After what is being written already. */

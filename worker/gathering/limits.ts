@@ -39,6 +39,8 @@ export const GATHERER_WRITE_MS = MINUTE;
 export const FULL_WRITE_ROWS = 100;
 /** Least time between two writes because somebody asks for usage of all tenants, of which there are many rows. */
 export const GATHERER_SHOW_MS = 10 * MINUTE;
+/** Kept prompts wait this long in a gatherer for others: a transaction of D1 is what they share. */
+export const PROMPT_WRITE_MS = 10 * SECOND;
 /** Most that chance adds to either, so that gatherers do not write at the same time. */
 export const GATHERER_SPREAD_MS = 5 * SECOND;
 /** Delay before a write that D1 has rejected is repeated. */

@@ -1,5 +1,6 @@
 /** Ports of gathering: how what isolates count is kept and gets to D1. */
 import type { UsageRow } from '../metering/ports.ts';
+import type { PromptRow } from '../prompts/ports.ts';
 import type { RequestChunk, TrafficPoint, TrafficQuery, TrafficRow } from '../traffic/ports.ts';
 
 /** What an isolate has counted for one gatherer. */
@@ -35,12 +36,16 @@ export interface Gatherers {
    * @param shard the same for each attempt, so that its gatherer knows it.
    */
   add(shard: number, batch: CountBatch): Promise<void>;
-  /** Resolves once D1 has everything that gatherers had taken before, of the hour that has not ended too. */
+  /** Resolves once D1 has everything that gatherers had taken before, of the hour that has not ended too, and prompts. */
   writeOut(): Promise<void>;
   /**
    * Resolves once D1 has the usage that gatherers had a minute ago: of a tenant; null = of all, which may be ten minutes old.
    */
   showUsage(tenant: string | null): Promise<void>;
+  /** Resolves once they are on the disks of their tenants' gatherers, on the way to D1. */
+  keepPrompts(rows: readonly PromptRow[]): Promise<void>;
+  /** Resolves once D1 has the tenant's prompts that were kept before. */
+  showPrompts(tenant: string): Promise<void>;
   /** Of the minutes that they have. */
   traffic(query: TrafficQuery): Promise<TrafficPoint[]>;
   /**
