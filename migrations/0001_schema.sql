@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('5c1b46d454b5c126de539c1a236506a5067a736fa27831d8c5876b68f80f65e2');
+INSERT INTO schema_hash VALUES ('7a680a58b4891f1ecfb3fa7819c3f8369a009411ec6a51dc2a8c6bbacedba833');
 
 -- Names, versions, and what became of them
 
@@ -188,9 +188,12 @@ CREATE INDEX blob_holders_of_tenant ON blob_holders (tenant, digest);
 -- One row for every file of which bytes may lie in KV or R2, written before the first of them.
 CREATE TABLE stored_files (
   digest TEXT PRIMARY KEY,
+  since INTEGER NOT NULL,      -- when it was first sent; anew after it was deleted
   touched_at INTEGER NOT NULL,
   deleting_at INTEGER,         -- marked as garbage; the next touch takes the mark away
-  collecting_at INTEGER        -- being deleted: nobody may rely on it or add to it
+  -- Being deleted: nobody may rely on it or add to it. When whoever deletes it last went on, by which it knows that nobody else
+  -- has taken over; 0 = nobody does at the moment.
+  collecting_at INTEGER
 ) WITHOUT ROWID;
 
 -- One row for every part of which bytes may lie in KV or R2 and that neither its file's record nor, as a proof, a version
@@ -200,7 +203,7 @@ CREATE TABLE stored_parts (
   sha256 TEXT NOT NULL,
   bytes INTEGER NOT NULL,
   kept_at INTEGER NOT NULL,    -- last sent, or last relied on by who sent it; a day later it is deleted
-  collecting_at INTEGER,       -- being deleted: nobody may send it or rely on it
+  collecting_at INTEGER,       -- since when somebody deletes it by itself: nobody may send it or rely on it
   PRIMARY KEY (digest, sha256)
 ) WITHOUT ROWID;
 CREATE INDEX stored_parts_by_time ON stored_parts (kept_at);

@@ -9,7 +9,7 @@ export const registryUnavailable = (
 ): ApiError => ({ code: 'registry_unavailable', message, retryAfterMs });
 
 /** Until the deletion of a file has ended; its upload can then start over. */
-const DELETION_MS = 5_000;
+export const DELETION_MS = 5_000;
 
 /** Its bytes are being deleted after a long time without use. */
 export const beingDeleted = (digest: string): ApiError =>

@@ -25,7 +25,9 @@ async function bigFile(): Promise<string> {
   const record = { bytes: 3 * PART_BYTES, parts: [1, 2, 3].map(() => ({ bytes: PART_BYTES, sha256 })) };
   const { blobLedger, blobs } = graft.services;
   const at = graft.clock.now();
-  await blobLedger.finish({ digest, record, at });
+  await blobLedger.touch({ digest, at });
+  await blobLedger.storing({ digest, part: { bytes: PART_BYTES, sha256 }, at });
+  await blobLedger.finish({ digest, record, since: at, at });
   await blobLedger.hold({ digest, tenant: 'eve', at });
   await blobs.putRecord(digest, record);
   return digest;

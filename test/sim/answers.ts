@@ -115,7 +115,8 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
   checkPrivacy(sim, tenant.id, answered, model);
   if (answered.status !== 200) return checkRefusal(sim, asked, answered, { from, what });
   const degraded = answered.headers.get('x-graft-degraded');
-  if (key.revokedAt !== null && from > key.revokedAt + STALE_MS && degraded !== 'stale')
+  // What answers in the name's place is told rather than that the key was the one last known.
+  if (key.revokedAt !== null && from > key.revokedAt + STALE_MS && degraded === null)
     sim.fail(
       '6 what was revoked opens nothing',
       `${what} was answered ${from - key.revokedAt} ms after the key's revocation`,

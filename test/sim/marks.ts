@@ -96,8 +96,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'erased-origins-asked-again',
     when: 'an origin was away when its files were to be dropped',
     file: 'worker/erasure/erase-steps.ts',
-    after:
-      '  const asked: Worked = { erasure, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };',
+    after: '  const asked = nothingOf(erasure);',
   },
   {
     mark: 'erasure-continued-by-the-schedule',
@@ -110,7 +109,13 @@ export const MARKS: readonly Mark[] = [
     mark: 'upload-closed-into-an-erasure',
     when: 'a file was erased between its record and its holder',
     file: 'worker/blobs/stored-file.ts',
-    after: '    await blobs.delete(digest);',
+    after: '    await deleteLeftRecord(deps, digest);',
+  },
+  {
+    mark: 'two-deleted-one-file',
+    when: 'an erasure leaves a file to somebody else who deletes it, or to its next page',
+    file: 'worker/erasure/erase-steps.ts',
+    after: '      left += 1;',
   },
   {
     mark: 'failover-before-first-byte',

@@ -99,6 +99,14 @@ class Past<T> {
     return this.#periods.get(key)?.at(-1)?.until ?? -Infinity;
   }
 
+  /** When it was last so; Infinity = it is now, -Infinity = it never was. */
+  lastWas(key: string, so: (value: T) => boolean): number {
+    return Math.max(
+      -Infinity,
+      ...(this.#periods.get(key) ?? []).filter(({ value }) => so(value)).map(({ until }) => until),
+    );
+  }
+
   /** Whether it ever was so. */
   everWas(key: string, so: (value: T) => boolean): boolean {
     return (this.#periods.get(key) ?? []).some(({ value }) => so(value));
@@ -135,6 +143,8 @@ export class Truth {
   readonly keys = new Past<{ tenant: string; revoked: boolean; hash: string; scopes: string[] }>();
   /** Owners of what is being erased, by id: until all of it is gone, and only what comes late is looked for. */
   readonly #erasures = new Past<string>();
+  /** The same, until they have looked once more for what was late. */
+  readonly #searches = new Past<string>();
   /** `name@version` -> the row, also of those that are gone. */
   readonly versions = new Map<string, VersionRow>();
   readonly #everAs = new Map<string, VersionRow[]>();
@@ -289,6 +299,8 @@ export class Truth {
     );
     const erasing = erasures.filter(({ step }) => (ERASE_STEPS as readonly string[]).includes(step));
     this.#erasures.set(now, new Map(erasing.map(({ id, owner }) => [String(id), owner])));
+    const searching = erasures.filter(({ step }) => step !== 'planned');
+    this.#searches.set(now, new Map(searching.map(({ id, owner }) => [String(id), owner])));
     const keys = await this.#rows<{
       id: string;
       tenant: string;
@@ -349,6 +361,12 @@ export class Truth {
   /** Whether something of the tenant was being erased at some moment of the time: also what it makes meanwhile goes. */
   erasedDuring(tenant: string, from: number, until = Infinity): boolean {
     return this.#erasures.allDuring(from, until).includes(tenant);
+  }
+
+  /** Whether an erasure of the tenant may have deleted what the key left since then: it looks for that of ended keys alone. */
+  erasedWithKey({ id, tenant }: { id: string; tenant: string }, from: number): boolean {
+    const ended = this.keys.lastWas(id, ({ revoked }) => !revoked);
+    return this.#searches.allDuring(Math.max(from, ended), Infinity).includes(tenant);
   }
 
   /** Whether the tenant might use what the owner has under this name, at some moment of the time. */

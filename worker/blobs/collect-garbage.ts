@@ -1,4 +1,6 @@
 import {
+  DELETED_AT_ONCE,
+  DELETER_LATE_MS,
   GARBAGE_COLLECT_MS,
   GARBAGE_MARK_MS,
   GARBAGE_PAGE,
@@ -39,9 +41,6 @@ export interface Budget {
   left: number;
 }
 
-/** Parts of a file, and its record, that one step deletes. */
-const PARTS_AT_ONCE = 50;
-
 /**
  * A page of garbage. Incomplete files are deleted a day after the last upload. Completed files that no version
  * has ever contained and nobody has touched for a day are marked, and deleted long after that; touching one
@@ -76,7 +75,7 @@ export async function collectGarbage(
   return { files, parts: await collectParts(deps, dryRun, budget), cursor };
 }
 
-/** @returns null when the file has come into use in the meantime. */
+/** @returns null when the file has come into use in the meantime, or somebody else deletes it. */
 async function collect(
   deps: GarbageDeps,
   file: UnusedFile,
@@ -98,29 +97,45 @@ async function collect(
     if ((deletingAt ?? at) >= markedBefore)
       return { digest, bytes, action: 'waits', deletableAt: (deletingAt ?? at) + GARBAGE_COLLECT_MS };
     if (!dryRun && !(await garbage.beginCollecting({ digest, markedBefore, at }))) return null;
-  }
-  if (!dryRun) await deleteFile(deps, file, budget);
+  } else if (!dryRun && !(await garbage.takeOver({ digest, at }))) return null;
+  if (!dryRun) await deleteFile(deps, { digest, claim: at }, budget);
   return { digest, bytes, action: 'deleted', deletableAt: null };
 }
 
-/** What exceeds the budget is found again, as being deleted. */
+/**
+ * Deletes a file whose deletion the caller has begun or taken over. Only one deletes a file at a time: as soon as it is
+ * gone it may be sent again, and a slower one would delete that.
+ * @returns whether it is gone; what exceeds the budget, or is being deleted by itself, is found again.
+ */
 export async function deleteFile(
-  { garbage, blobs }: Pick<GarbageDeps, 'garbage' | 'blobs'>,
-  { digest }: Pick<UnusedFile, 'digest'>,
+  { garbage, blobs, now }: Pick<GarbageDeps, 'garbage' | 'blobs' | 'now'>,
+  { digest, claim: begun }: { digest: string; claim: number },
   budget: Budget,
-): Promise<void> {
-  do {
+): Promise<boolean> {
+  let claim: number | null = begun;
+  try {
     for (;;) {
-      const some = await garbage.storedParts(digest, PARTS_AT_ONCE);
-      if (some.length === 0) break;
-      if (budget.left <= 0) return;
-      await blobs.deleteParts(digest, some);
-      await garbage.partsCollected(digest, some);
-      budget.left -= some.length;
+      const at = now();
+      const goesOn = await garbage.goOn({ digest, claim, at, limit: DELETED_AT_ONCE });
+      claim = goesOn?.claim ?? null;
+      if (goesOn === null || claim === null) return false;
+      const { parts, others } = goesOn;
+      if (now() - at > DELETER_LATE_MS || (parts.length > 0 ? budget.left <= 0 : others)) return false;
+      budget.left -= Math.max(1, parts.length);
+      if (parts.length > 0) {
+        await blobs.deleteParts(digest, parts);
+        await garbage.partsCollected({ digest, sha256s: parts, claim });
+        continue;
+      }
+      await blobs.delete(digest);
+      if (!(await garbage.collected({ digest, claim }))) continue;
+      claim = null;
+      return true;
     }
-    await blobs.delete(digest);
-    budget.left -= 1;
-  } while (!(await garbage.collected(digest)));
+  } finally {
+    // A failure has ended its call. If this fails too, another takes over later.
+    if (claim !== null) await garbage.letGo({ digest, claim }).catch(() => undefined);
+  }
 }
 
 async function collectParts(
@@ -129,18 +144,19 @@ async function collectParts(
   budget: Budget,
 ): Promise<CollectedPage['parts']> {
   const { garbage, blobs, now } = deps;
-  const at = now();
-  const keptBefore = at - SURPLUS_KEPT_MS;
+  const keptBefore = now() - SURPLUS_KEPT_MS;
   const found = await garbage.surplus({ keptBefore, limit: Math.max(0, budget.left) });
   const done = { deleted: 0, bytes: 0 };
   const mayGo = new Map<string, boolean>();
   for (const { digest, sha256, bytes } of found) {
     if (!dryRun) {
-      if (!mayGo.has(digest)) mayGo.set(digest, await recordStands(deps, digest, at));
+      if (!mayGo.has(digest)) mayGo.set(digest, await recordStands(deps, digest, now()));
       if (mayGo.get(digest) !== true) continue;
-      if (!(await garbage.beginPart({ digest, sha256, keptBefore, at }))) continue;
+      const claim = now();
+      if (!(await garbage.beginPart({ digest, sha256, keptBefore, at: claim }))) continue;
+      if (now() - claim > DELETER_LATE_MS) continue;
       await blobs.deleteParts(digest, [sha256]);
-      await garbage.partsCollected(digest, [sha256]);
+      await garbage.partsCollected({ digest, sha256s: [sha256], claim });
     }
     done.deleted += 1;
     done.bytes += bytes;

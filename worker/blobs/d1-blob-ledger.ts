@@ -2,8 +2,17 @@
 import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
 import type { Page } from '../platform/ports.ts';
 import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { DELETER_GONE_MS } from './limits.ts';
 import { gaveRow, type SqlDatabase, type SqlStatement, readable } from '../platform/d1-database.ts';
-import { isRecorded, isStored, listRecorded, partsToJson, toRecord, type BlobRow } from './d1-blob-rows.ts';
+import {
+  isRecorded,
+  isStored,
+  LIST_PART,
+  listRecorded,
+  partsToJson,
+  toRecord,
+  type BlobRow,
+} from './d1-blob-rows.ts';
 
 type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
 
@@ -13,6 +22,8 @@ const GIVEN_IS_RECORDED = isRecorded('?1', '?2');
 /** A version of the file ?1 has the proof ?2. */
 const GIVEN_IS_PROOF = `EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
   WHERE m.digest = ?1 AND m.below = 0 AND v.proof = ?2)`;
+const IS_HELD = `EXISTS (SELECT 1 FROM blob_holders h JOIN blobs b ON b.digest = h.digest
+  WHERE h.digest = ?1 AND h.tenant = ?2 AND b.damaged_at IS NULL AND json_valid(b.parts))`;
 const GIVEN_IS_STORED = isStored('?2');
 const WANTED_IS_STORED = isStored('wanted.value');
 const SENT_IS_STORED = isStored('p.sha256');
@@ -37,7 +48,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
     async touch({ digest, at }: { digest: string; at: number }): Promise<boolean> {
       const touched = await db
         .prepare(
-          `INSERT INTO stored_files (digest, touched_at) VALUES (?, ?)
+          `INSERT INTO stored_files (digest, since, touched_at) VALUES (?1, ?2, ?2)
            ON CONFLICT (digest) DO UPDATE SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL
              WHERE collecting_at IS NULL
            RETURNING digest`,
@@ -45,6 +56,50 @@ export function createD1BlobLedger(db: SqlDatabase) {
         .bind(digest, at)
         .first();
       return touched !== null;
+    },
+    /**
+     * The tenant relies on the whole file that it holds; like `touch`.
+     * @returns false when it does not hold it, or no more.
+     */
+    async rely({ digest, tenant, at }: { digest: string; tenant: string; at: number }): Promise<boolean> {
+      const relied = await db
+        .prepare(
+          `INSERT INTO stored_files (digest, since, touched_at) SELECT ?1, ?3, ?3 WHERE ${IS_HELD}
+           ON CONFLICT (digest) DO UPDATE SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL
+             WHERE collecting_at IS NULL
+           RETURNING digest`,
+        )
+        .bind(digest, tenant, at)
+        .first();
+      return relied !== null;
+    },
+    /**
+     * A record was stored of a file that was deleted meanwhile. Whoever is still deleting the file may have missed it:
+     * another takes over later, and deletes it.
+     * @returns whether the caller deletes it, with the claim `at`: the file was not sent again.
+     */
+    async claimLeft({ digest, at }: { digest: string; at: number }): Promise<boolean> {
+      const [, claimed] = await db.batch([
+        db
+          .prepare(
+            'UPDATE stored_files SET collecting_at = collecting_at + 1 WHERE digest = ? AND collecting_at > 0',
+          )
+          .bind(digest),
+        db
+          .prepare(
+            `INSERT OR IGNORE INTO stored_files (digest, since, touched_at, collecting_at) VALUES (?1, ?2, 0, ?2)
+             RETURNING digest`,
+          )
+          .bind(digest, at),
+      ]);
+      return gaveRow(claimed);
+    },
+    /** It is deleted. If this is not said, the collector does it again. */
+    async leftIsGone({ digest, claim }: { digest: string; claim: number }): Promise<void> {
+      await db
+        .prepare('DELETE FROM stored_files WHERE digest = ? AND collecting_at = ?')
+        .bind(digest, claim)
+        .run();
     },
     /** The bytes of a part are about to be stored. @returns false while they are being deleted. */
     async storing({
@@ -69,6 +124,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
       ]);
       return gaveRow(stored);
     },
+    /** The bytes of a part are stored, which whoever deleted the file meanwhile may have missed. */
     async addPart({
       digest,
       tenant,
@@ -80,14 +136,16 @@ export function createD1BlobLedger(db: SqlDatabase) {
       part: BlobPart;
       at: number;
     }): Promise<void> {
-      await db
-        .prepare(
-          `INSERT INTO blob_parts (digest, tenant, part, bytes, sha256, at) VALUES (?, ?, ?, ?, ?, ?)
-           ON CONFLICT (digest, tenant, part) DO UPDATE SET bytes = excluded.bytes, sha256 = excluded.sha256,
-             at = excluded.at`,
-        )
-        .bind(digest, tenant, part.index, part.bytes, part.sha256, at)
-        .run();
+      await db.batch([
+        db.prepare(LIST_PART).bind(digest, part.sha256, part.bytes, at),
+        db
+          .prepare(
+            `INSERT INTO blob_parts (digest, tenant, part, bytes, sha256, at) VALUES (?, ?, ?, ?, ?, ?)
+             ON CONFLICT (digest, tenant, part) DO UPDATE SET bytes = excluded.bytes, sha256 = excluded.sha256,
+               at = excluded.at`,
+          )
+          .bind(digest, tenant, part.index, part.bytes, part.sha256, at),
+      ]);
     },
     /** All parts that this tenant sent, by index. */
     async sent(digest: string, tenant: string): Promise<SentPart[]> {
@@ -142,23 +200,28 @@ export function createD1BlobLedger(db: SqlDatabase) {
     /**
      * The parts have been read and make the file. They become its record when it has none, when its bytes were found
      * damaged, or when they are fewer.
-     * @returns the file's record from here on.
+     * @param params.since before they were read, unix ms.
+     * @returns the file's record from here on; null when it has been deleted since, even if it was sent again.
      */
     async finish({
       digest,
       record: made,
+      since,
       at,
     }: {
       digest: string;
       record: BlobRecord;
+      since: number;
       at: number;
-    }): Promise<BlobRecord> {
-      await db.batch([
+    }): Promise<BlobRecord | null> {
+      const [, finished] = await db.batch([
         // Cached readers of the old record may still need its parts: they stay for another while.
         db.prepare(listRecorded('?1', '?2')).bind(digest, at),
         db
           .prepare(
-            `INSERT INTO blobs (digest, bytes, parts, touched_at) VALUES (?, ?, ?, ?)
+            `INSERT INTO blobs (digest, bytes, parts, touched_at)
+             SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1 AND f.since <= ?5)
+               AND NOT EXISTS (SELECT 1 FROM json_each(?6) wanted WHERE NOT ${WANTED_IS_STORED})
              ON CONFLICT (digest) DO UPDATE SET damaged_at = NULL,
                touched_at = CASE WHEN blobs.damaged_at IS NOT NULL OR NOT json_valid(blobs.parts)
                    OR json_array_length(excluded.parts) < json_array_length(blobs.parts)
@@ -166,12 +229,16 @@ export function createD1BlobLedger(db: SqlDatabase) {
                  ELSE blobs.touched_at END,
                parts = CASE WHEN blobs.damaged_at IS NOT NULL OR NOT json_valid(blobs.parts) THEN excluded.parts
                  WHEN json_array_length(excluded.parts) < json_array_length(blobs.parts) THEN excluded.parts
-                 ELSE blobs.parts END`,
+                 ELSE blobs.parts END
+             RETURNING digest`,
           )
-          .bind(digest, made.bytes, partsToJson(digest, made), at),
+          .bind(
+            ...[digest, made.bytes, partsToJson(digest, made), at, since],
+            JSON.stringify(made.parts.map(({ sha256 }) => sha256)),
+          ),
         db.prepare(STRIKE_RECORDED).bind(digest),
       ]);
-      return (await record(digest)) ?? made;
+      return gaveRow(finished) ? record(digest) : null;
     },
     /**
      * Marks the tenant as holder of the whole file: what it has sent of it is told no more.
@@ -219,13 +286,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
       };
     },
     async holds(digest: string, tenant: string): Promise<boolean> {
-      const row = await db
-        .prepare(
-          `SELECT 1 AS held FROM blob_holders h JOIN blobs b ON b.digest = h.digest
-           WHERE h.digest = ? AND h.tenant = ? AND b.damaged_at IS NULL AND json_valid(b.parts)`,
-        )
-        .bind(digest, tenant)
-        .first();
+      const row = await db.prepare(`SELECT 1 AS held WHERE ${IS_HELD}`).bind(digest, tenant).first();
       return row !== null;
     },
     /** Unix ms when the parts of its record were last read whole and made the file; null = not known. */
@@ -290,6 +351,12 @@ interface FileRecord {
 /** Decided inside each statement, so that a concurrent publication is not missed. */
 const UNUSED = 'NOT EXISTS (SELECT 1 FROM chain_members m WHERE m.digest = stored_files.digest)';
 const FINISHED = 'EXISTS (SELECT 1 FROM blobs b WHERE b.digest = stored_files.digest)';
+/** Of the file ?1 those of the list ?2, while the claim ?3 stands. */
+const FORGET_PARTS = ['blob_parts', 'stored_parts'].map(
+  (table) => `DELETE FROM ${table} WHERE digest = ?1 AND sha256 IN (SELECT value FROM json_each(?2)) AND (
+    EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1 AND f.collecting_at = ?3)
+    OR EXISTS (SELECT 1 FROM stored_parts p WHERE p.digest = ?1 AND p.sha256 = ${table}.sha256 AND p.collecting_at = ?3))`,
+);
 /** In `upkeep`. */
 const JOB = 'garbage';
 
@@ -352,7 +419,8 @@ export function createD1Garbage(db: SqlDatabase) {
       return marked !== null;
     },
     /**
-     * From here on the file cannot be used, and everybody who sent it has to send it again.
+     * From here on the file cannot be used, everybody who sent it has to send it again, and the caller alone deletes it:
+     * `at` is its claim.
      * @returns false when it was touched or published meanwhile, or its mark is not that old.
      */
     async beginCollecting({
@@ -397,44 +465,84 @@ export function createD1Garbage(db: SqlDatabase) {
       ]);
       return gaveRow(began);
     },
-    /** Parts of a file that is being deleted, by hash. */
-    async storedParts(digest: string, limit: number): Promise<string[]> {
-      const { results } = await db
-        .prepare('SELECT sha256 FROM stored_parts WHERE digest = ? ORDER BY sha256 LIMIT ?')
-        .bind(digest, limit)
-        .all<{ sha256: string }>();
-      return results.map(({ sha256 }) => sha256);
+    /**
+     * Goes on with a file whose deletion was begun, with the claim `at`.
+     * @returns false when somebody else deletes it, or it is deleted.
+     */
+    async takeOver({ digest, at }: { digest: string; at: number }): Promise<boolean> {
+      const taken = await db
+        .prepare(
+          `UPDATE stored_files SET collecting_at = ?
+           WHERE digest = ? AND (collecting_at = 0 OR collecting_at < ?) RETURNING digest`,
+        )
+        .bind(at, digest, at - DELETER_GONE_MS)
+        .first();
+      return taken !== null;
     },
-    /** Those parts are gone. */
-    async partsCollected(digest: string, sha256s: readonly string[]): Promise<void> {
-      const gone = JSON.stringify(sha256s);
-      await db.batch([
+    /**
+     * Says that whoever has the claim goes on.
+     * @returns its claim from here on, and parts of the file, by hash; null when another has taken over.
+     */
+    async goOn({
+      digest,
+      claim,
+      at,
+      limit,
+    }: {
+      digest: string;
+      claim: number;
+      at: number;
+      limit: number;
+    }): Promise<{ claim: number; parts: string[]; others: boolean } | null> {
+      const [mine, parts, others] = await db.batch([
         db
-          .prepare('DELETE FROM blob_parts WHERE digest = ? AND sha256 IN (SELECT value FROM json_each(?))')
-          .bind(digest, gone),
+          .prepare(
+            `UPDATE stored_files SET collecting_at = MAX(collecting_at, ?) WHERE digest = ? AND collecting_at = ?
+             RETURNING collecting_at AS claim`,
+          )
+          .bind(at, digest, claim),
         db
-          .prepare('DELETE FROM stored_parts WHERE digest = ? AND sha256 IN (SELECT value FROM json_each(?))')
-          .bind(digest, gone),
+          .prepare(
+            `SELECT sha256 FROM stored_parts WHERE digest = ? AND (collecting_at IS NULL OR collecting_at < ?)
+             ORDER BY sha256 LIMIT ?`,
+          )
+          .bind(digest, at - DELETER_GONE_MS, limit),
+        db
+          .prepare('SELECT 1 AS others FROM stored_parts WHERE digest = ? AND collecting_at >= ? LIMIT 1')
+          .bind(digest, at - DELETER_GONE_MS),
       ]);
+      const [row] = (mine?.results ?? []) as { claim: number }[];
+      if (row === undefined) return null;
+      const found = (parts?.results ?? []) as { sha256: string }[];
+      return { claim: row.claim, parts: found.map(({ sha256 }) => sha256), others: gaveRow(others) };
+    },
+    /** Another may go on with it at once. */
+    async letGo({ digest, claim }: { digest: string; claim: number }): Promise<void> {
+      await db
+        .prepare('UPDATE stored_files SET collecting_at = 0 WHERE digest = ? AND collecting_at = ?')
+        .bind(digest, claim)
+        .run();
+    },
+    /** Those parts are gone, if nobody has taken the claim over: of the file, or of the only part. */
+    async partsCollected({ digest, sha256s, claim }: CollectedParts): Promise<void> {
+      const gone = JSON.stringify(sha256s);
+      await db.batch(FORGET_PARTS.map((sql) => db.prepare(sql).bind(digest, gone, claim)));
     },
     /**
      * All of its bytes are gone that were listed.
-     * @returns false when others were recorded meanwhile, by who completed it as its deletion began.
+     * @returns false when others were stored meanwhile by whose upload was under way, or another has taken over.
      */
-    async collected(digest: string): Promise<boolean> {
+    async collected({ digest, claim }: { digest: string; claim: number }): Promise<boolean> {
       const answers = await db.batch([
         ...forgetting(digest),
         db
           .prepare(
-            `DELETE FROM stored_files WHERE digest = ?1 AND collecting_at IS NOT NULL
-               AND NOT EXISTS (SELECT 1 FROM stored_parts p WHERE p.digest = ?1)`,
+            `DELETE FROM stored_files WHERE digest = ?1 AND collecting_at = ?2
+               AND NOT EXISTS (SELECT 1 FROM stored_parts p WHERE p.digest = ?1) RETURNING digest`,
           )
-          .bind(digest),
-        db
-          .prepare('SELECT 1 AS more FROM stored_files WHERE digest = ? AND collecting_at IS NOT NULL')
-          .bind(digest),
+          .bind(digest, claim),
       ]);
-      return !gaveRow(answers.at(-1));
+      return gaveRow(answers.at(-1));
     },
     /** Parts beside records that nobody has kept since, the oldest first. */
     async surplus({ keptBefore, limit }: { keptBefore: number; limit: number }): Promise<SurplusPart[]> {
@@ -447,7 +555,7 @@ export function createD1Garbage(db: SqlDatabase) {
         .all<SurplusPart>();
       return results;
     },
-    /** @returns whether the part is still surplus, and from here on being deleted. */
+    /** @returns whether the part is still surplus, and from here on being deleted, by the caller alone: `at` is its claim. */
     async beginPart({
       digest,
       sha256,
@@ -468,10 +576,12 @@ export function createD1Garbage(db: SqlDatabase) {
           .bind(digest, sha256),
         db
           .prepare(
-            `UPDATE stored_parts SET collecting_at = COALESCE(collecting_at, ?)
-             WHERE digest = ? AND sha256 = ? AND kept_at < ? RETURNING sha256`,
+            `UPDATE stored_parts SET collecting_at = ?1
+             WHERE digest = ?2 AND sha256 = ?3 AND kept_at < ?4 AND (collecting_at IS NULL OR collecting_at < ?5)
+               AND NOT EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?2 AND f.collecting_at IS NOT NULL)
+             RETURNING sha256`,
           )
-          .bind(at, digest, sha256, keptBefore),
+          .bind(at, digest, sha256, keptBefore, at - DELETER_GONE_MS),
       ]);
       return gaveRow(began);
     },
@@ -547,6 +657,12 @@ export interface UnusedFile {
   deletingAt: number | null;
   /** When its deletion began, which has not ended. */
   collectingAt: number | null;
+}
+
+interface CollectedParts {
+  digest: string;
+  sha256s: readonly string[];
+  claim: number;
 }
 
 /** A stored part that is none of its file's record. */

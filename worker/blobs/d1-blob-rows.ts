@@ -13,9 +13,14 @@ const RECORDS = `blobs b, json_each(CASE WHEN json_valid(b.parts) THEN b.parts E
 export const isRecorded = (digest: string, sha256: string): string =>
   `EXISTS (SELECT 1 FROM ${RECORDS} WHERE b.digest = ${digest} AND ${PART_SHA256} = ${sha256})`;
 
-/** Whether the bytes of a part of ?1 may be read. */
+/** Whether the bytes of a part of ?1 may be read: neither it nor its file is being deleted. */
 export const isStored = (sha256: string): string => `(${isRecorded('?1', sha256)} OR EXISTS (
-  SELECT 1 FROM stored_parts s WHERE s.digest = ?1 AND s.sha256 = ${sha256} AND s.collecting_at IS NULL))`;
+  SELECT 1 FROM stored_parts s WHERE s.digest = ?1 AND s.sha256 = ${sha256} AND s.collecting_at IS NULL)
+  AND NOT EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1 AND f.collecting_at IS NOT NULL))`;
+
+/** Lists the part ?2 of ?1 with ?3 bytes by itself, unless it is listed: its bytes are stored since ?4. */
+export const LIST_PART = `INSERT OR IGNORE INTO stored_parts (digest, sha256, bytes, kept_at)
+  SELECT ?1, ?2, ?3, ?4 WHERE NOT ${isRecorded('?1', '?2')}`;
 
 /**
  * Lists the parts of the file's record by themselves, before the record goes.

@@ -37,6 +37,15 @@ export const GARBAGE_MARK_MS = 24 * 3_600 * SECOND;
  * meets a cached absence.
  */
 export const GARBAGE_COLLECT_MS = BLOB_CACHE_TTL_S * SECOND;
+/**
+ * Whoever deletes a file or a part has gone when it has not said for this long that it goes on, and another takes over.
+ * It deletes only for as long as nobody else may: its last call has reached the store by then.
+ */
+export const DELETER_GONE_MS = 180 * SECOND;
+/** How late D1 may tell it that it goes on; the rest is for {@link DELETED_AT_ONCE} deletions. */
+export const DELETER_LATE_MS = 30 * SECOND;
+/** Values of a file that are deleted before it says so again. */
+export const DELETED_AT_ONCE = 10;
 /** How long the parts of an unfinished upload are kept. Then it starts again. */
 export const UPLOAD_KEPT_MS = 24 * 3_600 * SECOND;
 /**

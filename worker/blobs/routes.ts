@@ -35,15 +35,12 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
     routes,
     'GET /admin/blobs/:digest',
     async ({ context, caller: { tenant }, params: { digest } }) => {
-      const [holds, sent] = await Promise.all([
-        deps.blobLedger.holds(digest, tenant),
-        deps.blobLedger.sent(digest, tenant),
-      ]);
+      const sent = await deps.blobLedger.sent(digest, tenant);
       // A tenant that finds a whole file will not send it again, so it must stay. Single parts stay a day after
       // each upload.
-      const complete = holds && (await deps.blobLedger.touch({ digest, at: deps.now() }));
+      const complete = await deps.blobLedger.rely({ digest, tenant, at: deps.now() });
       // Of a whole file they may be another tenant's, which must not show.
-      const parts = holds ? [] : sent.filter(isThere(deps.now()));
+      const parts = complete ? [] : sent.filter(isThere(deps.now()));
       return context.json({
         digest,
         complete,

@@ -10,7 +10,7 @@ import type { BlobReading, BlobStore } from './ports.ts';
 import type { SentPart } from './d1-blob-ledger.ts';
 import { beingDeleted, adapterInvalid, registryUnavailable } from '../errors.ts';
 import type { IntakeDeps } from '../registry/ports.ts';
-import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';
+import { DELETER_LATE_MS, PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';
 
 /** What one sender has sent of one file. */
 export interface SentFile {
@@ -102,7 +102,7 @@ export async function finishBlob(
   const held = await blobLedger.holds(digest, tenant);
   const sent = new Map((await sender.sent()).filter(isThere(now())).map((part) => [part.index, part]));
   // Whoever holds the file has sent all of it. Its parts may be another's by now, which must not show.
-  if (held && sent.size === 0 && (await blobLedger.touch({ digest, at: now() }))) return ok({ held });
+  if (held && sent.size === 0 && (await blobLedger.rely({ digest, tenant, at: now() }))) return ok({ held });
   for (const [index, part] of record.parts.entries()) {
     const found = sent.get(index);
     if (found === undefined) return err(partMissing(index));
@@ -115,7 +115,8 @@ export async function finishBlob(
         ),
       );
   }
-  if (!(await blobLedger.touch({ digest, at: now() }))) return err(beingDeleted(digest));
+  const since = now();
+  if (!(await blobLedger.touch({ digest, at: since }))) return err(beingDeleted(digest));
   const sha256s = record.parts.map(({ sha256 }) => sha256);
   if (!(await blobLedger.keep({ digest, sha256s, at: now() }))) return err(beingDeleted(digest));
   const whole = await hashParts(deps, digest, record);
@@ -124,15 +125,27 @@ export async function finishBlob(
     return err(
       adapterInvalid('digest_mismatch', `The parts make a file with sha256 ${whole.value}, not ${digest}.`),
     );
-  const standing = await blobLedger.finish({ digest, record, at: now() });
+  const standing = await blobLedger.finish({ digest, record, since, at: now() });
+  if (standing === null) return err(beingDeleted(digest));
   // Before anybody holds the file: an interrupted attempt is repeated.
   await blobs.putRecord(digest, standing);
   if (!(await blobLedger.hold({ digest, tenant, at: now() }))) {
     // It was erased in the meantime.
-    await blobs.delete(digest);
+    await deleteLeftRecord(deps, digest);
     return err(beingDeleted(digest));
   }
   return ok({ held });
+}
+
+/** Deletes a record that was stored after its file was deleted, unless the file is being sent again. */
+export async function deleteLeftRecord(
+  { blobs, blobLedger, now }: Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'now'>,
+  digest: string,
+): Promise<void> {
+  const claim = now();
+  if (!(await blobLedger.claimLeft({ digest, at: claim })) || now() - claim > DELETER_LATE_MS) return;
+  await blobs.delete(digest);
+  await blobLedger.leftIsGone({ digest, claim });
 }
 
 /** Parts of an incomplete upload are kept for a while, and must be sent again afterwards. */

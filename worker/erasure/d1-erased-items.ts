@@ -3,7 +3,8 @@
  * owner.
  */
 import { listRecorded } from '../blobs/d1-blob-rows.ts';
-import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
+import { DELETER_GONE_MS } from '../blobs/limits.ts';
+import { gaveRow, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
 import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
 import {
@@ -283,6 +284,13 @@ const UNSENT = `NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ?1)
   AND NOT EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = ?1)
   AND NOT EXISTS (SELECT 1 FROM page_uploads p WHERE p.digest = ?1)`;
 
+interface Stands {
+  stays: number;
+  listed: number;
+}
+
+type ReleasedFile = { is: 'released'; bytes: number } | { is: 'kept' | 'gone' | 'deleted by another' };
+
 /** Files of an erasure: in the store, and at the origins. */
 export function createD1ErasedFiles(db: SqlDatabase) {
   return {
@@ -299,10 +307,11 @@ export function createD1ErasedFiles(db: SqlDatabase) {
 
     /**
      * Its owner no longer holds it, and if nobody else does, nobody can from here on.
-     * @returns null when it stays; otherwise its size.
+     * @returns its size, and whether the caller deletes it, with the claim `at`; or that it stays, is gone from the store
+     * already, or that somebody else is deleting it.
      */
-    async releaseFile({ owner }: Erasure, digest: string, at: number): Promise<{ bytes: number } | null> {
-      const [, , , size, , , began] = await db.batch([
+    async releaseFile({ owner }: Erasure, digest: string, at: number): Promise<ReleasedFile> {
+      const [, , , size, , , , began, state] = await db.batch([
         // The row stays: its token is spent.
         db
           .prepare(
@@ -324,26 +333,33 @@ export function createD1ErasedFiles(db: SqlDatabase) {
           .bind(digest),
         db.prepare(listRecorded('?1', '?2', `${UNUSED} AND ${UNSENT}`)).bind(digest, at),
         db.prepare(`DELETE FROM blobs WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT}`).bind(digest),
+        // In a registry that was restored: a backup reads one table after the other.
         db
           .prepare(
-            `UPDATE stored_files SET collecting_at = COALESCE(collecting_at, ?2)
-             WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT} RETURNING digest`,
+            `INSERT OR IGNORE INTO stored_files (digest, since, touched_at)
+             SELECT ?1, ?2, ?2 WHERE EXISTS (SELECT 1 FROM stored_parts p WHERE p.digest = ?1) AND ${UNUSED} AND ${UNSENT}`,
           )
           .bind(digest, at),
         db
           .prepare(
-            `UPDATE stored_parts SET collecting_at = COALESCE(collecting_at, ?2) WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT}`,
+            `UPDATE stored_files SET collecting_at = ?2
+             WHERE digest = ?1 AND (collecting_at IS NULL OR collecting_at = 0 OR collecting_at < ?3)
+               AND ${UNUSED} AND ${UNSENT} RETURNING digest`,
           )
-          .bind(digest, at),
+          .bind(digest, at, at - DELETER_GONE_MS),
+        db
+          .prepare(
+            `SELECT NOT (${UNUSED} AND ${UNSENT}) AS stays,
+               EXISTS (SELECT 1 FROM stored_files WHERE digest = ?1) AS listed`,
+          )
+          .bind(digest),
       ]);
       const [sized] = (size?.results ?? []) as { bytes: number }[];
-      if ((began?.results ?? []).length > 0) return { bytes: sized?.bytes ?? 0 };
+      const [{ stays, listed } = { stays: 0, listed: 0 }] = (state?.results ?? []) as Stands[];
+      if (stays === 1) return { is: 'kept' };
+      if (gaveRow(began)) return { is: 'released', bytes: sized?.bytes ?? 0 };
       // Deleted before, by this or as garbage: the store has nothing, but origins may have it still.
-      const held = await db
-        .prepare(`SELECT 1 AS held WHERE NOT (${UNUSED} AND ${UNSENT})`)
-        .bind(digest)
-        .first();
-      return held === null ? { bytes: 0 } : null;
+      return { is: listed === 1 ? 'deleted by another' : 'gone' };
     },
 
     /** @param origins that must drop it; empty = all have, and are asked once more when everything has settled. */

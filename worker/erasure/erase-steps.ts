@@ -81,6 +81,8 @@ interface PageDone {
   erased?: Partial<EraseCounts>;
   kept?: { files: number; bytes: number };
   unreached?: Unreached[];
+  /** The rest is being deleted by another. */
+  waits?: boolean;
 }
 
 /** @throws the first failure, when all started calls have ended. */
@@ -158,26 +160,34 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
   const budget = { left: ERASED_VALUES };
   const done = { files: 0, bytes: 0 };
   const kept = { files: 0, bytes: 0 };
-  let looked = 0;
+  let [looked, left] = [0, 0];
   for (const digest of page) {
     if (budget.left <= 0) break;
-    const released = await erasures.releaseFile(erasure, digest, now());
+    const claim = now();
+    const released = await erasures.releaseFile(erasure, digest, claim);
     looked += 1;
-    if (released === null) {
+    if (released.is === 'kept') {
       kept.files += 1;
       await erasures.fileStays(erasure, digest);
       continue;
     }
-    await deleteFile({ garbage, blobs }, { digest }, budget);
     // The rest of a large file is left for the next page.
-    if ((await garbage.storedParts(digest, 1)).length > 0) break;
+    const gone =
+      released.is === 'released'
+        ? await deleteFile({ garbage, blobs, now }, { digest, claim }, budget)
+        : released.is === 'gone';
+    if (!gone) {
+      left += 1;
+      continue;
+    }
     await erasures.fileLeftTo(erasure, digest, originDrops.ids);
     done.files += 1;
-    done.bytes += released.bytes;
+    done.bytes += released.is === 'released' ? released.bytes : 0;
   }
-  const over = page.length < ERASED_FILES && looked === page.length && budget.left > 0;
+  const over = page.length < ERASED_FILES && looked === page.length && left === 0;
   const calls = looked * 5 + ERASED_VALUES - budget.left;
-  return { place: over ? null : 'more', calls, erased: done, kept };
+  const waits = left > 0 && left === looked && budget.left > 0;
+  return { place: over ? null : 'more', calls, erased: done, kept, waits };
 };
 
 /**
@@ -348,6 +358,8 @@ export interface Worked {
   erased: EraseCounts;
   kept: { files: number; bytes: number };
   unreached: Unreached[];
+  /** Nothing could be done, because somebody else is deleting the files. */
+  waits: boolean;
 }
 
 /** Some pages, until the erasure waits for something. @throws StoreUnavailable; completed work stays. */
@@ -356,13 +368,14 @@ export async function workOff(
   begun: Erasure,
   options: { pages?: number; at?: number } = {},
 ): Promise<Worked> {
-  const worked: Worked = { erasure: begun, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };
+  const worked = nothingOf(begun);
   for (let calls = 0, pages = options.pages ?? Infinity; calls < CALLS_OF_REQUEST && pages > 0; pages -= 1) {
     const { step } = worked.erasure;
     if (!isWork(step)) break;
     const done = await STEPS[step](deps, worked.erasure);
     calls += done.calls + 1;
     add(worked, done);
+    worked.waits = done.waits === true && worked.erasure === begun;
     const at = options.at ?? deps.now();
     const next = nextOf(step);
     const to = done.place === null ? { step: next, place: '', at } : { step, place: done.place, at };
@@ -377,9 +390,14 @@ export async function workOff(
       touchedAt: to.at,
       endedAt: to.step === 'settling' ? to.at : worked.erasure.endedAt,
     };
+    if (done.waits === true) break;
   }
   return worked;
 }
+
+const nothingOf = (erasure: Erasure): Worked => ({
+  ...{ erasure, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [], waits: false },
+});
 
 const nextOf = (step: ErasureStep): ErasureStep =>
   ERASURE_STEPS[ERASURE_STEPS.indexOf(step) + 1] ?? 'waiting';
@@ -397,7 +415,7 @@ function add(worked: Worked, { erased = {}, kept, unreached = [] }: PageDone): v
 
 /** Asks the origins that have not dropped everything once more. @returns those that still have not. */
 async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<Unreached[]> {
-  const asked: Worked = { erasure, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };
+  const asked = nothingOf(erasure);
   for (let place: string | null = ''; place !== null;) {
     const done: PageDone = await origins(deps, { ...erasure, place });
     add(asked, done);

@@ -10,7 +10,7 @@ import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import { type EraseDeps, NOTHING, sumCounts, workOff, type Worked } from './erase-steps.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { conflict } from '../errors.ts';
+import { conflict, DELETION_MS, registryUnavailable } from '../errors.ts';
 import { MAX_IN_THE_WAY } from './limits.ts';
 import type { Erasure, ErasurePlan, ErasureTarget } from './ports.ts';
 
@@ -42,16 +42,16 @@ async function erase(
   // Bills are based on it.
   if (!caller.root && request.usage === true) return err(operatorOnly('may erase usage records'));
   const begun = request.cursor == null ? null : await begunBy(deps, request, caller);
-  if (begun !== null) return ok(answerOf(await workOff(deps, begun)));
+  if (begun !== null) return answerOf(await workOff(deps, begun));
   const target = await targetOf(deps, request, caller);
   if (!target.ok) return target;
   if (target.value === null) return ok({ ...NO_ANSWER, plan: NOTHING });
   if (request.cursor != null) {
     // Another request may have taken it over, or the schedule has ended it.
     const other = await deps.erasures.begunOf(target.value);
-    return ok(
-      other === null ? { ...NO_ANSWER, owner: target.value.owner } : answerOf(await workOff(deps, other)),
-    );
+    return other === null
+      ? ok({ ...NO_ANSWER, owner: target.value.owner })
+      : answerOf(await workOff(deps, other));
   }
   return begin(deps, target.value, request, caller);
 }
@@ -124,18 +124,24 @@ async function begin(
   const worked = await workOff(deps, begun);
   // They were erased with the beginning.
   worked.erased = sumCounts(worked.erased, { pins: counts.pins });
-  return ok({ ...answerOf(worked), plan: counts, kept, stops });
+  const answer = answerOf(worked);
+  return answer.ok ? ok({ ...answer.value, plan: counts, kept, stops }) : answer;
 }
 
-function answerOf({ erasure, erased, kept, unreached }: Worked): EraseAnswer {
+/** Why a request that continues has to be repeated. */
+const othersDelete = (): ApiError =>
+  registryUnavailable(DELETION_MS, 'Files are being deleted by another request. Retry in a few seconds.');
+
+function answerOf({ erasure, erased, kept, unreached, waits }: Worked): Result<EraseAnswer, ApiError> {
+  if (waits) return err(othersDelete());
   const settling = erasure.step === 'settling';
-  return {
+  return ok({
     ...NO_ANSWER,
     ...{ owner: erasure.owner, erased, kept, unreached },
     step: settling ? null : erasure.step,
     cursor: settling ? null : String(erasure.id),
     settles_at: settling ? erasure.touchedAt + ERASE_SETTLE_MS : null,
-  };
+  });
 }
 
 /** @returns null when nothing blocks it. */

@@ -1,6 +1,6 @@
 /** What pages have sent with each publish token, and what became of it. */
 import type { SentPart } from '../blobs/d1-blob-ledger.ts';
-import { isStored } from '../blobs/d1-blob-rows.ts';
+import { isStored, LIST_PART } from '../blobs/d1-blob-rows.ts';
 import type { SentFile } from '../blobs/stored-file.ts';
 import { SURPLUS_KEPT_MS } from '../blobs/limits.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
@@ -58,12 +58,14 @@ export function createD1PageUploads(db: SqlDatabase) {
     /** What was sent of a file with a token. A tenant's own uploads of the same file are kept apart from it. */
     sentWith: ({ token, digest }: { token: string; digest: string }): SentFile => ({
       async add({ index, bytes, sha256 }, at) {
-        await db
-          .prepare(
-            'UPDATE page_uploads SET parts = json_set(parts, ?, json(?)) WHERE token = ? AND digest = ?',
-          )
-          .bind(`$."${index}"`, JSON.stringify({ bytes, sha256, at }), token, digest)
-          .run();
+        await db.batch([
+          db.prepare(LIST_PART).bind(digest, sha256, bytes, at),
+          db
+            .prepare(
+              'UPDATE page_uploads SET parts = json_set(parts, ?, json(?)) WHERE token = ? AND digest = ?',
+            )
+            .bind(`$."${index}"`, JSON.stringify({ bytes, sha256, at }), token, digest),
+        ]);
       },
       async sent() {
         const { results } = await db

@@ -128,7 +128,7 @@ async function recordOf(
   { digest, tenant }: { digest: string; tenant: string },
 ): Promise<Result<BlobRecord, ApiError>> {
   const held = await blobLedger.holds(digest, tenant);
-  if (held && !(await blobLedger.touch({ digest, at: now() }))) return err(beingDeleted(digest));
+  if (held && !(await blobLedger.rely({ digest, tenant, at: now() }))) return err(beingDeleted(digest));
   const record = held ? await blobLedger.record(digest) : null;
   return record === null
     ? err(adapterInvalid('blob_missing', `The file ${digest} was not uploaded with this key.`, 'digest'))

@@ -162,7 +162,7 @@ export function createD1Changes(
         ...taken(row.name, before === null ? claimant : null, row.createdBy),
         // An erasure that began meanwhile leaves the name's row for a while: a revoked key would begin it anew.
         ...(before?.removedAt === 0 ? [mayNotAct(row.createdBy)] : []),
-        ...(sentBy == null ? [] : [isReleased(row.digest, sentBy)]),
+        ...(sentBy == null ? [] : [isReleased(row, sentBy)]),
         ...(upload === null
           ? []
           : [
@@ -257,10 +257,16 @@ const standsOnRetired = ({ chain }: VersionRow): Guard => ({
   values: [JSON.stringify(chain.slice(0, -1))],
 });
 
-/** True if an erasure of the tenant, or of another name with this file, has released it in the meantime. */
-const isReleased = (digest: string, tenant: string): Guard => ({
-  sql: 'NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ? AND h.tenant = ?)',
-  values: [digest, tenant],
+/**
+ * True if an erasure of the tenant, or of another name with this file, has released it in the meantime. If it was sent
+ * again since, its proof is missing.
+ */
+const isReleased = ({ digest, proof }: VersionRow, tenant: string): Guard => ({
+  sql: `(NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ? AND h.tenant = ?) OR (? IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM stored_parts p WHERE p.digest = ? AND p.sha256 = ? AND p.collecting_at IS NULL)
+    AND NOT EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+      WHERE m.digest = ? AND m.below = 0 AND v.proof = ?)))`,
+  values: [digest, tenant, proof, digest, proof, digest, proof],
 });
 
 /** True if the page's upload has become a version already, or is not there. */

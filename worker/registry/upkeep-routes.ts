@@ -31,7 +31,7 @@ import { repairGrants, removeUnknownGrants, repairKeys, removeUnknownKeys } from
 import { REPAIR_PAGE } from '../limits.ts';
 import type { ExperimentRow } from '../experiments/ports.ts';
 import { MAX_DEPENDENTS_TOLD } from './limits.ts';
-import { readPart, type BadPart, writeRecordAnew } from '../blobs/stored-file.ts';
+import { deleteLeftRecord, readPart, type BadPart, writeRecordAnew } from '../blobs/stored-file.ts';
 import { adapterUnavailable } from '../errors.ts';
 
 const rootOnly: ApiError = {
@@ -144,7 +144,7 @@ const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
     bytes += record.bytes;
     const was = await writeRecordAnew(deps.blobs, { digest, record, dryRun });
     if (was !== null && (await isGone(deps, digest))) {
-      if (!dryRun) await deps.blobs.delete(digest);
+      if (!dryRun) await deleteLeftRecord(deps, digest);
       continue;
     }
     if (was !== null) mended.push(...(await told(deps, digest, { was, did: 'written' })));

@@ -1,5 +1,4 @@
 /** Preferences: what was acknowledged is there as long as it is to be kept, and makes rows of what was said alone. */
-import { ERASE_SETTLE_MS } from '../../../protocol/admin-api/erasures.ts';
 import type { ImprovementRow } from '../../../protocol/admin-api/improvements.ts';
 import { committed } from '../operations/operation.ts';
 import type { Preferred, Simulation } from '../simulation.ts';
@@ -10,11 +9,11 @@ const HOUR_MS = 3_600_000;
 const LATE_MS = 180_000;
 
 /**
- * Whether it may have gone: with its tenant, its key's prompts, or its time. What an erased tenant left is looked for for
- * a while; then nothing but a key that is in force tells the one that was made anew since from it.
+ * Whether it may have gone: with its tenant, its key's prompts, or its time. An erased tenant's are looked for once more a
+ * while later, when nothing but a key that is in force tells those of the tenant that was made anew from them.
  */
-const mayBeGone = (sim: Simulation, { tenant, key, askedAt }: Preferred): boolean =>
-  sim.truth.erasedDuring(tenant, key.revokedAt === null ? askedAt : askedAt - ERASE_SETTLE_MS - LATE_MS) ||
+const mayBeGone = (sim: Simulation, { key, askedAt }: Preferred): boolean =>
+  sim.truth.erasedWithKey(key, askedAt) ||
   sim.forgetting.has(key.counter) ||
   sim.world.time.now > askedAt + HOUR_MS - LATE_MS;
 

@@ -38,6 +38,13 @@ function receivedOf(sim: Simulation, { received, usageErasedAt }: Tenant): numbe
   }, 0);
 }
 
+/** Tokens that origins made for the tenant's completions. They also try adapters and score them, which nobody is billed for. */
+const madeFor = ({ world }: Simulation, tenant: string): number =>
+  world.origins
+    .flatMap(({ ledger }) => [...ledger.requests])
+    .filter(([id, ran]) => ran.tenant === tenant && world.asked.has(id))
+    .reduce((sum, [, { completion }]) => sum + completion, 0);
+
 export async function checkUsage(sim: Simulation): Promise<void> {
   const { world } = sim;
   const { results } = await world.database.truth
@@ -50,7 +57,7 @@ export async function checkUsage(sim: Simulation): Promise<void> {
     const { id, unended, usageErasedAt } = tenant;
     const received = receivedOf(sim, tenant);
     const usage = billed.get(id) ?? 0;
-    const made = world.origins.reduce((sum, { ledger }) => sum + (ledger.made.get(id)?.completion ?? 0), 0);
+    const made = madeFor(sim, id);
     // What an origin had made for these when it ended, nobody has told.
     if (usage > made + unended)
       sim.fail('5 usage is what was run', `${id} is billed ${usage} tokens, origins made ${made}`);

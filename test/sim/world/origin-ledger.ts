@@ -4,15 +4,16 @@ import type { Clock } from '../../../gpu-origin/engine/ports.ts';
 import type { FakeRunner } from '../../gpu-origin/fake-runner.ts';
 
 export interface OriginLedger {
-  /** Tokens that its rows were given and made, by tenant. */
-  made: Map<string, { prompt: number; completion: number }>;
-  /** … and by the edge's id of the request, with its time here, unix ms. */
-  requests: Map<string, { runs: number; completion: number; open: number; from: number; until: number }>;
+  /** Tokens that its rows made, by the edge's id of the request, with its time here, unix ms. */
+  requests: Map<
+    string,
+    { tenant: string; runs: number; completion: number; open: number; from: number; until: number }
+  >;
   /** What must not be, and its invariant. */
   breaches: { invariant: string; what: string }[];
 }
 
-export const newLedger = (): OriginLedger => ({ made: new Map(), requests: new Map(), breaches: [] });
+export const newLedger = (): OriginLedger => ({ requests: new Map(), breaches: [] });
 
 /** A row that nobody waits for ends at the next step; this many steps are enough for whatever comes between. */
 const LEFT_STEPS = 20;
@@ -87,6 +88,7 @@ export class EngineWatch {
     let open = 0;
     const state = { request, rows: choices, begun: 0 };
     const noted = this.#ledger.requests.get(request.id) ?? {
+      tenant: request.tenant,
       runs: 0,
       completion: 0,
       open: 0,
@@ -95,11 +97,7 @@ export class EngineWatch {
     };
     noted.runs += 1;
     this.#ledger.requests.set(request.id, noted);
-    const add = (ran: { promptTokens: number; completionTokens: number }): void => {
-      const made = this.#ledger.made.get(request.tenant) ?? { prompt: 0, completion: 0 };
-      made.prompt += ran.promptTokens;
-      made.completion += ran.completionTokens;
-      this.#ledger.made.set(request.tenant, made);
+    const add = (ran: { completionTokens: number }): void => {
       noted.completion += ran.completionTokens;
       noted.open -= 1;
       noted.until = Date.now();

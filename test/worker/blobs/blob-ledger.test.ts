@@ -14,12 +14,14 @@ describe('BlobLedger', () => {
     ledger = await make();
   });
 
-  const store = (at: number, ...texts: string[]) =>
-    Promise.all(
+  const store = async (at: number, ...texts: string[]) => {
+    await ledger.touch({ digest, at });
+    return Promise.all(
       texts.map((text) =>
         ledger.storing({ digest, part: { bytes: text.length, sha256: digestOf(text) }, at }),
       ),
     );
+  };
   const recordOf = (...texts: string[]) => ({
     bytes: 9,
     parts: texts.map((text) => ({ bytes: 5, sha256: digestOf(text) })),
@@ -35,7 +37,7 @@ describe('BlobLedger', () => {
       { ...part(0, 'first'), at: 3, stored: true },
       { ...part(1, 'second'), at: 1, stored: true },
     ]);
-    expect(await ledger.sent(digest, 'b')).toEqual([{ ...part(0, 'other'), at: 4, stored: false }]);
+    expect(await ledger.sent(digest, 'b')).toEqual([{ ...part(0, 'other'), at: 4, stored: true }]);
     expect(await ledger.sent(digest, 'c')).toEqual([]);
     await ledger.forgetPart({ digest, tenant: 'a', index: 0 });
     expect(await ledger.sent(digest, 'a')).toEqual([{ ...part(1, 'second'), at: 1, stored: true }]);
@@ -51,7 +53,10 @@ describe('BlobLedger', () => {
   it('knows who holds a whole file', async () => {
     expect(await ledger.record(digest)).toBeNull();
     expect(await ledger.hold({ digest, tenant: 'a', at: 1 })).toBe(false);
-    expect(await ledger.finish({ digest, record: recordOf('first'), at: 1 })).toEqual(recordOf('first'));
+    const finish = () => ledger.finish({ digest, record: recordOf('first'), since: 1, at: 1 });
+    expect(await finish()).toBeNull();
+    await store(1, 'first');
+    expect(await finish()).toEqual(recordOf('first'));
     expect(await ledger.holds(digest, 'a')).toBe(false);
     for (const at of [2, 3]) expect(await ledger.hold({ digest, tenant: 'a', at })).toBe(true);
     expect(await ledger.record(digest)).toEqual(recordOf('first'));
@@ -59,7 +64,10 @@ describe('BlobLedger', () => {
   });
 
   it('keeps the record of the fewest parts, until its bytes are damaged', async () => {
-    const finish = (...texts: string[]) => ledger.finish({ digest, record: recordOf(...texts), at: 3 });
+    const finish = async (...texts: string[]) => {
+      await store(3, ...texts);
+      return ledger.finish({ digest, record: recordOf(...texts), since: 3, at: 3 });
+    };
     expect(await finish('a', 'b')).toEqual(recordOf('a', 'b'));
     expect(await finish('c', 'd')).toEqual(recordOf('a', 'b'));
     expect(await finish('a', 'b', 'c')).toEqual(recordOf('a', 'b'));
@@ -73,11 +81,12 @@ describe('BlobLedger', () => {
   });
 
   it('counts what was sent of a damaged file as not sent, of its record alone', async () => {
+    await store(1, 'a', 'b', 'other');
     for (const [index, text] of ['a', 'b', 'other'].entries()) {
       const part = { index, ...(recordOf(text).parts[0] as { bytes: number; sha256: string }) };
       await ledger.addPart({ digest, tenant: 'a', part, at: 1 });
     }
-    await ledger.finish({ digest, record: recordOf('a', 'b'), at: 2 });
+    await ledger.finish({ digest, record: recordOf('a', 'b'), since: 2, at: 2 });
     await ledger.markDamaged({ digest, at: 3 });
     expect((await ledger.sent(digest, 'a')).map(({ index }) => index)).toEqual([2]);
   });
@@ -85,7 +94,8 @@ describe('BlobLedger', () => {
   it('says of a file whose bytes are there again that it is whole, and not of one that is gone', async () => {
     expect(await ledger.mended({ digest, at: 1 })).toBe(false);
     expect(await ledger.record(digest)).toBeNull();
-    await ledger.finish({ digest, record: recordOf('a'), at: 2 });
+    await store(2, 'a');
+    await ledger.finish({ digest, record: recordOf('a'), since: 2, at: 2 });
     await ledger.hold({ digest, tenant: 'a', at: 2 });
     await ledger.markDamaged({ digest, at: 3 });
     expect(await ledger.mended({ digest, at: 4 })).toBe(true);

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1BlobLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
+import { DELETER_GONE_MS } from '../../../worker/blobs/limits.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
 import type { BlobLedger, GarbageLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
@@ -39,7 +40,7 @@ describe('GarbageLedger', () => {
   };
   const upload = async (at: number, what = digest) => {
     await send(at, what, 'me', 'part');
-    await files.finish({ digest: what, record, at });
+    await files.finish({ digest: what, record, since: at, at });
     await files.hold({ digest: what, tenant: 'me', at });
   };
   const publish = async (what: string) => {
@@ -132,16 +133,47 @@ describe('GarbageLedger', () => {
     expect(await files.sent(digest, 'me')).toEqual([]);
     // Cut off here, it is found again.
     expect(await unused(0)).toMatchObject([{ digest, collectingAt: 60 }]);
-    expect(await files.storedParts(digest, 9)).toEqual([digestOf('part')]);
-    await files.partsCollected(digest, [digestOf('part')]);
-    expect(await files.storedParts(digest, 9)).toEqual([]);
-    await files.collected(digest);
+    const goOn = (claim: number, at: number) => files.goOn({ digest, claim, at, limit: 9 });
+    expect(await goOn(60, 63)).toEqual({ claim: 63, parts: [digestOf('part')], others: false });
+    const gone = { digest, sha256s: [digestOf('part')] };
+    await files.partsCollected({ ...gone, claim: 60 });
+    expect((await goOn(63, 63))?.parts).toEqual(gone.sha256s);
+    await files.partsCollected({ ...gone, claim: 63 });
+    expect((await goOn(63, 63))?.parts).toEqual([]);
+    expect(await files.collected({ digest, claim: 60 })).toBe(false);
+    expect(await files.collected({ digest, claim: 63 })).toBe(true);
     expect(await unused(5)).toEqual([]);
     await upload(70);
     expect(await files.holds(digest, 'me')).toBe(true);
     expect(await files.record(other)).toEqual(record);
-    await files.collected(digest);
+    expect(await files.collected({ digest, claim: 63 })).toBe(false);
     expect(await files.holds(digest, 'me')).toBe(true);
+  });
+
+  it('is deleted by one at a time; another takes over what was let go of, or when the first has gone', async () => {
+    await send(5, digest, 'me', 'part');
+    const at = 10 * DELETER_GONE_MS;
+    expect(await files.beginDropping({ digest, touchedBefore: 6, at })).toBe(true);
+    const takeOver = (when: number) => files.takeOver({ digest, at: when });
+    expect(await takeOver(at + DELETER_GONE_MS)).toBe(false);
+    await files.letGo({ digest, claim: at - 1 });
+    expect(await takeOver(at + 1)).toBe(false);
+    await files.letGo({ digest, claim: at });
+    expect([await takeOver(at + 2), await takeOver(at + 3)]).toEqual([true, false]);
+    expect(await takeOver(at + DELETER_GONE_MS + 3)).toBe(true);
+    expect(await files.goOn({ digest, claim: at + 2, at: at + 4, limit: 9 })).toBeNull();
+  });
+
+  it('is not finished by who read it before it was deleted', async () => {
+    await send(5, digest, 'me', 'part');
+    await files.beginDropping({ digest, touchedBefore: 6, at: 50 });
+    const finish = (since: number) => files.finish({ digest, record, since, at: 60 });
+    expect(await finish(5)).toBeNull();
+    await files.partsCollected({ digest, sha256s: [digestOf('part')], claim: 50 });
+    expect(await files.collected({ digest, claim: 50 })).toBe(true);
+    expect(await finish(5)).toBeNull();
+    await send(55, digest, 'me', 'part');
+    expect([await finish(5), await finish(55)]).toEqual([null, record]);
   });
 
   it('drops a file that was never finished, unmarked; not one that is finished or was touched', async () => {
@@ -151,8 +183,8 @@ describe('GarbageLedger', () => {
     expect(await files.beginDropping({ digest, touchedBefore: 5, at: 50 })).toBe(false);
     expect([await drop(digest), await drop(other)]).toEqual([true, false]);
     expect(await send(51, digest, 'me', 'part')).toBe(false);
-    await files.partsCollected(digest, await files.storedParts(digest, 9));
-    await files.collected(digest);
+    await files.partsCollected({ digest, sha256s: [digestOf('part')], claim: 50 });
+    expect(await files.collected({ digest, claim: 50 })).toBe(true);
     expect(await files.sent(digest, 'me')).toEqual([]);
     expect(await send(52, digest, 'me', 'part')).toBe(true);
   });
@@ -172,11 +204,11 @@ describe('GarbageLedger', () => {
     const begin = (text: string, keptBefore: number) =>
       files.beginPart({ digest, sha256: digestOf(text), keptBefore, at: 50 });
     expect([await begin('part', 99), await begin('junk', 3)]).toEqual([false, false]);
-    expect([await begin('junk', 4), await begin('junk', 4)]).toEqual([true, true]);
+    expect([await begin('junk', 4), await begin('junk', 4)]).toEqual([true, false]);
     expect(await send(51, digest, 'you', 'junk', 7)).toBe(false);
     expect(await files.keep({ digest, sha256s: [digestOf('junk')], at: 51 })).toBe(false);
     expect(await files.sent(digest, 'you')).toMatchObject([{ stored: false }]);
-    await files.partsCollected(digest, [digestOf('junk')]);
+    await files.partsCollected({ digest, sha256s: [digestOf('junk')], claim: 50 });
     expect(await files.sent(digest, 'you')).toEqual([]);
     expect(await files.sent(digest, 'other')).toMatchObject([{ stored: true }]);
     expect(await files.sent(digest, 'me')).toEqual([]);
@@ -189,10 +221,10 @@ describe('GarbageLedger', () => {
     await send(1, digest, 'me', 'a', 6);
     await send(1, digest, 'me', 'b', 4);
     const parts = ['a', 'b'].map((text) => ({ bytes: 5, sha256: digestOf(text) }));
-    await files.finish({ digest, record: { bytes: 10, parts }, at: 1 });
+    await files.finish({ digest, record: { bytes: 10, parts }, since: 1, at: 1 });
     expect(await files.surplus({ keptBefore: 99, limit: 9 })).toEqual([]);
     await send(60, digest, 'me', 'part');
-    await files.finish({ digest, record, at: 60 });
+    await files.finish({ digest, record, since: 60, at: 60 });
     expect(await files.surplus({ keptBefore: 60, limit: 9 })).toEqual([]);
     expect(await files.surplus({ keptBefore: 61, limit: 9 })).toHaveLength(2);
   });

@@ -35,7 +35,7 @@ async function publish(
   await blobLedger.storing({ digest, part, at });
   await blobLedger.addPart({ digest, tenant: owner, part, at });
   await blobLedger.keep({ digest, sha256s: [digest], at });
-  await blobLedger.finish({ digest, record: { bytes: part.bytes, parts: [recorded] }, at });
+  await blobLedger.finish({ digest, record: { bytes: part.bytes, parts: [recorded] }, since: at, at });
   await blobLedger.hold({ digest, tenant: owner, at });
   const proof = digestOf(`proof of ${digest}`);
   await blobLedger.storing({ digest, part: { bytes: 700, sha256: proof }, at });
