@@ -18,6 +18,8 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     };
     const passes = async (limits: KeyLimits, at: number, counter?: string) =>
       (await ask(limits, at, counter)).refused === null;
+    const settle = (lease: string, tokens: number, at: number, again = false) =>
+      quotas.settle('key_1', { lease, tokens, again, at });
     beforeEach(async () => {
       quotas = await make();
     });
@@ -44,7 +46,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
         requests: { limit: 2, remaining: 1, resetMs: 60_800 },
         tokens: { limit: 100, remaining: 100, resetMs: 0 },
       });
-      await quotas.settle('key_1', { lease: first.lease, tokens: 30, at: START + 5 * SECOND });
+      await settle(first.lease, 30, START + 5 * SECOND);
       expect(await ask(limits, START + 10 * SECOND)).toMatchObject({
         requests: { remaining: 0, resetMs: 61_000 },
         tokens: { remaining: 70, resetMs: 56_000 },
@@ -68,10 +70,10 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     it('refuses once the tokens of a minute are used, and no sooner', async () => {
       const limits = { tokens_per_minute: 100 };
       const first = await ask(limits, START);
-      await quotas.settle('key_1', { lease: first.lease, tokens: 99, at: START });
+      await settle(first.lease, 99, START);
       const second = await ask(limits, START);
       expect(second.refused).toBeNull();
-      await quotas.settle('key_1', { lease: second.lease, tokens: 500, at: START + SECOND });
+      await settle(second.lease, 500, START + SECOND);
       expect((await ask(limits, START + SECOND)).refused).toEqual({
         reason: 'tokens',
         limit: 100,
@@ -82,9 +84,22 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     it('counts the tokens of a lease once', async () => {
       const limits = { tokens_per_minute: 100 };
       const { lease } = await ask(limits, START);
-      for (let i = 0; i < 3; i += 1) await quotas.settle('key_1', { lease, tokens: 40, at: START });
-      await quotas.settle('key_1', { lease: 'another', tokens: 40, at: START });
+      for (const again of [false, true, true]) await settle(lease, 40, START, again);
       expect((await ask(limits, START)).tokens).toMatchObject({ remaining: 60 });
+    });
+
+    it('counts the tokens of a lease that it has forgotten, and holds its place once it is renewed', async () => {
+      const limits = { tokens_per_minute: 100, concurrent: 1 };
+      await settle('forgotten', 40, START);
+      // It may have been counted the first time.
+      await settle('forgotten too', 40, START, true);
+      await quotas.renew('key_1', { lease: 'runs', at: START });
+      expect(await ask(limits, START)).toMatchObject({
+        refused: { reason: 'concurrent' },
+        tokens: { remaining: 60 },
+      });
+      await settle('runs', 10, START + SECOND);
+      expect(await ask(limits, START + SECOND)).toMatchObject({ refused: null, tokens: { remaining: 50 } });
     });
 
     it('does not count a lease that is asked for twice', async () => {
@@ -103,7 +118,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
         limit: 2,
         retryAfterMs: 1_000,
       });
-      await quotas.settle('key_1', { lease: first.lease, tokens: 0, at: START });
+      await settle(first.lease, 0, START);
       expect(await passes(limits, START)).toBe(true);
       await quotas.renew('key_1', { lease: second.lease, at: START + 45 * SECOND });
       // The third one's isolate has died; the second's is alive.
@@ -111,7 +126,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       expect(await passes(limits, START + 60 * SECOND)).toBe(true);
       expect(await passes(limits, START + 60 * SECOND)).toBe(false);
       // What comes late is counted all the same.
-      await quotas.settle('key_1', { lease: second.lease, tokens: 7, at: START + 200 * SECOND });
+      await settle(second.lease, 7, START + 200 * SECOND);
       const both = { tokens_per_minute: 10 };
       expect((await ask(both, START + 200 * SECOND)).tokens).toMatchObject({ remaining: 3 });
     });
@@ -121,7 +136,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       const spend = async (tokens: number, at: number) => {
         const { lease, refused } = await ask(limits, at);
         expect(refused).toBeNull();
-        await quotas.settle('key_1', { lease, tokens, at });
+        await settle(lease, tokens, at);
       };
       await spend(100, START);
       expect((await ask(limits, START)).refused).toEqual({ reason: 'day', limit: 100, retryAfterMs: 30_000 });
@@ -169,9 +184,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
         refused: null,
         requests: { remaining: 0 },
       });
-      await quotas.settle('key_1', { lease: first.lease, tokens: 5, at: START + 6 * SECOND });
-      // What was taken back has no tokens.
-      await quotas.settle('key_1', { lease: second.lease, tokens: 5, at: START + 6 * SECOND });
+      await settle(first.lease, 5, START + 6 * SECOND);
       expect(await ask({ tokens_per_minute: 9 }, START + 6 * SECOND)).toMatchObject({
         tokens: { remaining: 4 },
       });
@@ -180,7 +193,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     it('forgets what was used when it is reset', async () => {
       const limits = { tokens_per_month: 5, concurrent: 1 };
       const first = await ask(limits, START);
-      await quotas.settle('key_1', { lease: first.lease, tokens: 9, at: START });
+      await settle(first.lease, 9, START);
       expect((await ask(limits, START)).refused).toMatchObject({ reason: 'month' });
       await quotas.reset('key_1');
       expect(await passes(limits, START)).toBe(true);

@@ -3,6 +3,8 @@ import { REQUEST_BUDGET_MS } from '../limits.ts';
 
 const SECOND = 1_000;
 
+/** A counter writes what has changed this long after the first change: what a restart forgets, and a row a second at most. */
+export const QUOTA_WRITE_MS = 1 * SECOND;
 /** A running request that gives no sign of life for this long stops counting as concurrent. */
 export const LEASE_MS = 60 * SECOND;
 /** … and its lease is renewed this often: three renewals can be lost. */

@@ -339,12 +339,12 @@ export function createAskQuota(params: {
   function ticketOf(keyId: string, counted: readonly Counted[], lease: string): Omit<Ticket, 'headers'> {
     const settle = async (one: Counted, tokens: number) => {
       // One retry: a repeat is not counted twice, and a moved object should not make a budget overrun.
-      for (const pause of [memoryMs, null]) {
+      for (const again of [false, true]) {
         try {
-          return await quotas?.settle(one.counter, { lease, tokens, at: now() });
+          return await quotas?.settle(one.counter, { lease, tokens, again, at: now() });
         } catch (error) {
-          if (pause === null) trouble(keyId, one, String(error));
-          else await sleep(pause);
+          if (again) trouble(keyId, one, String(error));
+          else await sleep(memoryMs);
         }
       }
     };

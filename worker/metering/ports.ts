@@ -69,10 +69,13 @@ export interface Quotas {
   admit(counter: string, ask: { limits: KeyLimits; lease: string; at: number }): Promise<QuotaDecision>;
   /** Undoes an admission, as if it was never requested. */
   undo(counter: string, ask: { lease: string; at: number }): Promise<void>;
-  /** Keeps the lease alive. */
+  /** Keeps the lease alive; one that a restart has forgotten is held again. */
   renew(counter: string, ask: { lease: string; at: number }): Promise<void>;
-  /** Ends the lease and counts its tokens. Repeating it counts nothing. */
-  settle(counter: string, ask: { lease: string; tokens: number; at: number }): Promise<void>;
+  /**
+   * Ends the lease and counts its tokens, also if a restart has forgotten the lease.
+   * @param ask.again the first time may have been counted: then nothing is.
+   */
+  settle(counter: string, ask: { lease: string; tokens: number; again: boolean; at: number }): Promise<void>;
   /**
    * Counts tokens of a fine-tuning job, of which `from` are known to be counted, up to `total`. Repeating it counts
    * nothing.

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { KeyLimits } from '../../protocol/admin-api/keys.ts';
-import { logLine } from '../log.ts';
+import { logLine, reasonOf } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
-import { DAMAGED_QUOTA_RETRY_MS } from './limits.ts';
+import { DAMAGED_QUOTA_RETRY_MS, QUOTA_WRITE_MS } from './limits.ts';
 import type { BudgetLeft, QuotaDecision, Quotas } from './ports.ts';
 import { admit, emptyQuota, QuotaState, renew, settle, spend, undo } from './quota-state.ts';
 
@@ -48,7 +48,8 @@ export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs:
       ask(counter, { call: 'admit', limits, lease, at }, understood(Decision)),
     undo: (counter, { lease, at }) => ask(counter, { call: 'undo', lease, at }, nothing),
     renew: (counter, { lease, at }) => ask(counter, { call: 'renew', lease, at }, nothing),
-    settle: (counter, { lease, tokens, at }) => ask(counter, { call: 'settle', lease, tokens, at }, nothing),
+    settle: (counter, { lease, tokens, again, at }) =>
+      ask(counter, { call: 'settle', lease, tokens, again, at }, nothing),
     spend: (counter, { limits, job, from, total, at }) =>
       ask(counter, { call: 'spend', limits, job, from, total, at }, understood(Budget)),
     reset: (counter) => ask(counter, { call: 'reset' }, nothing),
@@ -67,7 +68,7 @@ export const QuotaCall = z.discriminatedUnion('call', [
   z.strictObject({ call: z.literal('admit'), limits: KeyLimits, lease, at }),
   z.strictObject({ call: z.literal('undo'), lease, at }),
   z.strictObject({ call: z.literal('renew'), lease, at }),
-  z.strictObject({ call: z.literal('settle'), lease, tokens: z.number().min(0), at }),
+  z.strictObject({ call: z.literal('settle'), lease, tokens: z.number().min(0), again: z.boolean(), at }),
   z.strictObject({
     call: z.literal('spend'),
     limits: KeyLimits,
@@ -95,16 +96,25 @@ const DAMAGED_BUDGET: BudgetLeft = {
 
 /**
  * One per key with limits, and per tenant. A Durable Object runs in one place and handles one request at a
- * time, so it counts exactly. Its state is in memory and, after every change, on disk; responses do not wait
- * for the disk, so a crash may lose the last milliseconds. An unreadable state is kept until it is reset.
+ * time, so it counts exactly. It decides from memory, and writes all changes of a second at once: rows are what costs.
+ * A timer does it, for each setting of an alarm is billed as a row; an object is evicted only when it has been idle for
+ * ten times as long. So a restart forgets a second. An unreadable state is kept until it is reset.
  */
 export class QuotaCounter {
   readonly #storage: CounterStorage;
   /** null = damaged. */
   #state: Promise<QuotaState | null> | null = null;
+  readonly #sleep: (ms: number) => Promise<void>;
+  #isWriting = false;
 
-  constructor(context: { storage: CounterStorage }) {
+  /** @param parts replaced by tests. */
+  constructor(
+    context: { storage: CounterStorage },
+    _env?: unknown,
+    parts?: { sleep: (ms: number) => Promise<void> },
+  ) {
     this.#storage = context.storage;
+    this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
   }
 
   async fetch(request: Request): Promise<Response> {
@@ -115,10 +125,26 @@ export class QuotaCounter {
       return Response.json(call.call === 'admit' ? DAMAGED : call.call === 'spend' ? DAMAGED_BUDGET : null);
     // No `await` from here on, so requests cannot interleave.
     const answer = this.#apply(state, call);
-    this.#storage.put('quota', state, { allowUnconfirmed: true }).catch((error: unknown) => {
-      logLine('quota_not_stored', { reason: String(error) });
-    });
+    // What is reset, or trained in a minute, is more than a second's.
+    if (call.call === 'reset' || call.call === 'spend') await this.#storage.put('quota', state);
+    else void this.#writeSoon();
     return Response.json(answer);
+  }
+
+  /** Later changes are written with it. */
+  async #writeSoon(): Promise<void> {
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    await this.#sleep(QUOTA_WRITE_MS);
+    this.#isWriting = false;
+    try {
+      // Of now: it may have been reset.
+      const state = await this.#load();
+      await this.#storage.put('quota', state, { allowUnconfirmed: true });
+    } catch (error) {
+      logLine('quota_not_stored', { reason: reasonOf(error) });
+      void this.#writeSoon();
+    }
   }
 
   #apply(state: QuotaState, call: QuotaCall): unknown {

@@ -19,15 +19,15 @@ export const QuotaState = z.object({
   /** Lease -> unix ms at which it expires. */
   leases: z.map(z.string(), z.number()),
   /** Lease -> unix ms at which it started. */
-  begun: z.map(z.string(), z.number()).default(() => new Map()),
+  begun: z.map(z.string(), z.number()),
   /** How long requests take, ms: a moving average in which a new one has weight 1/4. 0 = none has ended. */
-  took: z.number().default(0),
+  took: z.number(),
   /** Days since 1970 and their tokens. */
   day: Total,
   /** Months since 1970 and their tokens. */
   month: Total,
   /** Fine-tuning job -> its tokens that are counted, and unix ms of when they were. */
-  jobs: z.map(z.string(), z.object({ tokens: z.number(), at: z.number() })).default(() => new Map()),
+  jobs: z.map(z.string(), z.object({ tokens: z.number(), at: z.number() })),
 });
 export type QuotaState = z.infer<typeof QuotaState>;
 
@@ -182,15 +182,23 @@ export function undo(state: QuotaState, ask: { lease: string; at: number }): voi
   if (second !== undefined) second[REQUESTS] -= 1;
 }
 
+/** A lease that a restart has forgotten is held again. */
 export function renew(state: QuotaState, ask: { lease: string; at: number }): void {
   const now = advance(state, ask.at);
-  if (state.leases.has(ask.lease)) state.leases.set(ask.lease, now + LEASE_MS);
+  if (!state.leases.has(ask.lease)) state.begun.set(ask.lease, now);
+  state.leases.set(ask.lease, now + LEASE_MS);
 }
 
-/** An expired lease is counted too while it is remembered, but only once. */
-export function settle(state: QuotaState, ask: { lease: string; tokens: number; at: number }): void {
+/**
+ * An expired lease is counted too, and one that a restart has forgotten; but only once.
+ * @param ask.again it was asked before, perhaps in vain: then only a lease that is remembered is counted.
+ */
+export function settle(
+  state: QuotaState,
+  ask: { lease: string; tokens: number; again: boolean; at: number },
+): void {
   advance(state, ask.at);
-  if (!state.leases.delete(ask.lease)) return;
+  if (!state.leases.delete(ask.lease) && ask.again) return;
   const begun = state.begun.get(ask.lease);
   state.begun.delete(ask.lease);
   if (begun !== undefined)

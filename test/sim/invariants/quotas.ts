@@ -4,20 +4,21 @@
  */
 import { z } from 'zod';
 import { KeyLimits } from '../../../protocol/admin-api/keys.ts';
-import { LEASE_KEPT_MS, LEASE_MS } from '../../../worker/metering/limits.ts';
+import { LEASE_KEPT_MS, LEASE_MS, QUOTA_WRITE_MS } from '../../../worker/metering/limits.ts';
 import type { ObjectCall } from '../world/stores.ts';
 import type { Fail } from './fail.ts';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
-/** "After a machine failure a counter may forget the last milliseconds": what a simulated object writes late, ms. */
-const FORGOTTEN_MS = 5;
+/** "A counter that restarts has forgotten a second"; and what a simulated disk takes, ms. */
+const FORGOTTEN_MS = QUOTA_WRITE_MS + 5;
 
 const Call = z.object({
   call: z.string(),
   at: z.number().optional(),
   lease: z.string().optional(),
   tokens: z.number().optional(),
+  again: z.boolean().optional(),
   limits: KeyLimits.optional(),
 });
 const Admitted = z.object({ refused: z.unknown().nullable() });
@@ -79,7 +80,7 @@ export function watchQuotas(fail: Fail): {
     answered({ id, body, text, at: answeredAt }) {
       const parsed = Call.safeParse(JSON.parse(body));
       if (!parsed.success) return;
-      const { call, at = 0, lease, tokens = 0, limits = {} } = parsed.data;
+      const { call, at = 0, lease, tokens = 0, again = false, limits = {} } = parsed.data;
       if (call === 'reset') counters.delete(id);
       const counter = counters.get(id) ?? newCounter();
       counters.set(id, counter);
@@ -92,7 +93,7 @@ export function watchQuotas(fail: Fail): {
       const known = leases.has(lease);
       if (call === 'undo' && leases.delete(lease))
         counter.counted = counted.filter((one) => one.lease !== lease || one.requests === 0);
-      if (call === 'renew' && known) leases.set(lease, { at: clock, answeredAt });
+      if (call === 'renew') leases.set(lease, { at: clock, answeredAt });
       if (call === 'admit') {
         const said = Admitted.safeParse(JSON.parse(text));
         if (!said.success || said.data.refused !== null) return;
@@ -102,7 +103,7 @@ export function watchQuotas(fail: Fail): {
         }
         leases.set(lease, { at: clock, answeredAt });
       }
-      if (call === 'settle' && leases.delete(lease))
+      if (call === 'settle' && (leases.delete(lease) || !again))
         counted.push({ lease, at: clock, answeredAt, requests: 0, tokens });
     },
     restarted(id, at) {

@@ -116,7 +116,7 @@ describe('a job that runs', () => {
     await rig.run();
     const { quotas, clock } = rig.graft;
     await quotas.admit(key.id, { limits, lease: 'chat', at: clock.now() });
-    await quotas.settle(key.id, { lease: 'chat', tokens: 500, at: clock.now() });
+    await quotas.settle(key.id, { lease: 'chat', tokens: 500, again: false, at: clock.now() });
     rig.origin.step(1);
     await rig.run();
     expect((await rig.get(id, key)).error?.message).toContain('at step 1 of 90, with 10 tokens trained');
