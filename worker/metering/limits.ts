@@ -5,6 +5,8 @@ const SECOND = 1_000;
 
 /** A counter writes what has changed this long after the first change: what a restart forgets, and a row a second at most. */
 export const QUOTA_WRITE_MS = 1 * SECOND;
+/** Of a tenant's counters, those that changed last are written in one row. They have some kB each, a row at most 2 MB. */
+export const RECENT_COUNTERS = 100;
 /** A running request that gives no sign of life for this long stops counting as concurrent. */
 export const LEASE_MS = 60 * SECOND;
 /** … and its lease is renewed this often: three renewals can be lost. */
