@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
+import { BLOCK_MS } from '../../worker/metering/limits.ts';
 import type { AskedCounter, QuotaDecision, Quotas } from '../../worker/metering/ports.ts';
 
 /** 2026-03-31T23:59:30Z: half a minute before a day and a month end. */
@@ -219,6 +220,51 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       expect(await quotas.admit('bob', { asked, lease: 'e', at: START })).toMatchObject([
         { tokens: { remaining: 90 } },
       ]);
+    });
+
+    it('gives several requests at once, a tenth of what is left, and the last ones one by one', async () => {
+      const asked = [
+        { counter: 'key_1', limits: { requests_per_minute: 1_000 } },
+        { counter: 'tenant:alice', limits: { requests_per_minute: 800 } },
+      ];
+      const takeAt = async (at: number) => (await quotas.take('alice', { asked, count: 10, at })).granted;
+      const first = await quotas.take('alice', { asked, count: 10, at: START });
+      expect(first).toMatchObject({
+        granted: 10,
+        decisions: [{ requests: { remaining: 990 } }, { requests: { remaining: 790 } }],
+      });
+      const granted: number[] = [first.granted];
+      while (granted.at(-1) !== 0) granted.push(await takeAt(START));
+      expect(granted.reduce((sum, one) => sum + one, 0)).toBe(800);
+      expect(granted.filter((one) => one === 10)).toHaveLength(71);
+      expect(granted.slice(-10)).toEqual([...Array<number>(9).fill(1), 0]);
+      const { decisions } = await quotas.take('alice', { asked, count: 10, at: START });
+      expect(decisions).toMatchObject([{ refused: null }, { refused: { reason: 'requests', limit: 800 } }]);
+      // Those of blocks may have begun a second later, and count until that is 60 s ago.
+      expect(await takeAt(START + 61 * SECOND)).toBeLessThan(10);
+      expect(await takeAt(START + 62 * SECOND)).toBe(10);
+    });
+
+    it('never lets more than the limit begin in any 60 s, in blocks and one by one', async () => {
+      const limits = { requests_per_minute: 610 };
+      const begun: number[] = [];
+      for (let at = START; at < START + 75 * SECOND; at += 700) {
+        const { granted } = await quotas.take('alice', {
+          asked: [{ counter: 'key_1', limits }],
+          count: 10,
+          at,
+        });
+        // As late as possible.
+        for (let i = 0; i < granted; i += 1) begun.push(granted === 1 ? at : at + BLOCK_MS - 1);
+        for (let i = 0; i < 4; i += 1) if (await passes(limits, at)) begun.push(at);
+      }
+      begun.sort((a, b) => a - b);
+      let oldest = 0;
+      for (const [place, at] of begun.entries()) {
+        while ((begun[oldest] ?? 0) <= at - 60 * SECOND) oldest += 1;
+        expect(place - oldest + 1).toBeLessThanOrEqual(610);
+      }
+      expect(begun.length).toBeGreaterThan(610);
     });
 
     it('counts the tokens of a job in all counters that are asked', async () => {

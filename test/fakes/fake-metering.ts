@@ -4,6 +4,7 @@ import {
   renew,
   settle,
   spend,
+  take,
   type QuotaState,
 } from '../../worker/metering/quota-state.ts';
 import { StoreUnavailable } from '../../worker/platform/ports.ts';
@@ -43,6 +44,7 @@ export function createFakeQuotas(): FakeQuotas {
     down: false,
     calls,
     admit: async (tenant, ask) => admit(asked('admit', tenant, ask.asked), ask),
+    take: async (tenant, ask) => take(asked('take', tenant, ask.asked), ask),
     async renew(tenant, ask) {
       for (const state of of('renew', tenant, ask.counters)) renew(state, ask);
     },

@@ -169,10 +169,10 @@ export const MARKS: readonly Mark[] = [
   },
   {
     mark: 'refused-by-one-counter',
-    when: 'key and tenant disagree: a request that one of them refuses counts in neither',
+    when: 'key and tenant are asked, and a request that one of them refuses counts in neither',
     file: 'worker/metering/quota-state.ts',
     after: '  const refusals = asked.map(({ state, limits }) => (isKnown ? null : refusal(state, limits)));',
-    if: 'refusals.includes(null) && refusals.some((refused) => refused !== null)',
+    if: 'refusals.length > 1 && refusals.some((refused) => refused !== null)',
   },
   {
     mark: 'lease-forgotten',

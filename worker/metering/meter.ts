@@ -5,7 +5,7 @@ import { errorResponse, err, ok, type ApiError, type Result } from '../../protoc
 import { finishOf, readUsageNote } from '../../protocol/origin-wire.ts';
 import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
 import { logLine, reasonOf } from '../log.ts';
-import { REFUSAL_MEMORY_MS, LEASE_RENEW_MS } from './limits.ts';
+import { BLOCK_MS, BLOCK_REQUESTS, BLOCKS_ABOVE_RPM, REFUSAL_MEMORY_MS, LEASE_RENEW_MS } from './limits.ts';
 import { needsEnd } from './quota-state.ts';
 import type {
   AskedCounter,
@@ -231,6 +231,23 @@ function countersOf({ keyId, tenant, limits, counter, tenant_limits }: LimitedCa
   ];
 }
 
+/** Requests that an isolate has taken from counters at once. */
+interface Block {
+  /** When it was asked for, unix ms. */
+  at: number;
+  granted: number;
+  used: number;
+  decisions: QuotaDecision[];
+  /** The next one is on its way. */
+  isAsking: boolean;
+}
+
+/** Whether an isolate may take several requests at once: no counter has to know of each, or of its end. */
+const isInBlocks = (counters: readonly Counted[]): boolean =>
+  counters.every(({ limits }) => !needsEnd(limits) && (limits.requests_per_minute ?? 0) > BLOCKS_ABOVE_RPM);
+
+const blockOf = (counters: readonly Counted[]): string => JSON.stringify(askedOf(counters));
+
 const askedOf = (counters: readonly Counted[]): AskedCounter[] =>
   counters.map(({ counter, limits }) => ({ counter, limits }));
 
@@ -287,6 +304,9 @@ export function createAskQuota(params: {
    * origin.
    */
   const refusals = new BoundedMap<string, Refusal>(maxEntries);
+
+  /** Requests that the counters have counted and that may begin yet, by counters and limits. */
+  const blocks = new BoundedMap<string, Block>(maxEntries);
 
   function remember(counter: string, limits: KeyLimits, decision: QuotaDecision): void {
     const { refused } = decision;
@@ -352,12 +372,51 @@ export function createAskQuota(params: {
     };
   }
 
+  /** Of a block that was taken before, if one is left. */
+  function takeHeld(key: string): Ticket | null {
+    const block = blocks.get(key);
+    if (block === undefined || block.used >= block.granted || now() >= block.at + BLOCK_MS) return null;
+    block.used += 1;
+    const left = block.granted - block.used;
+    const decisions = block.decisions.map(({ requests, ...decision }) => ({
+      ...decision,
+      requests: requests && { ...requests, remaining: requests.remaining + left },
+    }));
+    return { ...FREE, headers: quotaHeaders(decisions) };
+  }
+
+  /** Takes what the caller has used of late, or twice that when it was not enough for its time. */
+  async function takeBlock(tenant: string, counted: readonly Counted[]): Promise<QuotaDecision[]> {
+    const key = blockOf(counted);
+    const last = blocks.get(key);
+    const at = now();
+    let count = 1;
+    // Others that come meanwhile take one each: they must not take ten each.
+    if (last !== undefined && !last.isAsking)
+      count = at < last.at + BLOCK_MS ? Math.min(BLOCK_REQUESTS, 2 * last.granted) : Math.max(1, last.used);
+    if (count > 1 && last !== undefined) last.isAsking = true;
+    try {
+      const said = await quotas?.take(tenant, { asked: askedOf(counted), count, at });
+      const { granted, decisions } = said ?? { granted: 0, decisions: [] };
+      if (granted > 0 && (last === undefined || count > 1 || !last.isAsking))
+        blocks.set(key, { at, granted, used: 1, decisions, isAsking: false });
+      return decisions.map(({ requests, ...decision }) => ({
+        ...decision,
+        requests: requests && { ...requests, remaining: requests.remaining + Math.max(0, granted - 1) },
+      }));
+    } finally {
+      if (count > 1 && last !== undefined) last.isAsking = false;
+    }
+  }
+
   async function ask(caller: LimitedCaller, counted: readonly Counted[]): Promise<Asked> {
     const lease = newId();
     let decisions: QuotaDecision[] = [];
     try {
       if (quotas === null) throw new Error('there is no binding QUOTAS');
-      decisions = await quotas.admit(caller.tenant, { asked: askedOf(counted), lease, at: now() });
+      decisions = isInBlocks(counted)
+        ? await takeBlock(caller.tenant, counted)
+        : await quotas.admit(caller.tenant, { asked: askedOf(counted), lease, at: now() });
     } catch (error) {
       const open = counted.every(({ limits }) => limits.on_outage !== 'refuse');
       trouble(caller, open, error);
@@ -385,7 +444,8 @@ export function createAskQuota(params: {
       const refused = last === null ? null : refusedBy(one, last);
       if (refused !== null) return err(refused);
     }
-    return ask(caller, counted);
+    const held = isInBlocks(counted) ? takeHeld(blockOf(counted)) : null;
+    return held === null ? ask(caller, counted) : ok(held);
   };
 }
 

@@ -81,6 +81,15 @@ export interface Quotas {
     tenant: string,
     ask: { asked: readonly AskedCounter[]; lease: string; at: number },
   ): Promise<QuotaDecision[]>;
+  /**
+   * Counts up to `count` requests in each counter, to be begun within `BLOCK_MS`; fewer if little is left. Nothing is told
+   * of their ends.
+   * @returns how many; 0 if a counter refuses.
+   */
+  take(
+    tenant: string,
+    ask: { asked: readonly AskedCounter[]; count: number; at: number },
+  ): Promise<{ granted: number; decisions: QuotaDecision[] }>;
   /** Keeps the lease alive; one that a restart has forgotten is held again. */
   renew(tenant: string, ask: { counters: readonly string[]; lease: string; at: number }): Promise<void>;
   /**

@@ -2,9 +2,9 @@ import { z } from 'zod';
 import { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
-import { DAMAGED_QUOTA_RETRY_MS, QUOTA_WRITE_MS, RECENT_COUNTERS } from './limits.ts';
+import { BLOCK_REQUESTS, DAMAGED_QUOTA_RETRY_MS, QUOTA_WRITE_MS, RECENT_COUNTERS } from './limits.ts';
 import type { BudgetLeft, QuotaDecision, Quotas } from './ports.ts';
-import { admit, emptyQuota, QuotaState, renew, settle, spend } from './quota-state.ts';
+import { admit, emptyQuota, QuotaState, renew, settle, spend, take } from './quota-state.ts';
 
 const Meter = z.object({ limit: z.number(), remaining: z.number(), resetMs: z.number() }).nullable();
 const Decisions: z.ZodType<QuotaDecision[]> = z.array(
@@ -20,6 +20,8 @@ const Decisions: z.ZodType<QuotaDecision[]> = z.array(
     tokens: Meter,
   }),
 );
+
+const Taken = z.object({ granted: z.int().min(0), decisions: Decisions });
 
 const Budgets: z.ZodType<(BudgetLeft | null)[]> = z.array(
   z
@@ -49,6 +51,7 @@ export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs:
 
   return {
     admit: (tenant, of) => ask(tenant, { call: 'admit', ...of }, understood(Decisions, of)),
+    take: (tenant, of) => ask(tenant, { call: 'take', ...of }, (answer) => Taken.parse(answer)),
     renew: (tenant, of) => ask(tenant, { call: 'renew', ...of }, nothing),
     settle: (tenant, of) => ask(tenant, { call: 'settle', ...of }, nothing),
     spend: (tenant, of) => ask(tenant, { call: 'spend', ...of }, understood(Budgets, of)),
@@ -69,6 +72,7 @@ const lease = z.string();
 const at = z.number();
 const QuotaCall = z.discriminatedUnion('call', [
   z.strictObject({ call: z.literal('admit'), asked, lease, at }),
+  z.strictObject({ call: z.literal('take'), asked, count: z.int().min(1).max(BLOCK_REQUESTS), at }),
   z.strictObject({ call: z.literal('renew'), counters, lease, at }),
   z.strictObject({
     ...{ call: z.literal('settle'), counters, lease, tokens: z.number().min(0), again: z.boolean(), at },
@@ -162,12 +166,15 @@ export class QuotaCounter {
     const whole = states.filter((state) => state !== null);
     switch (call.call) {
       case 'admit':
-        if (whole.length < states.length)
-          return states.map((state) => (state === null ? DAMAGED : UNCOUNTED));
-        return admit(
-          call.asked.map(({ limits }, i) => ({ limits, state: whole[i] as QuotaState })),
-          call,
-        );
+      case 'take': {
+        const isBlock = call.call === 'take';
+        if (whole.length < states.length) {
+          const decisions = states.map((state) => (state === null ? DAMAGED : UNCOUNTED));
+          return isBlock ? { granted: 0, decisions } : decisions;
+        }
+        const asked = call.asked.map(({ limits }, i) => ({ limits, state: whole[i] as QuotaState }));
+        return isBlock ? take(asked, call) : admit(asked, call);
+      }
       case 'renew':
         for (const state of whole) renew(state, call);
         return null;

@@ -5,7 +5,14 @@
  * calendar, UTC.
  */
 import { z } from 'zod';
-import { JOB_TOKENS_KEPT_MS, LEASE_KEPT_MS, LEASE_MS, MAX_COUNTED_JOBS } from './limits.ts';
+import {
+  BLOCK_MS,
+  BLOCK_REQUESTS,
+  JOB_TOKENS_KEPT_MS,
+  LEASE_KEPT_MS,
+  LEASE_MS,
+  MAX_COUNTED_JOBS,
+} from './limits.ts';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import type { BudgetLeft, QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
 
@@ -73,10 +80,12 @@ function advance(state: QuotaState, at: number): number {
   return now;
 }
 
-function use(state: QuotaState, requests: number, tokens: number): void {
-  const second = Math.floor(state.at / 1_000);
-  const last = state.seconds.at(-1);
-  if (last?.[0] !== second) state.seconds.push([second, requests, tokens]);
+/** @param at when it is used, unix ms. */
+function use(state: QuotaState, requests: number, tokens: number, at = state.at): void {
+  const second = Math.floor(at / 1_000);
+  const place = state.seconds.findLastIndex(([one]) => one <= second);
+  const last = state.seconds[place];
+  if (last?.[0] !== second) state.seconds.splice(place + 1, 0, [second, requests, tokens]);
   else {
     last[1] += requests;
     last[2] += tokens;
@@ -167,12 +176,39 @@ export function admit(
       if (!isKnown) use(state, 1, 0);
       if (needsEnd(limits)) hold(state, lease);
     }
-  return asked.map(({ state, limits }, i) => ({
+  return decisionsOf(asked, refusals);
+}
+
+/**
+ * Counts several requests in all counters, as of the last moment at which they may begin: so no 60 s exceed a limit. Takes
+ * at most a tenth of what is left, and the last ones one by one: what an isolate does not use, others may need.
+ */
+export function take(
+  asked: readonly { state: QuotaState; limits: KeyLimits }[],
+  { count, at }: { count: number; at: number },
+): { granted: number; decisions: QuotaDecision[] } {
+  for (const { state } of asked) advance(state, at);
+  const refusals = asked.map(({ state, limits }) => refusal(state, limits));
+  let granted = refusals.every((refused) => refused === null) ? count : 0;
+  for (const { state, limits } of asked) {
+    const left = (limits.requests_per_minute ?? Infinity) - used(state, REQUESTS);
+    granted = Math.min(granted, Math.ceil(left / BLOCK_REQUESTS));
+  }
+  // A single one begins now.
+  const beginsIn = granted > 1 ? BLOCK_MS : 0;
+  if (granted > 0) for (const { state } of asked) use(state, granted, 0, state.at + beginsIn);
+  return { granted, decisions: decisionsOf(asked, refusals) };
+}
+
+const decisionsOf = (
+  asked: readonly { state: QuotaState; limits: KeyLimits }[],
+  refusals: readonly QuotaDecision['refused'][],
+): QuotaDecision[] =>
+  asked.map(({ state, limits }, i) => ({
     refused: refusals[i] ?? null,
     requests: meter(state, REQUESTS, limits.requests_per_minute),
     tokens: meter(state, TOKENS, limits.tokens_per_minute),
   }));
-}
 
 function hold({ leases, at }: QuotaState, lease: string): void {
   leases.set(lease, [at + LEASE_MS, leases.get(lease)?.[1] ?? at]);

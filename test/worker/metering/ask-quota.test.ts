@@ -220,6 +220,92 @@ describe('asking the quotas of a key and its tenant', () => {
   });
 });
 
+describe('taking requests in blocks', () => {
+  const many = { requests_per_minute: 100_000 };
+  /** Requests one after the other. @returns the calls of counters. */
+  const send = async (
+    count: number,
+    everyMs: number,
+    limits: KeyLimits,
+    tenant_limits: KeyLimits = many,
+  ): Promise<string[]> => {
+    quotas.calls.length = 0;
+    for (let i = 0; i < count; i += 1) {
+      expect((await ask({ keyId: 'key_1', tenant: 'acme', limits, tenant_limits })).ok).toBe(true);
+      clock.advance(everyMs);
+    }
+    return quotas.calls;
+  };
+
+  it('asks for one in ten where an isolate has many requests a second', async () => {
+    await send(100, 10, many);
+    const calls = await send(1_000, 10, many);
+    expect(new Set(calls)).toEqual(new Set(['take key_1 tenant:acme']));
+    expect(calls).toHaveLength(100);
+  });
+
+  it('takes what is used in a second where there are few, and wastes next to nothing', async () => {
+    const limits = { requests_per_minute: 1_000 };
+    for (const [everyMs, mostCalls] of [
+      [2_000, 20],
+      [400, 9],
+    ] as const) {
+      ask = create((quotas = createFakeQuotas()));
+      expect((await send(20, everyMs, limits)).length).toBeLessThanOrEqual(mostCalls);
+      const asked = await quotas.admit('acme', {
+        ...{
+          asked: [{ counter: 'key_1', limits: { requests_per_minute: 1e6 } }],
+          lease: 'x',
+          at: clock.now(),
+        },
+      });
+      const counted = 1e6 - (asked[0]?.requests?.remaining ?? 0) - 1;
+      expect(counted).toBeGreaterThanOrEqual(20);
+      expect(counted).toBeLessThanOrEqual(23);
+    }
+  });
+
+  it.each<[string, KeyLimits, KeyLimits]>([
+    ['600 a minute', { requests_per_minute: 600 }, many],
+    ['600 a minute of the tenant', many, { requests_per_minute: 600 }],
+    ['places', { ...many, concurrent: 500 }, many],
+    ['a budget of the tenant', many, { ...many, tokens_per_day: 1e9 }],
+    ['tokens a minute', { ...many, tokens_per_minute: 1e9 }, many],
+    ['a budget alone', { tokens_per_month: 1e9 }, many],
+  ])('asks for each request where there are %s', async (_, limits, tenant_limits) => {
+    expect(await send(50, 1, limits, tenant_limits)).toEqual(
+      Array<string>(50).fill('admit key_1 tenant:acme'),
+    );
+  });
+
+  it('counts down in headers, and keeps nothing longer than a second', async () => {
+    await send(40, 10, many);
+    const left: number[] = [];
+    for (let i = 0; i < 20; i += 1) {
+      const asked = await ask({ keyId: 'key_1', tenant: 'acme', limits: many });
+      const headers = Object.fromEntries(asked.ok ? asked.value.headers : []);
+      left.push(Number(headers['x-ratelimit-remaining-requests']));
+    }
+    expect(left).toEqual(Array.from({ length: 20 }, (_, i) => (left[0] ?? 0) - i));
+    quotas.calls.length = 0;
+    clock.advance(1_000);
+    await ask({ keyId: 'key_1', tenant: 'acme', limits: many });
+    expect(quotas.calls).toEqual(['take key_1']);
+  });
+
+  it('takes one block, not one for each, when many requests come at once', async () => {
+    await send(40, 10, many);
+    quotas.calls.length = 0;
+    const take = vi.spyOn(quotas, 'take');
+    clock.advance(500);
+    const all = Array.from({ length: 20 }, () =>
+      ask({ keyId: 'key_1', tenant: 'acme', limits: many, tenant_limits: many }),
+    );
+    expect((await Promise.all(all)).every(({ ok }) => ok)).toBe(true);
+    expect(take.mock.calls.filter(([, { count }]) => count > 1)).toHaveLength(1);
+  });
+});
+
 describe('durations in headers', () => {
   it.each([
     [0, '0ms'],
