@@ -9,8 +9,10 @@ import { createDoGatherers, Gatherer } from '../worker/gathering/gatherer-object
 import { COUNT_FLUSH_MS, COUNT_TRIES, GATHERER_SHARDS, MAX_BATCH_ROWS } from '../worker/gathering/limits.ts';
 import { createCountRecorder, shardOf } from '../worker/gathering/parts.ts';
 import type { UsageRow } from '../worker/metering/ports.ts';
+import { createPromptKeeper } from '../worker/prompts/keep-prompts.ts';
 import { createRandom } from '../test/security/random.ts';
 import { countingDisk, type GathererDisk } from '../test/fakes/gatherers-in-process.ts';
+import type { PromptRow } from '../worker/prompts/ports.ts';
 import type { EndedCompletion, TrafficRow } from '../worker/traffic/ports.ts';
 import { describeMachine } from './machine.ts';
 
@@ -21,23 +23,28 @@ export interface GatherLoad {
   tenants: number;
   /** Of each tenant; each has one key. */
   names: number;
+  /** From the beginning of an hour on. */
   seconds: number;
-  /** Of them, those before rows, calls and transactions are counted: when an hour begins, every row is new. */
+  /** Of them, those before rows, calls and transactions are counted. */
   warmUp: number;
+  /** Only requests of tenants of this gatherer; those of the others are drawn, and go nowhere. */
+  only?: number;
   /** The first tenant has half of all requests, by this many keys; 0 = its part of the Zipf distribution. */
   giant: number;
+  /** Part of all requests whose prompts are kept. */
+  kept?: number;
   /** Each gatherer ends without a word so often, ms; Infinity = never. */
   restartMs: number;
   /** D1 takes nothing between these, ms. */
   away?: readonly [from: number, until: number];
 }
 
-const HOUR_S = 3_600;
 const START = Date.UTC(2026, 4, 1, 12);
 /** Everything happens in steps of this length, ms. */
 const STEP_MS = 50;
 
 const PHASES = ['key', 'name', 'origin', 'origin-prompt', 'origin-first', 'origin-queue'];
+const PROMPT = { messages: [{ role: 'user', content: 'a word '.repeat(300) }] };
 /** As random as a UUID. */
 const idOf = (number: number): string =>
   createHash('sha256').update(String(number)).digest('hex').slice(0, 36);
@@ -70,36 +77,56 @@ export async function gatherCounts(load: GatherLoad) {
     });
 
   const billed = new Map<string, number>();
-  const trafficOf = new Map<string, number>();
+  /** By gatherer and hour, which a later write replaces. */
+  const hours = new Map<string, Map<string, number>>();
   const known = new Set<string>();
   const ids = new Set<string>();
-  const written = { transactions: 0, rows: 0, hourRows: 0, objectRows: 0 };
+  const written = { transactions: 0, rows: 0, objectRows: 0, promptTransactions: 0, promptRows: 0 };
   const bySecond = new Map<number, number>();
+  const reach = (): void => {
+    const [from, until] = load.away ?? [Infinity, Infinity];
+    if (now - START >= from && now - START < until) throw new Error('D1 is away');
+  };
   const usage = {
     async add({ id, rows }: { id: string; rows: readonly UsageRow[] }) {
-      const [from, until] = load.away ?? [Infinity, Infinity];
-      if (now - START >= from && now - START < until) throw new Error('D1 is away');
+      reach();
       if (ids.has(id)) return;
       ids.add(id);
       written.transactions += 1;
       const second = Math.floor(now / 1_000);
       bySecond.set(second, (bySecond.get(second) ?? 0) + 1);
-      // The batch's id and its index, now and when they are deleted.
-      written.rows += 4 + rows.length;
+      const before = known.size;
+      for (const row of rows) known.add(`${row.tenant} ${row.keyId} ${row.name} ${row.hour}`);
+      // The batch's id and its index, now and when they are deleted; a new row is in the index by hour too.
+      written.rows += 4 + rows.length + known.size - before;
       for (const row of rows) {
-        known.add(`${row.tenant} ${row.keyId} ${row.name} ${row.hour}`);
         billed.set(row.tenant, (billed.get(row.tenant) ?? 0) + row.requests);
       }
     },
   };
 
-  /** At the end, of all hours. */
   const traffic = {
-    async writeHour({ rows }: { rows: readonly TrafficRow[] }) {
+    async writeHour({ at, writer, rows }: { at: number; writer: number; rows: readonly TrafficRow[] }) {
+      written.transactions += 1;
       // And as many when they are deleted.
-      written.hourRows += 2 * rows.length;
+      written.rows += 2 * rows.length;
+      const totals = new Map<string, number>();
+      hours.set(`${writer} ${at}`, totals);
       for (const { tenant, name, keyId, requests } of rows)
-        if (name === '' && keyId === '') trafficOf.set(tenant, (trafficOf.get(tenant) ?? 0) + requests);
+        if (name === '' && keyId === '') totals.set(tenant, (totals.get(tenant) ?? 0) + requests);
+    },
+  };
+  const prompts = new Map<string, number>();
+  const keptPrompts = {
+    async add(rows: readonly PromptRow[]) {
+      reach();
+      written.promptTransactions += 1;
+      // With four indexes, and as many when they are deleted.
+      for (const { tenant, at, id } of rows) {
+        const key = `${tenant} ${at} ${id}`;
+        if (!prompts.has(key)) written.promptRows += 10;
+        prompts.set(key, (prompts.get(key) ?? 0) + 1);
+      }
     },
   };
   const newDisk = (): GathererDisk => countingDisk((rows) => (written.objectRows += rows));
@@ -122,7 +149,7 @@ export async function gatherCounts(load: GatherLoad) {
     const object = new Gatherer(
       { storage },
       { DB: null as never },
-      { now: () => now, sleep, usage, traffic },
+      { now: () => now, sleep, usage, traffic, keptPrompts },
     );
     return { disk, object, dead, restartAt };
   };
@@ -154,12 +181,21 @@ export async function gatherCounts(load: GatherLoad) {
       ...{ flushMs: COUNT_FLUSH_MS, maxRows: MAX_BATCH_ROWS, tries: COUNT_TRIES },
     }),
   );
+  const keepers = recorders.map(() =>
+    createPromptKeeper({
+      ...{ keep: (rows) => gatherers.keepPrompts(rows), now: () => now, sleep },
+      sealer: { seal: async (_, text) => text, open: async () => null },
+    }),
+  );
+  let kept = 0;
   const tenantOf = zipf(load.tenants, () => random.next());
+  const shards = Array.from({ length: load.tenants }, (_, tenant) => shardOf(`t${tenant}`));
   const counted = new Map<string, number>();
   let sent = 0;
   const request = () => {
     const isGiant = load.giant > 0 && random.next() < 0.5;
     const tenant = isGiant ? 0 : tenantOf();
+    if (load.only !== undefined && shards[tenant] !== load.only) return;
     const key = isGiant ? random.below(load.giant) : 0;
     const name = random.below(load.names * (isGiant ? load.giant : 1));
     counted.set(`t${tenant}`, (counted.get(`t${tenant}`) ?? 0) + 1);
@@ -176,7 +212,18 @@ export async function gatherCounts(load: GatherLoad) {
       phases: PHASES.map((phase, i) => ({ name: phase, ms: (i * 31 + sent) % 100 })),
     };
     sent += 1;
-    const recorder = recorders[random.below(load.isolates)];
+    const isolate = random.below(load.isolates);
+    if (load.kept !== undefined && random.next() < load.kept) {
+      kept += 1;
+      keepers[isolate]
+        ?.open(
+          PROMPT,
+          async () => 'user',
+          () => undefined,
+        )
+        .end(ended);
+    }
+    const recorder = recorders[isolate];
     recorder?.recordUsage(
       { ...of, keyId: ended.key_id, promptTokens: 100, completionTokens: 50, requestId: ended.id },
       () => undefined,
@@ -205,67 +252,91 @@ export async function gatherCounts(load: GatherLoad) {
     await settle();
   };
 
-  const cpu = process.cpuUsage();
+  const sizes = () => {
+    const sum = { minutes: 0, lists: 0, requests: 0, bytes: 0 };
+    for (const { disk } of places.values()) {
+      const count = (query: string): number => Number(disk.sql.exec(query).toArray()[0]?.['n'] ?? 0);
+      sum.minutes += count('SELECT COUNT(*) AS n FROM minutes');
+      sum.lists += count('SELECT COUNT(*) AS n FROM requests');
+      sum.requests += count('SELECT SUM(count) AS n FROM requests');
+      sum.bytes += count('SELECT SUM(length(requests)) AS n FROM requests');
+    }
+    return sum;
+  };
+
+  let cpu = process.cpuUsage();
   let owed = 0;
+  let before = { minutes: 0, lists: 0, requests: 0 };
   const warmUntil = START + 1_000 * load.warmUp;
   while (now < START + 1_000 * load.seconds) {
     if (now === warmUntil) {
-      Object.assign(written, { transactions: 0, rows: 0, objectRows: 0 });
+      for (const of of ['transactions', 'rows', 'objectRows', 'promptTransactions', 'promptRows'] as const)
+        written[of] = 0;
       bySecond.clear();
       calls = 0;
+      before = load.warmUp === 0 ? before : { ...sizes(), requests: sent };
+      cpu = process.cpuUsage();
     }
     for (owed += (load.rate * STEP_MS) / 1_000; owed >= 1; owed -= 1) request();
     await step();
   }
   const { user, system } = process.cpuUsage(cpu);
   const of = { ...written };
+  const most = Math.max(0, ...bySecond.values());
+  const [measured, callsMeasured, left] = [sent - before.requests, calls, sizes()];
   // What is still on its way.
   while (now < START + 1_000 * load.seconds + 120_000) await step();
-  const lists = { requests: 0, bytes: 0 };
-  const added = { minutes: 0, requests: 0, rows: 0 };
-  for (const { object, disk } of places.values()) {
+  for (const { object } of places.values())
     await object.fetch(new Request('https://object.invalid/', { method: 'POST', body: '{"call":"write"}' }));
-    const count = (query: string): number => Number(disk.sql.exec(query).toArray()[0]?.['n'] ?? 0);
-    added.minutes += count('SELECT COUNT(*) AS n FROM minutes');
-    lists.requests += count('SELECT SUM(count) AS n FROM requests');
-    lists.bytes += count('SELECT SUM(length(requests)) AS n FROM requests');
-    added.rows += count('SELECT COUNT(*) AS n FROM requests');
-  }
-  const differenceOf = (sums: ReadonlyMap<string, number>): number =>
-    [...counted].reduce((sum, [tenant, many]) => sum + Math.abs(many - (sums.get(tenant) ?? 0)), 0);
-  const requests = [...counted.values()].reduce((sum, many) => sum + many, 0);
+  const differenceOf = (sums: readonly ReadonlyMap<string, number>[]): number =>
+    [...counted].reduce(
+      (sum, [tenant, many]) => sum + Math.abs(sums.reduce((n, one) => n - (one.get(tenant) ?? 0), many)),
+      0,
+    );
   const seconds = load.seconds - load.warmUp;
-  const measured = (requests * seconds) / load.seconds;
   // Minutes are deleted after a day, of their index too; lists sooner or later.
-  const deletedLater = ((2 * added.minutes + added.rows) * seconds) / load.seconds;
-  // Of an hour: new rows of usage are in the index by hour too.
-  const ofHour = (written.hourRows + known.size) / HOUR_S;
+  const deletedLater = 2 * (left.minutes - before.minutes) + left.lists - before.lists;
+  const gatherersAsked = load.only === undefined ? GATHERER_SHARDS : 1;
   return {
-    requests,
-    lost: differenceOf(billed) + differenceOf(trafficOf),
-    callsPerSecond: calls / seconds,
+    requests: sent,
+    lost: differenceOf([billed]) + differenceOf([...hours.values()]),
+    callsPerSecond: callsMeasured / seconds,
     transactionsPerSecond: of.transactions / seconds,
-    mostTransactionsInASecond: Math.max(0, ...bySecond.values()),
-    rowsPerRequest: {
-      d1: of.rows / measured + ofHour / load.rate,
-      objects: (of.objectRows + deletedLater) / measured,
+    mostTransactionsInASecond: most,
+    rowsPerRequest: { d1: of.rows / measured, objects: (of.objectRows + deletedLater) / measured },
+    bytesPerListedRequest: left.bytes / left.requests,
+    prompts: {
+      ...{ kept, lost: kept - prompts.size },
+      transactionsPerSecond: of.promptTransactions / seconds,
+      rowsEach: of.promptRows / kept,
     },
-    bytesPerListedRequest: lists.bytes / lists.requests,
     /** Of one gatherer's time, as if all of this process's CPU was the gatherers'. */
-    busyAtMost: (user + system) / 1e6 / load.seconds / GATHERER_SHARDS,
+    busyAtMost: (user + system) / 1e6 / seconds / gatherersAsked,
   };
 }
 
-const LOAD = { isolates: 1_000, rate: 10_000, tenants: 10_000, names: 3, seconds: 180, warmUp: 60, giant: 0 };
+/** A million names. */
+const LOAD = {
+  ...{ isolates: 1_000, rate: 10_000, tenants: 10_000, names: 100, giant: 0 },
+  ...{ seconds: 600, warmUp: 0, restartMs: Infinity },
+};
+/** With the end of an hour, and a whole one. A tenth of the isolates: a gatherer stores what comes in a second as one row. */
+const HOUR = { ...LOAD, isolates: 100, warmUp: 600, seconds: 4_200 };
 
 export async function benchGather(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { seconds: { type: 'string' }, load: { type: 'string' } } });
-  const load = { ...LOAD, seconds: Number(values.seconds ?? LOAD.seconds), restartMs: Infinity };
+  const seconds = Number(values.seconds ?? LOAD.seconds);
   const loads: Record<string, GatherLoad> = {
-    'Zipf 1.0': load,
-    'a tenant has half': { ...load, giant: 20 },
-    'restarts each 10 min': { ...load, restartMs: 600_000 },
-    'restarts each 30 s': { ...load, restartMs: 30_000 },
+    'Zipf 1.0': { ...LOAD, seconds },
+    'a tenant has half': { ...LOAD, seconds, giant: 20 },
+    'restarts each 10 min': { ...LOAD, seconds, restartMs: 600_000 },
+    'restarts each 30 s': { ...LOAD, seconds, restartMs: 30_000 },
+    // 15, 6.3 and 3.4 % of all requests.
+    'hour of the busiest': { ...HOUR, only: shardOf('t0') },
+    'hour of the average': { ...HOUR, only: 0 },
+    'hour of the idlest': { ...HOUR, only: 8 },
+    'one prompt of 100 is kept': { ...LOAD, seconds, kept: 0.01 },
+    'half, of its gatherer': { ...LOAD, seconds, giant: 20, only: shardOf('t0') },
   };
   const table = new Table({
     head: ['load', 'requests', 'lost', 'calls/s', 'D1 tx/s', 'most', 'rows: D1', 'objects', 'bytes', 'busy'],
@@ -284,5 +355,5 @@ export async function benchGather(args: string[]): Promise<void> {
   }
   const machine = await describeMachine();
   console.log(table.toString());
-  console.log(JSON.stringify({ date: new Date().toISOString(), machine, load, results }));
+  console.log(JSON.stringify({ date: new Date().toISOString(), machine, load: LOAD, results }));
 }

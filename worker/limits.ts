@@ -23,7 +23,7 @@ export const GONE_MARK_TTL_S = LAST_KNOWN_GOOD_MS / SECOND + 3_600;
 /** Entries of each of these caches: names, keys, grants, experiments. A usual name takes about 1 kB. */
 export const LAST_KNOWN_GOOD_ENTRIES = 10_000;
 /**
- * Bytes that all of them may take together, as they are weighed: an isolate has 128 MB, the app takes 35 MB of it
+ * Bytes that all of them may take together, as they are weighed. An isolate of 128 MB then has 36 MB with the app
  * (bench/LOG.md, what an isolate remembers).
  */
 export const CACHED_BYTES = 48 * 1024 * 1024;

@@ -97,7 +97,7 @@ export interface Stores {
   staleRights: StaleRights;
   tenantLimits: TenantLimits;
   usage: UsageLedger;
-  /** Keep what isolates have counted until it is in D1, and the list of requests. */
+  /** Keep what isolates have counted, and prompts, until they are in D1, and the list of requests. */
   gatherers: Gatherers;
   traffic: TrafficLedger;
   keptPrompts: KeptPrompts;
@@ -241,7 +241,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     evaluationSealer: createTextSealer('graft-evaluation-v1', config.macKey, config.acceptedMacKeys),
     rowParts,
     promptKeeper: createPromptKeeper({
-      keptPrompts: stores.keptPrompts,
+      keep: (rows) => stores.gatherers.keepPrompts(rows),
       sealer: promptSealer,
       now,
       sleep: flushDelay,

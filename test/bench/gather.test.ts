@@ -15,6 +15,7 @@ const LOAD: GatherLoad = {
     warmUp: 0,
     giant: 0,
     restartMs: Infinity,
+    kept: 0.05,
   },
 };
 
@@ -24,12 +25,14 @@ it.each<[string, Partial<GatherLoad>]>([
   ['when every gatherer ends again and again', { restartMs: 7_000 }],
   ['when D1 is away for a while', { away: [10_000, 40_000] }],
 ])('what many isolates count is in D1 once, in few transactions: %s', async (_, more) => {
-  const { requests, lost, transactionsPerSecond, bytesPerListedRequest } = await gatherCounts({
+  const { requests, lost, prompts, transactionsPerSecond, bytesPerListedRequest } = await gatherCounts({
     ...LOAD,
     ...more,
   });
   expect(requests).toBe(15_000);
-  expect(lost).toBe(0);
+  expect([lost, prompts.lost]).toEqual([0, 0]);
+  expect(prompts.kept).toBeGreaterThan(500);
+  expect(prompts.transactionsPerSecond).toBeLessThan(2);
   expect(transactionsPerSecond).toBeLessThan(5);
   expect(bytesPerListedRequest).toBeLessThan(150);
 });

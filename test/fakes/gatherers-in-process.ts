@@ -2,6 +2,7 @@
 import { createDoGatherers, Gatherer, type GathererStorage } from '../../worker/gathering/gatherer-object.ts';
 import type { Gatherers } from '../../worker/gathering/ports.ts';
 import type { UsageLedger } from '../../worker/metering/ports.ts';
+import type { KeptPrompts } from '../../worker/prompts/ports.ts';
 import type { TrafficLedger } from '../../worker/traffic/ports.ts';
 import type { DurableNamespace, SqlValue } from '../../worker/platform/store-calls.ts';
 import { WAIT_MS } from '../setup/slow.ts';
@@ -76,6 +77,7 @@ export function namespaceOf<Made extends { fetch(request: Request): Promise<Resp
 export function createGatherersInProcess(params: {
   usage: Pick<UsageLedger, 'add'>;
   traffic: Pick<TrafficLedger, 'writeHour'>;
+  keptPrompts: Pick<KeptPrompts, 'add'>;
   now: () => number;
   quiet?: boolean;
 }): Gatherers {

@@ -192,7 +192,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'gatherer-write-repeated',
     when: 'a write to D1 had failed, or its gatherer ended in the middle of it',
     file: 'worker/gathering/gatherer-object.ts',
-    after: "    const begun = this.#first<{ id: string; until: number }>('SELECT id, until FROM writing');",
+    after: '    const begun = this.#begun();',
     if: 'begun !== null',
   },
   {

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createObserver } from '../../worker/http/request.ts';
 import { createD1Traffic } from '../../worker/traffic/d1-traffic.ts';
 import { createDoGatherers, Gatherer } from '../../worker/gathering/gatherer-object.ts';
+import { createD1KeptPrompts } from '../../worker/prompts/d1-kept-prompts.ts';
 import { createD1Usage } from '../../worker/metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../../worker/metering/limits.ts';
 import { createDoQuotas, QuotaCounter } from '../../worker/metering/quota-counter-object.ts';
@@ -77,7 +78,11 @@ async function measure(limited: boolean): Promise<Counts> {
   const waiting: { at: number; go: () => void }[] = [];
   const sleep = (ms: number) => new Promise<void>((go) => waiting.push({ at: clock.now() + ms, go }));
   const gatherers: { object: Gatherer; disk: GathererDisk }[] = [];
-  const ledgers = { usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS), traffic: createD1Traffic(db) };
+  const ledgers = {
+    usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS),
+    traffic: createD1Traffic(db),
+    keptPrompts: createD1KeptPrompts(db),
+  };
   const gathererNamespace = namespaceOf(
     () => {
       const disk = countingDisk((rows) => (objectRows += rows));

@@ -58,7 +58,7 @@ export const READ_BACK_RETRY_MS = 12 * SECOND;
  */
 export const READ_BACK_FRESH_MS = 60 * SECOND;
 /** Parts and checks in memory at once, in one isolate of 128 MB: three of the largest parts. */
-// The app itself takes about 25 MB.
+// With all caches full the app takes 36 MB (bench/LOG.md, what an isolate remembers).
 export const HELD_BYTES = 72 * MiB;
 /** The same of one tenant: two parts, as many as `graft publish` sends at once. */
 // The third part is another tenant's.

@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { MAX_KEPT_REQUESTS, RequestView } from '../../protocol/admin-api/traffic.ts';
 import { fnv1aMixed } from '../../protocol/identity.ts';
 import { logLine, reasonOf } from '../log.ts';
+import { createD1KeptPrompts } from '../prompts/d1-kept-prompts.ts';
+import type { KeptPrompts, PromptRow } from '../prompts/ports.ts';
 import { createD1Usage } from '../metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../metering/limits.ts';
 import type { UsageLedger, UsageRow } from '../metering/ports.ts';
@@ -48,17 +50,20 @@ import {
   GATHERER_QUIET_MS,
   GATHERER_RETRY_MS,
   GATHERER_SHARDS,
+  GATHERER_SHOW_MS,
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
   LOOKED_ROWS,
+  PROMPT_WRITE_MS,
   SENDER_KEPT_MS,
   SENDER_LISTS,
   SENDERS_IN_ROW,
   WRITTEN_BYTES,
   WRITTEN_ROWS,
 } from './limits.ts';
+import { shardOf } from './parts.ts';
 import type { ForgottenTraces, Gatherers } from './ports.ts';
-import { sumUsage } from './sum-usage.ts';
+import { packUsage, sumUsage, unpackUsage } from './sum-usage.ts';
 
 const count = z.int().min(0);
 const Usage: z.ZodType<UsageRow> = z.object({
@@ -71,6 +76,10 @@ const Usage: z.ZodType<UsageRow> = z.object({
   errors: count,
   promptTokens: count,
   completionTokens: count,
+});
+const Prompt: z.ZodType<PromptRow> = z.object({
+  ...{ tenant: z.string(), at: count, id: z.string(), keyId: z.string() },
+  ...{ name: z.string(), sealed: z.string(), user: z.string() },
 });
 const sparse = z.array(count).max(2 * BUCKETS);
 const Packed: z.ZodType<PackedRow> = z.tuple([
@@ -101,6 +110,9 @@ const GathererCall = z.discriminatedUnion('call', [
     requests: Chunks,
   }),
   z.strictObject({ call: z.literal('write') }),
+  z.strictObject({ call: z.literal('show'), tenant: z.string().nullable() }),
+  z.strictObject({ call: z.literal('keep'), prompts: z.array(Prompt) }),
+  z.strictObject({ call: z.literal('show-prompts') }),
   z.strictObject({
     ...{ call: z.literal('traffic'), tenant: z.string().nullable(), name: z.string().nullable() },
     ...{ keyId: z.string().nullable(), from: z.number(), to: z.number(), step: z.int().min(60) },
@@ -123,15 +135,33 @@ export function createDoGatherers(params: {
     askObject({
       ...{ namespace, name: `shard-${shard}`, what: 'gatherer', call, timeoutMs: ms, parse },
     });
-  const askAll = <T>(call: GathererCall, parse: (answer: unknown) => T): Promise<T[]> =>
-    Promise.all(
-      Array.from({ length: GATHERER_SHARDS }, (_, shard) => ask(shard, call, writeTimeoutMs, parse)),
-    );
+  const askAll = <T>(
+    call: GathererCall,
+    parse: (answer: unknown) => T,
+    ms: number = writeTimeoutMs,
+  ): Promise<T[]> =>
+    Promise.all(Array.from({ length: GATHERER_SHARDS }, (_, shard) => ask(shard, call, ms, parse)));
   return {
     add: (shard, { traffic, ...batch }) =>
       ask(shard, { call: 'add', ...batch, traffic: traffic.map(packRow) }, timeoutMs, nothing),
     async writeOut() {
       await askAll({ call: 'write' }, nothing);
+    },
+    async showUsage(tenant) {
+      await askAll({ call: 'show', tenant }, nothing, timeoutMs);
+    },
+    async keepPrompts(rows) {
+      const shards = new Map<number, PromptRow[]>();
+      for (const row of rows) {
+        const shard = shardOf(row.tenant);
+        shards.set(shard, [...(shards.get(shard) ?? []), row]);
+      }
+      await Promise.all(
+        [...shards].map(([shard, prompts]) => ask(shard, { call: 'keep', prompts }, timeoutMs, nothing)),
+      );
+    },
+    async showPrompts(tenant) {
+      await ask(shardOf(tenant), { call: 'show-prompts' }, timeoutMs, nothing);
     },
     // A large tenant may be in any of them.
     traffic: async (query) =>
@@ -160,8 +190,9 @@ export interface GathererStorage {
 }
 
 /**
- * `batches` has a row a commit, `senders` lists of the last batch of each isolate that is no longer in them, `writing` what
- * is on its way to D1. `minutes` has a row for each minute and group of tenants (-1: the sums of all), `hours` those that
+ * `batches` has a row a commit, `senders` lists of the last batch of each isolate that is no longer in them. `sums` has usage
+ * that D1 gets later, by hour and group of tenants, `prompts` those that it gets soon; `writing` says what is on its way to D1: batches up to a place, and
+ * sums between two, of one tenant or of all. `minutes` has a row for each minute and group of tenants (-1: the sums of all), `hours` those that
  * D1 is to have, `requests` some of a tenant: of a number of its own, and one more for each.
  */
 const SCHEMA = `
@@ -169,8 +200,13 @@ const SCHEMA = `
     place INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, senders TEXT NOT NULL, usage TEXT NOT NULL, traffic TEXT NOT NULL,
     requests TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS senders (place INTEGER PRIMARY KEY, list TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS writing (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS pause (one INTEGER PRIMARY KEY, until INTEGER NOT NULL);
+  CREATE TABLE IF NOT EXISTS sums (place INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, usage TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS prompts (place INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, prompts TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS writing (
+    id TEXT PRIMARY KEY, until INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, tenant TEXT
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS pause (
+    one INTEGER PRIMARY KEY, until INTEGER NOT NULL, written INTEGER NOT NULL, usage INTEGER NOT NULL);
   CREATE TABLE IF NOT EXISTS writer (id INTEGER PRIMARY KEY);
   CREATE TABLE IF NOT EXISTS minutes (
     place INTEGER PRIMARY KEY, at INTEGER NOT NULL, tenants INTEGER NOT NULL, traffic TEXT NOT NULL);
@@ -185,6 +221,9 @@ const SCHEMA = `
 const ALL = -1;
 /** Divided by what chooses the gatherer: else all tenants of one were in one group. */
 const groupOf = (tenant: string): number => Math.floor(fnv1aMixed(tenant) / GATHERER_SHARDS) % TRAFFIC_GROUPS;
+/** Of usage in `sums`. */
+const placeOf = (hour: number, tenant: string): number => hour * TRAFFIC_GROUPS + groupOf(tenant);
+const hourOf = (place: number): number => Math.floor(place / TRAFFIC_GROUPS);
 /** Places of a tenant's requests, from the first on; two tenants may have the same. A whole number has 53 bits. */
 const PLACES = 2 ** 20;
 const firstPlaceOf = (tenant: string): number => fnv1aMixed(tenant) * PLACES;
@@ -196,14 +235,48 @@ type Sent = [sender: string, number: number];
 /** … and when, unix ms. */
 type Known = [...sent: Sent, at: number];
 
-/** What is kept of some batches, when D1 has their usage. */
+/** What is taken out of `batches` and `sums` at once; as in `writing`. */
 interface Part {
+  /** That D1 knows it by; null = it stays here, in `sums`. */
+  id: string | null;
+  /** 0 = no batches. */
   until: number;
-  senders: ReadonlyMap<string, number>;
-  rows: number;
-  traffic: TrafficRow[];
-  requests: ReadonlyMap<string, RequestChunk>;
+  first: number;
+  last: number;
+  /** Of sums; null = all. */
+  tenant: string | null;
 }
+
+/** Of some batches. */
+interface Batched {
+  places: readonly number[];
+  senders: ReadonlyMap<string, number>;
+  traffic: readonly TrafficRow[];
+}
+
+interface Pause {
+  /** Until batches are looked at again, unix ms. */
+  until: number;
+  /** When D1 got all usage that was here. */
+  written: number;
+  /** When it gets that of the hour that has not ended. */
+  usage: number;
+}
+
+/** @returns the first, until there are so many bytes; always one. */
+function within<T extends { bytes: number }>(rows: readonly T[], most: number): T[] {
+  let bytes = 0;
+  return rows.filter((row) => (bytes += row.bytes) - row.bytes < most);
+}
+
+const answerOf = (written: boolean): Response =>
+  written ? Response.json(null) : new Response(null, { status: 503 });
+
+/** @param tenant null = any. */
+const isOf =
+  (tenant: string | null) =>
+  (row: UsageRow): boolean =>
+    tenant === null || row.tenant === tenant;
 
 interface Waiting {
   batch: GathererCall & { call: 'add' };
@@ -222,16 +295,19 @@ const waitingFor = (batch: Waiting['batch'], bytes: number): Waiting => {
 };
 
 /**
- * Keeps what isolates have counted of some tenants. A batch is acknowledged once it is on disk. About once a minute usage is
- * summed up and written to D1, under an id by which D1 takes it once, also if the write was cut off and is repeated; in the
- * transaction that then deletes the batches, their traffic is added to minutes, and requests to their lists. When an hour
- * has ended, D1 gets its sums, in the place of what it may have of it. So a restart forgets nothing but what was not
+ * Keeps what isolates have counted of some tenants. A batch is acknowledged once it is on disk. About once a minute batches
+ * are summed up: their traffic into minutes, their requests into lists, in the transaction that deletes them. Usage goes to
+ * D1, under an id by which D1 takes it once, also if the write was cut off and is repeated: at once while it has few rows;
+ * if they are many, each less often, from `sums`, at the latest when the hour has ended, or somebody asks for it. D1 then
+ * also gets the hour's traffic, in the place of what it may have of it. Prompts wait some seconds for others, and D1 knows
+ * them by their tenant, time and id. So a restart forgets nothing but what was not
  * acknowledged, which isolates send again.
  */
 export class Gatherer {
   readonly #storage: GathererStorage;
   readonly #usage: Pick<UsageLedger, 'add'>;
   readonly #traffic: Pick<TrafficLedger, 'writeHour'>;
+  readonly #prompts: Pick<KeptPrompts, 'add'>;
   readonly #now: () => number;
   readonly #sleep: (ms: number) => Promise<void>;
   readonly #ms: (usual: number) => number;
@@ -253,11 +329,13 @@ export class Gatherer {
       sleep: (ms: number) => Promise<void>;
       usage: Pick<UsageLedger, 'add'>;
       traffic: Pick<TrafficLedger, 'writeHour'>;
+      keptPrompts: Pick<KeptPrompts, 'add'>;
     },
   ) {
     this.#storage = context.storage;
     this.#usage = parts?.usage ?? createD1Usage(guardDatabase(env.DB), USAGE_BATCH_MEMORY_MS);
     this.#traffic = parts?.traffic ?? createD1Traffic(guardDatabase(env.DB));
+    this.#prompts = parts?.keptPrompts ?? createD1KeptPrompts(guardDatabase(env.DB));
     this.#now = parts?.now ?? Date.now;
     this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
     this.#ms = (usual) => flushMs(env, usual);
@@ -272,14 +350,18 @@ export class Gatherer {
         await this.#take(call, text.length);
         await this.#wake();
         return Response.json(null);
-      case 'write':
-        try {
-          await this.#writeOut(true);
-          return Response.json(null);
-        } catch (error) {
-          logLine('usage_not_written', { reason: reasonOf(error) });
-          return new Response(null, { status: 503 });
-        }
+      case 'keep':
+        this.#keepPrompts(call.prompts);
+        await this.#wake(this.#ms(PROMPT_WRITE_MS));
+        return Response.json(null);
+      case 'write': {
+        const written = await this.#tried('prompts_not_written', () => this.#writePrompts());
+        return answerOf((await this.#tried('usage_not_written', () => this.#writeOut(true))) && written);
+      }
+      case 'show':
+        return answerOf(await this.#tried('usage_not_written', () => this.#show(call.tenant)));
+      case 'show-prompts':
+        return answerOf(await this.#tried('prompts_not_written', () => this.#writePrompts()));
       case 'traffic':
         return Response.json(this.#pointsOf(call));
       case 'requests':
@@ -292,16 +374,19 @@ export class Gatherer {
   async alarm(): Promise<void> {
     this.#alarmAt = null;
     this.#open();
-    try {
-      await this.#writeOut(false);
-    } catch (error) {
-      logLine('usage_not_written', { reason: reasonOf(error) });
+    const early =
+      this.#first('SELECT place FROM prompts LIMIT 1') !== null && this.#now() < this.#pause().until;
+    const written = await this.#tried('prompts_not_written', () => this.#writePrompts());
+    if (!(early || (await this.#tried('usage_not_written', () => this.#writeOut(false)))) || !written)
       return this.#wake(this.#ms(GATHERER_RETRY_MS));
-    }
     if (this.#first('SELECT place FROM batches LIMIT 1') !== null) return this.#wake();
     const hour = this.#first<{ at: number }>('SELECT at FROM hours ORDER BY at LIMIT 1');
-    if (hour !== null)
-      await this.#wake(Math.max(this.#ms(GATHERER_RETRY_MS), this.#dueOf(hour.at) - this.#now()));
+    const sum = this.#first<{ place: number }>('SELECT place FROM sums ORDER BY place LIMIT 1');
+    const due = Math.min(
+      hour === null ? Infinity : this.#dueOf(hour.at),
+      sum === null ? Infinity : Math.min(this.#dueOf(HOUR_S * hourOf(sum.place)), this.#pause().usage),
+    );
+    if (due < Infinity) await this.#wake(Math.max(this.#ms(GATHERER_RETRY_MS), due - this.#now()));
   }
 
   /** Resolves once it is on disk. */
@@ -367,35 +452,166 @@ export class Gatherer {
     for (const { batch } of all) known.set(batch.sender, batch.number);
   }
 
-  /** Everything that is on disk now, after what is being written already. @param all hours, those that have not ended too. */
-  #writeOut(all: boolean): Promise<void> {
-    const written = this.#writing.then(async () => {
-      await this.#writeAll();
-      await this.#writeHours(all);
-    });
-    this.#writing = written.catch(() => undefined);
-    return written;
+  /** @returns whether D1 has taken it. @param line else it is in the log. */
+  async #tried(
+    line: 'usage_not_written' | 'prompts_not_written',
+    write: () => Promise<void>,
+  ): Promise<boolean> {
+    try {
+      await write();
+      return true;
+    } catch (error) {
+      logLine(line, { reason: reasonOf(error) });
+      return false;
+    }
   }
 
-  async #writeAll(): Promise<void> {
-    for (let part = this.#nextPart(); part !== null; part = this.#nextPart()) {
-      const { id, until } = part;
-      // D1 must not have what this object does not know to be on its way.
-      await this.#storage.sync();
-      const batches = this.#all<{ place: number; senders: string; usage: string; traffic: string }>(
-        'SELECT place, senders, usage, traffic FROM batches WHERE place <= ? ORDER BY place',
-        until,
-      );
-      const rows = sumUsage(batches.flatMap(({ usage }) => JSON.parse(usage) as UsageRow[]));
-      if (rows.length > 0) await this.#usage.add({ id, at: this.#now(), rows });
-      this.#keep({
-        until,
-        senders: new Map(batches.flatMap((batch) => JSON.parse(batch.senders) as Sent[])),
-        rows: rows.length,
-        traffic: batches.flatMap(({ traffic }) => (JSON.parse(traffic) as PackedRow[]).map(unpackRow)),
-        requests: this.#listed(batches.map(({ place }) => place)),
-      });
+  /** Without a pause, as {@link #commit}. */
+  #keepPrompts(prompts: readonly PromptRow[]): void {
+    const sized = prompts.map((prompt) => ({ prompt, bytes: JSON.stringify(prompt).length }));
+    this.#storage.transactionSync(() => {
+      for (let left = sized; left.length > 0;) {
+        const some = within(left, GATHERED_ROW_BYTES);
+        left = left.slice(some.length);
+        const text = JSON.stringify(some.map(({ prompt }) => prompt));
+        this.#run('INSERT INTO prompts (bytes, prompts) VALUES (?, ?)', text.length, text);
+      }
+    });
+  }
+
+  /** All that are on disk. */
+  #writePrompts(): Promise<void> {
+    return this.#afterwards(async () => {
+      for (;;) {
+        const last = within(
+          this.#all<{ place: number; bytes: number }>(
+            'SELECT place, bytes FROM prompts ORDER BY place LIMIT ?',
+            WRITTEN_ROWS,
+          ),
+          WRITTEN_BYTES,
+        ).at(-1);
+        if (last === undefined) return;
+        const rows = this.#all<{ prompts: string }>(
+          'SELECT prompts FROM prompts WHERE place <= ? ORDER BY place',
+          last.place,
+        );
+        await this.#prompts.add(rows.flatMap(({ prompts }) => JSON.parse(prompts) as PromptRow[]));
+        this.#run('DELETE FROM prompts WHERE place <= ?', last.place);
+      }
+    });
+  }
+
+  /** After what is being written already. */
+  #afterwards(work: () => Promise<void>): Promise<void> {
+    const done = this.#writing.then(work);
+    this.#writing = done.catch(() => undefined);
+    return done;
+  }
+
+  /** What is due of what is on disk. @param all everything, also hours that have not ended. */
+  #writeOut(all: boolean): Promise<void> {
+    return this.#afterwards(async () => {
+      await this.#writeAll(all || this.#now() >= this.#pause().usage);
+      await this.#writeHours(all);
+    });
+  }
+
+  /** Writes usage that somebody asks for, and that is younger than a minute only if there is little. */
+  #show(tenant: string | null): Promise<void> {
+    return this.#afterwards(async () => {
+      if (this.#first('SELECT place FROM sums LIMIT 1') === null) return;
+      if (tenant === null) {
+        if (this.#now() >= this.#pause().written + this.#ms(GATHERER_SHOW_MS)) await this.#writeAll(true);
+        return;
+      }
+      for (let part = this.#begun() ?? this.#partOf(tenant); part !== null; part = this.#partOf(tenant))
+        await this.#write(part, null);
+    });
+  }
+
+  /** @param due usage of the hour that has not ended is. */
+  async #writeAll(due: boolean): Promise<void> {
+    let [isDue, rows] = [due, 0];
+    for (let part = this.#nextPart(isDue); part !== null; part = this.#nextPart(isDue))
+      if (part.id !== null) rows = await this.#write(part, isDue ? rows : null);
+      else if (!this.#sumUp(part)) isDue = true;
+  }
+
+  /** @param before rows that were written just before; null = it is not all that is due. @returns with its own. */
+  async #write(part: Part, before: number | null): Promise<number> {
+    // D1 must not have what this object does not know to be on its way.
+    await this.#storage.sync();
+    const { sums, ...batched } = this.#contentOf(part);
+    const rows = sumUsage([...batched.usage, ...sums.flatMap((sum) => sum.rows.filter(isOf(part.tenant)))]);
+    if (rows.length > 0) await this.#usage.add({ id: part.id ?? '', at: this.#now(), rows });
+    const count = (before ?? 0) + rows.length;
+    const full = this.#ms(GATHERER_WRITE_MS) * (count / FULL_WRITE_ROWS);
+    const now = this.#now();
+    const spread = now + this.#spread();
+    this.#storage.transactionSync(() => {
+      this.#keep(part, batched);
+      for (const { place, rows: all } of sums) {
+        const left = part.tenant === null ? [] : all.filter((row) => !isOf(part.tenant)(row));
+        if (left.length === 0) this.#run('DELETE FROM sums WHERE place = ?', place);
+        else this.#putSum(place, packUsage(left));
+      }
+      this.#run('DELETE FROM writing');
+      if (before !== null)
+        this.#setPause({
+          until: Math.round(spread + Math.min(full, this.#ms(GATHERER_WRITE_MS))),
+          ...{ written: now, usage: Math.round(spread + full) },
+        });
+    });
+    return count;
+  }
+
+  /** @returns false if a row would be too long: D1 has to have it first. */
+  #sumUp(part: Part): boolean {
+    const batched = this.#contentOf(part);
+    const byPlace = new Map<number, UsageRow[]>();
+    for (const row of batched.usage) {
+      const place = placeOf(row.hour, row.tenant);
+      const rows = byPlace.get(place);
+      if (rows === undefined) byPlace.set(place, [row]);
+      else rows.push(row);
     }
+    const texts = new Map<number, string>();
+    for (const [place, rows] of byPlace) {
+      const before = this.#first<{ usage: string }>('SELECT usage FROM sums WHERE place = ?', place);
+      const text = packUsage(sumUsage([...unpackUsage(before?.usage ?? '[]'), ...rows]));
+      if (text.length > GATHERED_ROW_BYTES) return false;
+      texts.set(place, text);
+    }
+    const until = this.#now() + this.#ms(GATHERER_WRITE_MS) + this.#spread();
+    this.#storage.transactionSync(() => {
+      this.#keep(part, batched);
+      for (const [place, text] of texts) this.#putSum(place, text);
+      this.#setPause({ ...this.#pause(), until });
+    });
+    return true;
+  }
+
+  #putSum(place: number, text: string): void {
+    this.#run('INSERT OR REPLACE INTO sums (place, bytes, usage) VALUES (?, ?, ?)', place, text.length, text);
+  }
+
+  #contentOf({ until, first, last, tenant }: Part) {
+    const batches = this.#all<{ place: number; senders: string; usage: string; traffic: string }>(
+      'SELECT place, senders, usage, traffic FROM batches WHERE place <= ? ORDER BY place',
+      until,
+    );
+    const sums = this.#all<{ place: number; usage: string }>(
+      `SELECT place, usage FROM sums WHERE place BETWEEN ?1 AND ?2 AND COALESCE(?3, place % ?4) = place % ?4
+       ORDER BY place`,
+      ...[first, last, tenant === null ? null : groupOf(tenant), TRAFFIC_GROUPS],
+    );
+    return {
+      places: batches.map(({ place }) => place),
+      senders: new Map(batches.flatMap((batch) => JSON.parse(batch.senders) as Sent[])),
+      usage: batches.flatMap(({ usage }) => JSON.parse(usage) as UsageRow[]),
+      traffic: batches.flatMap(({ traffic }) => (JSON.parse(traffic) as PackedRow[]).map(unpackRow)),
+      sums: sums.map(({ place, usage }) => ({ place, rows: unpackUsage(usage) })),
+    };
   }
 
   /** One row after the other: a minute's are 15 MB at 600 requests a second. */
@@ -409,35 +625,67 @@ export class Gatherer {
     return chunks;
   }
 
+  #begun(): Part | null {
+    return this.#first<Part & { id: string }>('SELECT id, until, first, last, tenant FROM writing');
+  }
+
+  #begin(part: Omit<Part, 'id'>): Part {
+    const id = crypto.randomUUID();
+    const { until, first, last, tenant } = part;
+    this.#run(
+      'INSERT INTO writing (id, until, first, last, tenant) VALUES (?, ?, ?, ?, ?)',
+      ...[id, until, first, last, tenant],
+    );
+    return { ...part, id };
+  }
+
   /** @returns what is being written, or is written next, under an id that stays; null = nothing is left. */
-  #nextPart(): { id: string; until: number } | null {
-    const begun = this.#first<{ id: string; until: number }>('SELECT id, until FROM writing');
+  #nextPart(due: boolean): Part | null {
+    const begun = this.#begun();
     if (begun !== null) return begun;
-    const found = this.#all<{ place: number; bytes: number }>(
+    const batches = this.#all<{ place: number; bytes: number }>(
       'SELECT place, bytes FROM batches ORDER BY place LIMIT ?',
       WRITTEN_ROWS,
     );
-    let bytes = 0;
-    const last = found.filter((row) => (bytes += row.bytes) - row.bytes < WRITTEN_BYTES).at(-1);
-    if (last === undefined) return null;
-    const part = { id: crypto.randomUUID(), until: last.place };
-    this.#run('INSERT INTO writing (id, until) VALUES (?, ?)', part.id, part.until);
-    return part;
+    const until = within(batches, WRITTEN_BYTES).at(-1)?.place ?? 0;
+    if (until > 0 && !due) return { id: null, until, first: 0, last: -1, tenant: null };
+    const sums = this.#all<{ place: number; bytes: number }>('SELECT place, bytes FROM sums ORDER BY place');
+    const some = within(
+      sums.filter(({ place }) => due || this.#now() >= this.#dueOf(HOUR_S * hourOf(place))),
+      GATHERED_ROW_BYTES,
+    );
+    if (until === 0 && some.length === 0) return null;
+    return this.#begin({ until, first: some[0]?.place ?? 0, last: some.at(-1)?.place ?? -1, tenant: null });
+  }
+
+  /** @returns the sums of one tenant; null = there are none. */
+  #partOf(tenant: string): Part | null {
+    const { sums } = this.#contentOf({ id: null, until: 0, first: 0, last: Number.MAX_SAFE_INTEGER, tenant });
+    const own = sums.filter(({ rows }) => rows.some(isOf(tenant))).map(({ place }) => place);
+    const [first] = own;
+    return first === undefined ? null : this.#begin({ until: 0, first, last: own.at(-1) ?? first, tenant });
   }
 
   /** Adds traffic to minutes, and requests to lists, and deletes the batches that they are of. */
-  #keep({ until, senders, rows, traffic, requests }: Part): void {
+  #keep({ until }: Part, { places, senders, traffic }: Batched): void {
+    if (until === 0) return;
     const now = this.#now();
-    const full = this.#ms(GATHERER_WRITE_MS) * Math.min(1, rows / FULL_WRITE_ROWS);
-    const pause = Math.round(full) + this.#spread();
-    this.#storage.transactionSync(() => {
-      this.#keepTraffic(traffic);
-      for (const chunk of requests.values()) this.#keepRequests(chunk);
-      this.#keepSenders([...senders].map(([id, number]): Known => [id, number, now]));
-      this.#run('DELETE FROM batches WHERE place <= ?', until);
-      this.#run('DELETE FROM writing');
-      this.#run('INSERT OR REPLACE INTO pause (one, until) VALUES (1, ?)', now + pause);
-    });
+    this.#keepTraffic(traffic);
+    for (const chunk of this.#listed(places).values()) this.#keepRequests(chunk);
+    this.#keepSenders([...senders].map(([id, number]): Known => [id, number, now]));
+    this.#run('DELETE FROM batches WHERE place <= ?', until);
+  }
+
+  #pause(): Pause {
+    const pause = this.#first<Pause>('SELECT until, written, usage FROM pause');
+    return pause ?? { until: 0, written: 0, usage: 0 };
+  }
+
+  #setPause({ until, written, usage }: Pause): void {
+    this.#run(
+      'INSERT OR REPLACE INTO pause (one, until, written, usage) VALUES (1, ?, ?, ?)',
+      ...[until, written, usage],
+    );
   }
 
   #keepSenders(sent: readonly Known[]): void {
@@ -691,7 +939,7 @@ export class Gatherer {
   /** @param pause ms; without one, until the next write is due. */
   async #wake(pause?: number): Promise<void> {
     const now = this.#now();
-    const due = this.#first<{ until: number }>('SELECT until FROM pause')?.until ?? 0;
+    const due = this.#pause().until;
     const quiet = this.#ms(GATHERER_QUIET_MS) + this.#spread();
     const at = pause === undefined ? Math.max(now + quiet, due) : now + pause;
     this.#alarmAt ??= await this.#storage.getAlarm();

@@ -29,13 +29,18 @@ export const GATHERER_COMMIT_MS = SECOND;
 export const GATHERED_ROW_BYTES = 1_000_000;
 /** Least delay before a gatherer writes a batch. */
 export const GATHERER_QUIET_MS = 2 * SECOND;
-/** Least time between two writes of a gatherer to D1: while requests keep coming, usage appears that late. */
+/** Least time between two writes of a gatherer to D1, and between two sums of its batches: usage appears that late. */
 export const GATHERER_WRITE_MS = MINUTE;
 /**
- * … and after a write of fewer rows than these, sooner in proportion: rows are what is paid for. All gatherers together
- * then write some three times a second at most.
+ * … after a write of so many rows of usage; after fewer sooner, and after more later, in proportion: rows are what is paid
+ * for. A million names of which some are in use each minute are so written once an hour. All gatherers together write some
+ * three times a second at most.
  */
 export const FULL_WRITE_ROWS = 100;
+/** Least time between two writes because somebody asks for usage of all tenants, of which there are many rows. */
+export const GATHERER_SHOW_MS = 10 * MINUTE;
+/** Kept prompts wait this long in a gatherer for others: a transaction of D1 is what they share. */
+export const PROMPT_WRITE_MS = 10 * SECOND;
 /** Most that chance adds to either, so that gatherers do not write at the same time. */
 export const GATHERER_SPREAD_MS = 5 * SECOND;
 /** Delay before a write that D1 has rejected is repeated. */

@@ -1,5 +1,6 @@
 /** Ports of gathering: how what isolates count is kept and gets to D1. */
 import type { UsageRow } from '../metering/ports.ts';
+import type { PromptRow } from '../prompts/ports.ts';
 import type { RequestChunk, TrafficPoint, TrafficQuery, TrafficRow } from '../traffic/ports.ts';
 
 /** What an isolate has counted for one gatherer. */
@@ -26,7 +27,7 @@ export interface ForgottenTraces {
 }
 
 /**
- * They keep what isolates count until it is in D1: usage for a minute, traffic for an hour. The minutes of a day, and the
+ * They keep what isolates count until it is in D1: usage for a minute or up to an hour, traffic for an hour. The minutes of a day, and the
  * list of requests, are kept by them alone. Every method throws StoreUnavailable.
  */
 export interface Gatherers {
@@ -35,8 +36,16 @@ export interface Gatherers {
    * @param shard the same for each attempt, so that its gatherer knows it.
    */
   add(shard: number, batch: CountBatch): Promise<void>;
-  /** Resolves once D1 has everything that gatherers had taken before, of the hour that has not ended too. */
+  /** Resolves once D1 has everything that gatherers had taken before, of the hour that has not ended too, and prompts. */
   writeOut(): Promise<void>;
+  /**
+   * Resolves once D1 has the usage that gatherers had a minute ago: of a tenant; null = of all, which may be ten minutes old.
+   */
+  showUsage(tenant: string | null): Promise<void>;
+  /** Resolves once they are on the disks of their tenants' gatherers, on the way to D1. */
+  keepPrompts(rows: readonly PromptRow[]): Promise<void>;
+  /** Resolves once D1 has the tenant's prompts that were kept before. */
+  showPrompts(tenant: string): Promise<void>;
   /** Of the minutes that they have. */
   traffic(query: TrafficQuery): Promise<TrafficPoint[]>;
   /**

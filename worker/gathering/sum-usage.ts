@@ -1,3 +1,4 @@
+import { type UsageValues, usageValues } from '../metering/d1-usage-rows.ts';
 import type { UsageRow } from '../metering/ports.ts';
 
 /** Adds a row to the sums. @returns whether nothing was counted there before. */
@@ -22,3 +23,14 @@ export function sumUsage(rows: Iterable<UsageRow>): UsageRow[] {
   for (const row of rows) addUsage(sums, row);
   return [...sums.values()];
 }
+
+/** As gatherers keep them: little text, because there is much of it. */
+export const packUsage = (rows: readonly UsageRow[]): string => JSON.stringify(rows.map(usageValues));
+
+/** @param text of {@link packUsage}. */
+export const unpackUsage = (text: string): UsageRow[] =>
+  (JSON.parse(text) as UsageValues[]).map(
+    ([tenant, hour, keyId, name, version, requests, errors, promptTokens, completionTokens]) => ({
+      ...{ hour, tenant, keyId, name, version, requests, errors, promptTokens, completionTokens },
+    }),
+  );

@@ -14,7 +14,12 @@ export const addingUsage = (source: string, condition = 'true'): string =>
 /** For {@link addingUsage}: one value, so that D1's limits do not bound the number of rows. */
 export const usageJson = (rows: readonly UsageRow[]): string => JSON.stringify(rows.map(usageValues));
 
-export const usageValues = (row: UsageRow): (string | number)[] => [
-  ...[row.tenant, row.hour, row.keyId, row.name, row.version],
-  ...[row.requests, row.errors, row.promptTokens, row.completionTokens],
+export type UsageValues = [
+  ...[tenant: string, hour: number, keyId: string, name: string, version: number],
+  ...[requests: number, errors: number, promptTokens: number, completionTokens: number],
+];
+
+export const usageValues = (row: UsageRow): UsageValues => [
+  ...([row.tenant, row.hour, row.keyId, row.name, row.version] as const),
+  ...([row.requests, row.errors, row.promptTokens, row.completionTokens] as const),
 ];

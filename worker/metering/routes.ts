@@ -9,6 +9,8 @@ import type { ApiError } from '../../protocol/api-error.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
 import { changedLimits, syncTenantLimits, type TenantLimitsDeps } from './key-limits.ts';
 import { ADMIN_PAGE } from '../limits.ts';
+import type { Gatherers } from '../gathering/ports.ts';
+import { logLine, reasonOf } from '../log.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import { tenantCounter } from './meter.ts';
@@ -110,6 +112,7 @@ const sumJson = ({
  */
 export function adminUsageRoutes(deps: {
   usage: UsageLedger;
+  gatherers: Pick<Gatherers, 'showUsage'>;
   /** null = costs are not reported. */
   prices: PriceList | null;
   now: () => number;
@@ -130,6 +133,11 @@ export function adminUsageRoutes(deps: {
       ...{ by, from, to, limit: MAX_USAGE_SUMS + 1 },
       tenant: caller.root ? (tenant ?? null) : caller.tenant,
     };
+    // Older hours are in D1.
+    if (to * HOUR_MS > deps.now() - 2 * HOUR_MS)
+      await deps.gatherers
+        .showUsage(of.tenant)
+        .catch((error: unknown) => logLine('usage_not_written', { reason: reasonOf(error) }));
     const { prices } = deps;
     const [sums, costs] = await Promise.all([
       deps.usage.sum(of),

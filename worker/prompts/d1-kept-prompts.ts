@@ -1,6 +1,6 @@
-import type { SqlDatabase } from '../platform/d1-database.ts';
+import { jsonLists, type SqlDatabase } from '../platform/d1-database.ts';
 import { DECIDED_SHARE, MAX_KEPT_BYTES, MAX_KEPT_PROMPTS, PRUNED_PROMPTS } from './limits.ts';
-import type { KeptPrompts } from './ports.ts';
+import type { KeptPrompts, PromptRow } from './ports.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -8,10 +8,15 @@ const HOUR_MS = 3_600_000;
 const KEEP_HOURS = "CASE WHEN json_valid(k.rights) THEN k.rights ->> '$.keep_prompts' END";
 
 const ADD = `INSERT INTO kept_prompts (tenant, at, id, key_id, name, expires_at, bytes, sealed, user, improve)
-  SELECT ?1, ?2, ?3, ?4, ?5, ?2 + ${HOUR_MS} * ${KEEP_HOURS}, length(?6), ?6, ?7, k.rights ->> '$.improve' IS TRUE
-  FROM keys k
-  WHERE k.id = ?4 AND k.tenant = ?1 AND ${KEEP_HOURS} IS NOT NULL
+  SELECT k.tenant, r.value ->> 1, r.value ->> 2, k.id, r.value ->> 4, (r.value ->> 1) + ${HOUR_MS} * ${KEEP_HOURS},
+    length(r.value ->> 5), r.value ->> 5, r.value ->> 6, k.rights ->> '$.improve' IS TRUE
+  FROM json_each(?) r CROSS JOIN keys k
+  WHERE k.id = r.value ->> 3 AND k.tenant = r.value ->> 0 AND ${KEEP_HOURS} IS NOT NULL
   ON CONFLICT DO NOTHING`;
+
+const valuesOf = ({ tenant, at, id, keyId, name, sealed, user }: PromptRow): (string | number)[] => [
+  ...[tenant, at, id, keyId, name, sealed, user],
+];
 
 /**
  * Those beyond the newest of each tenant ?1. The newest ?4 with ?5 bytes that a preference names come before all others:
@@ -56,9 +61,7 @@ export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
       if (rows.length === 0) return;
       const tenants = JSON.stringify([...new Set(rows.map(({ tenant }) => tenant))]);
       await db.batch([
-        ...rows.map(({ tenant, at, id, keyId, name, sealed, user }) =>
-          db.prepare(ADD).bind(tenant, at, id, keyId, name, sealed, user),
-        ),
+        ...jsonLists(rows.map(valuesOf)).map((list) => db.prepare(ADD).bind(list)),
         db
           .prepare(FORGET_OLDEST)
           .bind(

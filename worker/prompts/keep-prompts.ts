@@ -10,7 +10,7 @@ import {
   MAX_HEARD_BYTES,
   MAX_HEARD_LINE,
 } from './limits.ts';
-import type { KeptPrompts, Keeping, PromptKeeper, PromptRow, PromptPlace } from './ports.ts';
+import type { Keeping, PromptKeeper, PromptRow, PromptPlace } from './ports.ts';
 import { z } from 'zod';
 import { createTextSealer } from '../platform/sealed-text.ts';
 
@@ -18,17 +18,18 @@ const NO_ANSWER = { answers: null, answers_cut: false };
 
 /** Keeps prompts of keys with `keep_prompts`, during and after the answers; see {@link createBatchedWrites}. */
 export function createPromptKeeper(params: {
-  keptPrompts: Pick<KeptPrompts, 'add'>;
+  /** Resolves once they are on a disk; those that are there already stay as they are. */
+  keep: (rows: readonly PromptRow[]) => Promise<void>;
   sealer: PromptSealer;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
 }): PromptKeeper {
-  const { keptPrompts, sealer } = params;
+  const { sealer } = params;
   let open: PromptRow[] = [];
   const writes = createBatchedWrites<readonly PromptRow[]>({
     ...params,
     close,
-    write: (rows) => keptPrompts.add(rows),
+    write: params.keep,
     lane: () => 'prompts',
     size: (rows) => rows.length,
     // Never their content.

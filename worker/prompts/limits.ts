@@ -15,8 +15,8 @@ export const DECIDED_SHARE = 0.5;
 export const MAX_HEARD_LINE = 64 * 1024;
 /** Of an answer that is not a stream, bytes: it is parsed when it is complete. */
 export const MAX_HEARD_BYTES = 256 * 1024;
-/** An isolate writes this long after the first record; longer would exceed the 30 s after a response. */
-export const PROMPT_FLUSH_MS = 5 * SECOND;
+/** An isolate sends them this long after the first: what is lost if it dies. */
+export const PROMPT_FLUSH_MS = 2 * SECOND;
 /** Attempts per batch, with growing pauses. */
 export const PROMPT_TRIES = 3;
 /** Requests per write, each at most 130 kB. */

@@ -1,6 +1,8 @@
 import { Hono } from 'hono';
 import { KeptText, type KeptPrompt } from '../../protocol/admin-api/prompts.ts';
 import type { ApiError } from '../../protocol/api-error.ts';
+import type { Gatherers } from '../gathering/ports.ts';
+import { logLine, reasonOf } from '../log.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import type { KeptPrompts } from './ports.ts';
@@ -32,15 +34,24 @@ const UNREADABLE: ApiError = {
 /** Reads one request's texts, for keys that may: only their own tenant's, the bootstrap key too. */
 export function adminPromptRoutes(deps: {
   keptPrompts: Pick<KeptPrompts, 'read' | 'noteReading'>;
+  gatherers: Pick<Gatherers, 'showPrompts'>;
   promptSealer: PromptSealer;
   now: () => number;
 }): Hono<AppEnv> {
-  const { keptPrompts, promptSealer, now } = deps;
+  const { keptPrompts, gatherers, promptSealer, now } = deps;
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/requests/:id/prompt', async ({ context, caller, params, query }) => {
     if (caller.prompts !== true) return fail(NO_RIGHT);
     const { tenant, keyId: actor } = caller;
-    const row = await keptPrompts.read({ tenant, id: params.id, at: query.at ?? null, now: now() });
+    const read = (): ReturnType<KeptPrompts['read']> =>
+      keptPrompts.read({ tenant, id: params.id, at: query.at ?? null, now: now() });
+    let row = await read();
+    if (row === null) {
+      await gatherers
+        .showPrompts(tenant)
+        .catch((error: unknown) => logLine('prompts_not_written', { reason: reasonOf(error) }));
+      row = await read();
+    }
     if (row === null) return fail(notKept(caller.root));
     const text = await promptSealer.open(row, row.sealed);
     if (text === null) return fail(UNREADABLE);

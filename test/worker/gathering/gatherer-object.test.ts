@@ -1,12 +1,15 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import {
   FULL_WRITE_ROWS,
   GATHERER_COMMIT_MS,
   GATHERER_QUIET_MS,
   GATHERER_RETRY_MS,
+  GATHERER_SHOW_MS,
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
+  PROMPT_WRITE_MS,
   SENDER_KEPT_MS,
   SENDER_LISTS,
 } from '../../../worker/gathering/limits.ts';
@@ -15,6 +18,8 @@ import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../../../worker/metering/limits.ts';
 import type { UsageLedger, UsageRow } from '../../../worker/metering/ports.ts';
 import { MAX_KEPT_REQUESTS, type RequestView } from '../../../protocol/admin-api/traffic.ts';
+import { createD1KeptPrompts } from '../../../worker/prompts/d1-kept-prompts.ts';
+import type { KeptPrompts, PromptRow } from '../../../worker/prompts/ports.ts';
 import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
 import {
   KEPT_S,
@@ -31,7 +36,7 @@ import type {
   TrafficQuery,
 } from '../../../worker/traffic/ports.ts';
 import { rowOf } from '../../../worker/traffic/sum-traffic.ts';
-import { ended } from '../../contracts/sample-rows.ts';
+import { ended, keyRow } from '../../contracts/sample-rows.ts';
 import { gathererDisk, type GathererDisk } from '../../fakes/gatherers-in-process.ts';
 import { openDatabase } from '../platform/database.ts';
 
@@ -51,6 +56,7 @@ let now: number;
 let disk: GathererDisk;
 let ledger: UsageLedger;
 let traffic: TrafficLedger;
+let prompts: KeptPrompts;
 let gatherer: Gatherer;
 /** Called before and after each step outside of the object's memory: it may throw. */
 let step: (what: string) => void;
@@ -96,6 +102,7 @@ function live(): void {
       },
       usage: { add: (batch) => around('the write to D1', () => ledger.add(batch)) },
       traffic: { writeHour: (hour) => around('the hour', () => traffic.writeHour(hour)) },
+      keptPrompts: { add: (rows) => around('the prompts', () => prompts.add(rows)) },
     },
   );
 }
@@ -109,6 +116,12 @@ const send = async (sender: string, number: number, usage: UsageRow[], requests:
       requests: requests.map((one): RequestChunk => ({ tenant: one.tenant, requests: [one], leftOut: 0 })),
     })
   ).status;
+/** Of a key that keeps them. */
+const prompt = (id: string, more: Partial<PromptRow> = {}): PromptRow => ({
+  ...{ tenant: 'acme', at: AT, id, keyId: 'key_1', name: 'notes', sealed: 'abc', user: 'u', ...more },
+});
+const keep = async (rows: PromptRow[]) => (await post({ call: 'keep', prompts: rows })).status;
+const kept = async (id: string) => (await prompts.read({ tenant: 'acme', id, at: null, now: AT })) !== null;
 /** Of now. */
 const request = (more: Partial<RequestView> = {}) => ended({ at: now, tenant: 'acme', ...more });
 const ask = async <T>(call: object): Promise<T> => (await (await post(call)).json()) as T;
@@ -140,18 +153,23 @@ const ring = async () => {
   return ms;
 };
 const total = async () => {
-  const [sum] = await ledger.sum({ by: 'tenant', tenant: null, from: 0, to: HOUR + 99, limit: 1 });
-  return sum?.requests ?? 0;
+  const sums = await ledger.sum({ by: 'tenant', tenant: null, from: 0, to: HOUR + 99, limit: 9 });
+  return sums.reduce((all, { requests }) => all + requests, 0);
 };
+async function openD1(): Promise<void> {
+  const db = await openDatabase();
+  ledger = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
+  traffic = createD1Traffic(db);
+  prompts = createD1KeptPrompts(db);
+  await createD1KeyLedger(db).add(keyRow('key_1', { tenant: 'acme', keep_prompts: 2 }));
+}
 const rowsIn = (table: string) => disk.sql.exec(`SELECT COUNT(*) AS n FROM ${table}`).toArray()[0]?.['n'];
 
 beforeEach(async () => {
   now = AT;
   step = () => undefined;
   disk = gathererDisk();
-  const db = await openDatabase();
-  ledger = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
-  traffic = createD1Traffic(db);
+  await openD1();
   live();
   vi.spyOn(console, 'error').mockReturnValue(undefined);
 });
@@ -197,6 +215,71 @@ describe('a gatherer', () => {
       await send('i1', number, [row()]);
       expect(await ring()).toBeLessThanOrEqual(GATHERER_QUIET_MS + GATHERER_SPREAD_MS);
     }
+  });
+
+  it('sums up many rows, and gives each to D1 less often, or once somebody asks', async () => {
+    const add = vi.spyOn(ledger, 'add');
+    const of = (tenant: string) =>
+      Array.from({ length: FULL_WRITE_ROWS }, (_, i) => row({ tenant, name: `n${i}` }));
+    const all = ['acme', 'you', 'they'].flatMap(of);
+    await send('i1', 1, all);
+    await ring();
+    const [first] = add.mock.calls;
+    const written = now;
+    let number = 1;
+    while (now < written + 2 * GATHERER_WRITE_MS) {
+      await send('i1', (number += 1), all);
+      expect(await ring()).toBeLessThanOrEqual(GATHERER_WRITE_MS + GATHERER_SPREAD_MS);
+      live();
+    }
+    expect([first?.[0].rows.length, add.mock.calls.length, rowsIn('batches')]).toEqual([300, 1, 0]);
+    await post({ call: 'show', tenant: 'nobody' });
+    await post({ call: 'show', tenant: null });
+    expect(add).toHaveBeenCalledTimes(1);
+    for (let times = 0; times < 3; times += 1) await post({ call: 'show', tenant: 'you' });
+    expect(add).toHaveBeenCalledTimes(2);
+    const sums = await ledger.sum({ by: 'tenant', tenant: null, from: 0, to: HOUR + 9, limit: 9 });
+    expect(sums.map(({ group, requests }) => [group, requests / FULL_WRITE_ROWS])).toEqual([
+      ['you', number],
+      ...[['acme', 1] as const, ['they', 1] as const],
+    ]);
+    // Nothing more arrives.
+    await ring();
+    expect(now).toBeGreaterThanOrEqual(written + 3 * GATHERER_WRITE_MS);
+    expect(now).toBeLessThanOrEqual(written + 3 * GATHERER_WRITE_MS + GATHERER_SPREAD_MS);
+    expect([await total(), rowsIn('sums')]).toEqual([300 * number, 0]);
+  });
+
+  it('gives D1 the usage of an hour once that has ended, and what somebody asks for of all', async () => {
+    const many = (from: number) =>
+      Array.from({ length: 90 * FULL_WRITE_ROWS }, (_, i) => row({ name: `n${from + i}` }));
+    await send('i1', 1, many(0));
+    await ring();
+    const written = now;
+    await send('i1', 2, many(0));
+    await ring();
+    const half = await total();
+    await post({ call: 'show', tenant: null });
+    expect(await total()).toBe(half);
+    now = written + GATHERER_SHOW_MS;
+    await post({ call: 'show', tenant: null });
+    expect(await total()).toBe(2 * half);
+    await send('i1', 3, many(1));
+    await ring();
+    for (let rings = 0; rings < 9 && disk.alarm !== null; rings += 1) await ring();
+    expect([await total(), now <= HOUR_WRITTEN]).toEqual([3 * half, true]);
+  });
+
+  it('gives D1 what is too much for a row at once', async () => {
+    const long = (at: number) =>
+      Array.from({ length: 1_500 }, (_, i) => row({ name: `${'n'.repeat(120)}${at}-${i}` }));
+    for (let number = 1; number < 9; number += 1) {
+      await send('i1', number, long(number));
+      await ring();
+    }
+    expect(await total()).toBeGreaterThan(3 * 1_500);
+    await post({ call: 'write' });
+    expect(await total()).toBe(8 * 1_500);
   });
 
   it('stores what arrives at once as one row', async () => {
@@ -391,6 +474,40 @@ describe('a gatherer', () => {
     expect(await counted()).toBe(2 * MAX_BATCH_REQUESTS);
   });
 
+  it('has prompts on disk before it acknowledges them, and in D1 some seconds later, all at once', async () => {
+    const add = vi.spyOn(prompts, 'add');
+    await send('i1', 1, [row()]);
+    await ring();
+    await send('i1', 2, [row()]);
+    await keep([prompt('r1')]);
+    live();
+    await keep([prompt('r1'), prompt('r2'), prompt('r3', { keyId: 'key_2' })]);
+    expect([await kept('r1'), rowsIn('prompts')]).toEqual([false, 2]);
+    expect(await ring()).toBeLessThanOrEqual(PROMPT_WRITE_MS);
+    expect(await Promise.all(['r1', 'r2', 'r3'].map(kept))).toEqual([true, true, false]);
+    expect([add.mock.calls.length, rowsIn('prompts')]).toEqual([1, 0]);
+    // Counts wait for their own time.
+    for (let rings = 0; rings < 3 && disk.alarm !== null; rings += 1) await ring();
+    expect([await total(), rowsIn('batches')]).toEqual([2, 0]);
+  });
+
+  it('writes prompts when it is asked to, and sums though D1 does not take prompts', async () => {
+    await keep([prompt('r1')]);
+    await post({ call: 'show-prompts' });
+    expect(await kept('r1')).toBe(true);
+    const add = vi.spyOn(prompts, 'add').mockRejectedValue(new Error('D1 is away'));
+    await keep(Array.from({ length: 20 }, (_, i) => prompt(`long${i}`, { sealed: 'x'.repeat(130_000) })));
+    await send('i1', 1, [row()]);
+    for (const call of ['write', 'show-prompts']) expect((await post({ call })).status).toBe(503);
+    await ring();
+    expect(await ring()).toBe(GATHERER_RETRY_MS);
+    expect(console.error).toHaveBeenCalledWith(expect.stringContaining('prompts_not_written'));
+    expect([await total(), rowsIn('prompts')]).toEqual([1, 3]);
+    add.mockRestore();
+    await ring();
+    expect([await kept('long0'), await kept('long19'), rowsIn('prompts')]).toEqual([true, true, 0]);
+  });
+
   it('forgets a tenant, and names whoever used them, up to a time', async () => {
     const old = now;
     await send(
@@ -422,15 +539,13 @@ describe('a gatherer', () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.integer({ min: 0, max: 12 }), { maxLength: 12 }),
-        fc.array(fc.constantFrom('a', 'b', 'ring', 'write', 'away', 'late', 'hour'), {
+        fc.array(fc.constantFrom('a', 'b', 'many', 'keep', 'ring', 'write', 'show', 'away', 'late', 'hour'), {
           minLength: 1,
           maxLength: 20,
         }),
         async (kills, events) => {
           disk = gathererDisk();
-          const db = await openDatabase();
-          ledger = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
-          traffic = createD1Traffic(db);
+          await openD1();
           now = AT;
           // After so many steps each.
           let left = [...kills];
@@ -447,7 +562,8 @@ describe('a gatherer', () => {
             throw new Killed();
           };
           live();
-          const numbers = { a: 0, b: 0 };
+          let texts = 0;
+          const numbers = { a: 0, b: 0, many: 0 };
           const untilDone = async (work: () => Promise<unknown>) => {
             for (;;) {
               try {
@@ -461,22 +577,34 @@ describe('a gatherer', () => {
             if (event === 'away') fails = 'before the write to D1';
             else if (event === 'late') fails = 'after the write to D1';
             else if (event === 'hour') now += 3_000_000;
-            else if (event === 'ring') await untilDone(ring);
+            else if (event === 'keep') {
+              const id = `p${(texts += 1)}`;
+              await untilDone(() => keep([prompt(id)]));
+            } else if (event === 'ring') await untilDone(ring);
             else if (event === 'write') await untilDone(() => post({ call: 'write' }));
+            else if (event === 'show') await untilDone(() => post({ call: 'show', tenant: 'acme' }));
             else {
               numbers[event] += 1;
               const number = numbers[event];
               // An isolate repeats it until it is acknowledged.
               const noted = request({ id: `${event}${number}`, name: event, at: AT });
-              await untilDone(() => send(event, number, [row({ keyId: `key_${event}` })], [noted]));
+              const others = Array.from({ length: event === 'many' ? 2 * FULL_WRITE_ROWS : 0 }, (_, i) =>
+                row({ tenant: 'other', name: `n${i}` }),
+              );
+              const usage = [row({ keyId: `key_${event}` }), ...others];
+              await untilDone(() => send(event, number, usage, [noted]));
             }
           }
           step = () => undefined;
           live();
           // As the next batch does, or Cloudflare, which repeats an alarm that has failed.
           for (let times = 0; times < 3; times += 1) await gatherer.alarm();
-          const sent = numbers.a + numbers.b;
-          expect(await total()).toBe(sent);
+          await post({ call: 'show', tenant: 'acme' });
+          const sent = numbers.a + numbers.b + numbers.many;
+          const requests = async (tenant: string) =>
+            (await ledger.sum({ by: 'tenant', tenant, from: 0, to: HOUR + 99, limit: 1 }))[0]?.requests ?? 0;
+          expect(await requests('acme')).toBe(sent);
+          for (let text = 1; text <= texts; text += 1) expect(await kept(`p${text}`)).toBe(true);
           const list = await listed('acme');
           expect([list.length, new Set(list).size]).toEqual([sent, sent]);
           for (const step of [60, 3_600])
@@ -485,7 +613,8 @@ describe('a gatherer', () => {
           await gatherer.alarm();
           now = AT + 30 * 3_600_000;
           expect(await counted({ step: 3_600 })).toBe(sent);
-          expect([rowsIn('batches'), rowsIn('writing')]).toEqual([0, 0]);
+          expect(await requests('other')).toBe(2 * FULL_WRITE_ROWS * numbers.many);
+          expect(['batches', 'sums', 'prompts', 'writing'].map(rowsIn)).toEqual([0, 0, 0, 0]);
         },
       ),
       { numRuns: 150 },
