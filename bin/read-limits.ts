@@ -208,7 +208,14 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
         'LARGE_BODIES',
         'REFUSED_COMPLETIONS',
       ],
-      'worker/metering/limits.ts': ['LEASE_MS', 'QUOTA_TIMEOUT_MS', 'MAX_USAGE_SUMS'],
+      'worker/metering/limits.ts': [
+        'BLOCKS_ABOVE_RPM',
+        'BLOCK_REQUESTS',
+        'QUOTA_WRITE_MS',
+        'LEASE_MS',
+        'QUOTA_TIMEOUT_MS',
+        'MAX_USAGE_SUMS',
+      ],
     },
   },
   {

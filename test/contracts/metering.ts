@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
-import type { Quotas } from '../../worker/metering/ports.ts';
+import { BLOCK_MS } from '../../worker/metering/limits.ts';
+import type { AskedCounter, QuotaDecision, Quotas } from '../../worker/metering/ports.ts';
 
 /** 2026-03-31T23:59:30Z: half a minute before a day and a month end. */
 const START = Date.UTC(2026, 2, 31, 23, 59, 30);
@@ -11,13 +12,26 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
   describe(`Quotas on ${backend}`, () => {
     let quotas: Quotas;
     let leases = 0;
+    const admit = async (asked: readonly AskedCounter[], lease: string, at: number) => {
+      const decisions = await quotas.admit('alice', { asked, lease, at });
+      expect(decisions).toHaveLength(asked.length);
+      return decisions;
+    };
     const ask = async (limits: KeyLimits, at: number, counter = 'key_1') => {
       leases += 1;
       const lease = `lease-${leases}`;
-      return { lease, ...(await quotas.admit(counter, { limits, lease, at })) };
+      const [decision] = await admit([{ counter, limits }], lease, at);
+      return { lease, ...(decision as QuotaDecision) };
     };
     const passes = async (limits: KeyLimits, at: number, counter?: string) =>
       (await ask(limits, at, counter)).refused === null;
+    const settle = (lease: string, tokens: number, at: number, again = false) =>
+      quotas.settle('alice', { counters: ['key_1'], lease, tokens, again, at });
+    const renew = (lease: string, at: number) => quotas.renew('alice', { counters: ['key_1'], lease, at });
+    const spendOf = async (limits: KeyLimits, job: string, from: number, total: number, at: number) => {
+      const asked = [{ counter: 'key_1', limits }];
+      return (await quotas.spend('alice', { asked, job, from, total, at }))[0];
+    };
     beforeEach(async () => {
       quotas = await make();
     });
@@ -44,7 +58,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
         requests: { limit: 2, remaining: 1, resetMs: 60_800 },
         tokens: { limit: 100, remaining: 100, resetMs: 0 },
       });
-      await quotas.settle('key_1', { lease: first.lease, tokens: 30, at: START + 5 * SECOND });
+      await settle(first.lease, 30, START + 5 * SECOND);
       expect(await ask(limits, START + 10 * SECOND)).toMatchObject({
         requests: { remaining: 0, resetMs: 61_000 },
         tokens: { remaining: 70, resetMs: 56_000 },
@@ -68,10 +82,10 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     it('refuses once the tokens of a minute are used, and no sooner', async () => {
       const limits = { tokens_per_minute: 100 };
       const first = await ask(limits, START);
-      await quotas.settle('key_1', { lease: first.lease, tokens: 99, at: START });
+      await settle(first.lease, 99, START);
       const second = await ask(limits, START);
       expect(second.refused).toBeNull();
-      await quotas.settle('key_1', { lease: second.lease, tokens: 500, at: START + SECOND });
+      await settle(second.lease, 500, START + SECOND);
       expect((await ask(limits, START + SECOND)).refused).toEqual({
         reason: 'tokens',
         limit: 100,
@@ -82,16 +96,31 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     it('counts the tokens of a lease once', async () => {
       const limits = { tokens_per_minute: 100 };
       const { lease } = await ask(limits, START);
-      for (let i = 0; i < 3; i += 1) await quotas.settle('key_1', { lease, tokens: 40, at: START });
-      await quotas.settle('key_1', { lease: 'another', tokens: 40, at: START });
+      for (const again of [false, true, true]) await settle(lease, 40, START, again);
       expect((await ask(limits, START)).tokens).toMatchObject({ remaining: 60 });
+    });
+
+    it('counts the tokens of a lease that it has forgotten, and holds its place once it is renewed', async () => {
+      const limits = { tokens_per_minute: 100, concurrent: 1 };
+      await settle('forgotten', 40, START);
+      // It may have been counted the first time.
+      await settle('forgotten too', 40, START, true);
+      await renew('runs', START);
+      expect(await ask(limits, START)).toMatchObject({
+        refused: { reason: 'concurrent' },
+        tokens: { remaining: 60 },
+      });
+      await settle('runs', 10, START + SECOND);
+      expect(await ask(limits, START + SECOND)).toMatchObject({ refused: null, tokens: { remaining: 50 } });
     });
 
     it('does not count a lease that is asked for twice', async () => {
       const limits = { requests_per_minute: 5, concurrent: 1 };
-      const again = { limits, lease: 'same', at: START };
-      await quotas.admit('key_1', again);
-      expect(await quotas.admit('key_1', again)).toMatchObject({ refused: null, requests: { remaining: 4 } });
+      const asked = [{ counter: 'key_1', limits }];
+      await admit(asked, 'same', START);
+      expect(await admit(asked, 'same', START)).toMatchObject([
+        { refused: null, requests: { remaining: 4 } },
+      ]);
     });
 
     it('frees a place when its request ends, or when nothing is heard of it for a minute', async () => {
@@ -103,15 +132,15 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
         limit: 2,
         retryAfterMs: 1_000,
       });
-      await quotas.settle('key_1', { lease: first.lease, tokens: 0, at: START });
+      await settle(first.lease, 0, START);
       expect(await passes(limits, START)).toBe(true);
-      await quotas.renew('key_1', { lease: second.lease, at: START + 45 * SECOND });
+      await renew(second.lease, START + 45 * SECOND);
       // The third one's isolate has died; the second's is alive.
       expect(await passes(limits, START + 59_999)).toBe(false);
       expect(await passes(limits, START + 60 * SECOND)).toBe(true);
       expect(await passes(limits, START + 60 * SECOND)).toBe(false);
       // What comes late is counted all the same.
-      await quotas.settle('key_1', { lease: second.lease, tokens: 7, at: START + 200 * SECOND });
+      await settle(second.lease, 7, START + 200 * SECOND);
       const both = { tokens_per_minute: 10 };
       expect((await ask(both, START + 200 * SECOND)).tokens).toMatchObject({ remaining: 3 });
     });
@@ -121,7 +150,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       const spend = async (tokens: number, at: number) => {
         const { lease, refused } = await ask(limits, at);
         expect(refused).toBeNull();
-        await quotas.settle('key_1', { lease, tokens, at });
+        await settle(lease, tokens, at);
       };
       await spend(100, START);
       expect((await ask(limits, START)).refused).toEqual({ reason: 'day', limit: 100, retryAfterMs: 30_000 });
@@ -136,8 +165,8 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     it('counts the tokens of a job once, against the budgets of day and month alone', async () => {
       const limits = { tokens_per_day: 100, tokens_per_month: 150, tokens_per_minute: 10 };
       const spend = (total: number, from = 0, at = START, job = 'ftjob-1') =>
-        quotas.spend('key_1', { limits, job, from, total, at });
-      expect(await quotas.spend('key_1', { limits: {}, job: 'a', from: 0, total: 0, at: START })).toBeNull();
+        spendOf(limits, job, from, total, at);
+      expect(await spendOf({}, 'a', 0, 0, START)).toBeNull();
       const day = { reason: 'day', limit: 100, renewedInMs: 30_000 };
       expect(await spend(0)).toEqual({ ...day, left: 100 });
       for (let i = 0; i < 2; i += 1) expect(await spend(30)).toEqual({ ...day, left: 70 });
@@ -157,33 +186,113 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       expect(await spend(520, 510, april + 3 * 86_400 * SECOND)).toMatchObject({ reason: 'day', left: 90 });
     });
 
-    it('takes an admission back, with its place and its request, and no other', async () => {
-      const limits = { requests_per_minute: 2, concurrent: 2 };
-      const first = await ask(limits, START);
-      const second = await ask(limits, START + 5 * SECOND);
-      expect(await passes(limits, START + 5 * SECOND)).toBe(false);
-      for (let i = 0; i < 3; i += 1)
-        await quotas.undo('key_1', { lease: second.lease, at: START + 5 * SECOND });
-      await quotas.undo('key_1', { lease: 'unknown', at: START });
-      expect(await ask(limits, START + 5 * SECOND)).toMatchObject({
-        refused: null,
-        requests: { remaining: 0 },
+    it('counts a request in all counters that are asked, or in none', async () => {
+      const both = (key: KeyLimits, tenant: KeyLimits, lease: string) =>
+        admit(
+          [
+            { counter: 'key_1', limits: key },
+            { counter: 'tenant:alice', limits: tenant },
+          ],
+          lease,
+          START,
+        );
+      const limits = { requests_per_minute: 9, concurrent: 9 };
+      expect(await both(limits, { concurrent: 1 }, 'a')).toMatchObject([
+        { refused: null, requests: { remaining: 8 } },
+        { refused: null, requests: null },
+      ]);
+      for (const lease of ['b', 'c'])
+        expect(await both(limits, { concurrent: 1 }, lease)).toMatchObject([
+          { refused: null, requests: { remaining: 8 } },
+          { refused: { reason: 'concurrent' } },
+        ]);
+      const counters = ['key_1', 'tenant:alice'];
+      await quotas.settle('alice', { counters, lease: 'a', tokens: 30, again: false, at: START });
+      // Places are free again in both, and both have its tokens.
+      expect(
+        await both({ concurrent: 1, tokens_per_minute: 90 }, { tokens_per_minute: 40 }, 'd'),
+      ).toMatchObject([
+        { refused: null, tokens: { remaining: 60 } },
+        { refused: null, tokens: { remaining: 10 } },
+      ]);
+      // Of another tenant.
+      const asked = [{ counter: 'key_1', limits: { tokens_per_minute: 90 } }];
+      expect(await quotas.admit('bob', { asked, lease: 'e', at: START })).toMatchObject([
+        { tokens: { remaining: 90 } },
+      ]);
+    });
+
+    it('gives several requests at once, a tenth of what is left, and the last ones one by one', async () => {
+      const asked = [
+        { counter: 'key_1', limits: { requests_per_minute: 1_000 } },
+        { counter: 'tenant:alice', limits: { requests_per_minute: 800 } },
+      ];
+      const takeAt = async (at: number) => (await quotas.take('alice', { asked, count: 10, at })).granted;
+      const first = await quotas.take('alice', { asked, count: 10, at: START });
+      expect(first).toMatchObject({
+        granted: 10,
+        decisions: [{ requests: { remaining: 990 } }, { requests: { remaining: 790 } }],
       });
-      await quotas.settle('key_1', { lease: first.lease, tokens: 5, at: START + 6 * SECOND });
-      // What was taken back has no tokens.
-      await quotas.settle('key_1', { lease: second.lease, tokens: 5, at: START + 6 * SECOND });
-      expect(await ask({ tokens_per_minute: 9 }, START + 6 * SECOND)).toMatchObject({
-        tokens: { remaining: 4 },
-      });
+      const granted: number[] = [first.granted];
+      while (granted.at(-1) !== 0) granted.push(await takeAt(START));
+      expect(granted.reduce((sum, one) => sum + one, 0)).toBe(800);
+      expect(granted.filter((one) => one === 10)).toHaveLength(71);
+      expect(granted.slice(-10)).toEqual([...Array<number>(9).fill(1), 0]);
+      const { decisions } = await quotas.take('alice', { asked, count: 10, at: START });
+      expect(decisions).toMatchObject([{ refused: null }, { refused: { reason: 'requests', limit: 800 } }]);
+      // Those of blocks may have begun a second later, and count until that is 60 s ago.
+      expect(await takeAt(START + 61 * SECOND)).toBeLessThan(10);
+      expect(await takeAt(START + 62 * SECOND)).toBe(10);
+    });
+
+    it('never lets more than the limit begin in any 60 s, in blocks and one by one', async () => {
+      const limits = { requests_per_minute: 610 };
+      const begun: number[] = [];
+      for (let at = START; at < START + 75 * SECOND; at += 700) {
+        const { granted } = await quotas.take('alice', {
+          asked: [{ counter: 'key_1', limits }],
+          count: 10,
+          at,
+        });
+        // As late as possible.
+        for (let i = 0; i < granted; i += 1) begun.push(granted === 1 ? at : at + BLOCK_MS - 1);
+        for (let i = 0; i < 4; i += 1) if (await passes(limits, at)) begun.push(at);
+      }
+      begun.sort((a, b) => a - b);
+      let oldest = 0;
+      for (const [place, at] of begun.entries()) {
+        while ((begun[oldest] ?? 0) <= at - 60 * SECOND) oldest += 1;
+        expect(place - oldest + 1).toBeLessThanOrEqual(610);
+      }
+      expect(begun.length).toBeGreaterThan(610);
+    });
+
+    it('counts the tokens of a job in all counters that are asked', async () => {
+      const asked = [
+        { counter: 'key_1', limits: { tokens_per_day: 100 } },
+        { counter: 'tenant:alice', limits: { tokens_per_day: 50 } },
+        { counter: 'key_2', limits: { requests_per_minute: 5 } },
+      ];
+      const job = { job: 'ftjob-1', from: 0, total: 20, at: START };
+      expect(await quotas.spend('alice', { asked, ...job })).toMatchObject([
+        { left: 80 },
+        { left: 30 },
+        null,
+      ]);
     });
 
     it('forgets what was used when it is reset', async () => {
       const limits = { tokens_per_month: 5, concurrent: 1 };
       const first = await ask(limits, START);
-      await quotas.settle('key_1', { lease: first.lease, tokens: 9, at: START });
+      await settle(first.lease, 9, START);
       expect((await ask(limits, START)).refused).toMatchObject({ reason: 'month' });
-      await quotas.reset('key_1');
+      await quotas.reset('alice', 'key_2');
+      expect(await passes(limits, START)).toBe(false);
+      await quotas.reset('alice', 'key_1');
       expect(await passes(limits, START)).toBe(true);
+      expect(await passes(limits, START, 'key_2')).toBe(true);
+      await quotas.reset('alice', null);
+      for (const counter of ['key_1', 'key_2']) expect(await passes(limits, START, counter)).toBe(true);
     });
 
     it('does not go back in time with a clock that is behind', async () => {

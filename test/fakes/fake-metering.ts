@@ -4,7 +4,7 @@ import {
   renew,
   settle,
   spend,
-  undo,
+  take,
   type QuotaState,
 } from '../../worker/metering/quota-state.ts';
 import { StoreUnavailable } from '../../worker/platform/ports.ts';
@@ -13,32 +13,50 @@ import type { Quotas } from '../../worker/metering/ports.ts';
 export interface FakeQuotas extends Quotas {
   /** Every call fails while it is set. */
   down: boolean;
-  /** Calls as `admit <counter>`, in order. */
+  /** Calls as `admit <counter> <counter>`, in order. */
   readonly calls: string[];
 }
 
 /** Counters in memory, with the same arithmetic. */
 export function createFakeQuotas(): FakeQuotas {
-  const states = new Map<string, QuotaState>();
+  const tenants = new Map<string, Map<string, QuotaState>>();
   const calls: string[] = [];
-  const of = (call: string, counter: string): QuotaState => {
-    calls.push(`${call} ${counter}`);
+  const of = (call: string, tenant: string, counters: readonly string[]): QuotaState[] => {
+    calls.push([call, ...counters].join(' '));
     if (fake.down) throw new StoreUnavailable('DO', new Error('down'));
-    const state = states.get(counter) ?? emptyQuota();
-    states.set(counter, state);
-    return state;
+    const states = tenants.get(tenant) ?? new Map<string, QuotaState>();
+    tenants.set(tenant, states);
+    return counters.map((counter) => {
+      const state = states.get(counter) ?? emptyQuota();
+      states.set(counter, state);
+      return state;
+    });
+  };
+  const asked = (call: string, tenant: string, counters: Parameters<Quotas['admit']>[1]['asked']) => {
+    const states = of(
+      call,
+      tenant,
+      counters.map(({ counter }) => counter),
+    );
+    return counters.map(({ limits }, i) => ({ limits, state: states[i] ?? emptyQuota() }));
   };
   const fake: FakeQuotas = {
     down: false,
     calls,
-    admit: async (counter, ask) => admit(of('admit', counter), ask),
-    undo: async (counter, ask) => undo(of('undo', counter), ask),
-    renew: async (counter, ask) => renew(of('renew', counter), ask),
-    settle: async (counter, ask) => settle(of('settle', counter), ask),
-    spend: async (counter, ask) => spend(of('spend', counter), ask),
-    async reset(counter) {
-      of('reset', counter);
-      states.set(counter, emptyQuota());
+    admit: async (tenant, ask) => admit(asked('admit', tenant, ask.asked), ask),
+    take: async (tenant, ask) => take(asked('take', tenant, ask.asked), ask),
+    async renew(tenant, ask) {
+      for (const state of of('renew', tenant, ask.counters)) renew(state, ask);
+    },
+    async settle(tenant, ask) {
+      for (const state of of('settle', tenant, ask.counters)) settle(state, ask);
+    },
+    spend: async (tenant, ask) =>
+      asked('spend', tenant, ask.asked).map(({ state, limits }) => spend(state, { ...ask, limits })),
+    async reset(tenant, counter) {
+      of('reset', tenant, counter === null ? [] : [counter]);
+      if (counter === null) tenants.delete(tenant);
+      else tenants.get(tenant)?.set(counter, emptyQuota());
     },
   };
   return fake;

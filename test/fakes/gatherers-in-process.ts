@@ -51,11 +51,11 @@ export function countingDisk(onRows: (rows: number) => void): GathererDisk {
 }
 
 /** @param after called after each answer of an object. */
-export function namespaceOf(
-  make: (name: string) => Gatherer,
-  after: (object: Gatherer) => Promise<void> = async () => undefined,
+export function namespaceOf<Made extends { fetch(request: Request): Promise<Response> }>(
+  make: (name: string) => Made,
+  after: (object: Made) => Promise<void> = async () => undefined,
 ): DurableNamespace {
-  const objects = new Map<string, Gatherer>();
+  const objects = new Map<string, Made>();
   return {
     idFromName: (name) => name,
     get: (id) => ({

@@ -173,11 +173,18 @@ export const MARKS: readonly Mark[] = [
     after: "        logLine('not_unpinned', { origin: origin.id, reason });",
   },
   {
-    mark: 'admission-undone',
-    when: 'key and tenant disagree: one admission is taken back',
-    file: 'worker/metering/meter.ts',
-    after: '    const passed = counted.filter((_, i) => said[i]?.ok);',
-    if: 'passed.length > 0',
+    mark: 'refused-by-one-counter',
+    when: 'key and tenant are asked, and a request that one of them refuses counts in neither',
+    file: 'worker/metering/quota-state.ts',
+    after: '  const refusals = asked.map(({ state, limits }) => (isKnown ? null : refusal(state, limits)));',
+    if: 'refusals.length > 1 && refusals.some((refused) => refused !== null)',
+  },
+  {
+    mark: 'lease-forgotten',
+    when: 'a request ends whose counter has restarted and forgotten its beginning',
+    file: 'worker/metering/quota-state.ts',
+    after: '  if (!state.leases.delete(ask.lease) && ask.again) return;',
+    if: 'begun === undefined',
   },
   {
     mark: 'counts-taken-before',

@@ -92,10 +92,13 @@ export const PLANTED: readonly PlantedBug[] = [
       'A counter of limits reads its state, lets others in, and writes: of two calls at once one is not counted. Needs ' +
       'requests of one limited key at the same time.',
     file: 'worker/metering/quota-counter-object.ts',
-    find: '    const state = await this.#load();\n',
-    replace: `    if (call.call !== 'reset') this.#state = null;
-    const state = await this.#load();
+    find: '    const states = await this.#load(names);\n',
+    replace: `    const states = structuredClone(await this.#load(names));
     await new Promise((resolve) => setTimeout(resolve, 1));
+    for (const [i, name] of names.entries()) {
+      const state = states[i];
+      if (state != null) (await this.#read())?.set(name, state);
+    }
 `,
     seed: 2,
   },
@@ -137,6 +140,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
-    seed: 6,
+    seed: 8,
   },
 ];

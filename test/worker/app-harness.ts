@@ -29,6 +29,7 @@ import type { Schedule } from '../../worker/schedule.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
 import { createGatherersInProcess } from '../fakes/gatherers-in-process.ts';
+import type { Quotas } from '../../worker/metering/ports.ts';
 import { createFakeQuotas, type FakeQuotas } from '../fakes/fake-metering.ts';
 import { createFakePairs } from '../fakes/fake-pairs.ts';
 import { createFakeTallies } from '../fakes/fake-tallies.ts';
@@ -134,6 +135,8 @@ export interface AppHarnessOptions {
   flushDelay?: (ms: number) => Promise<void>;
   /** Keep what isolates count; in this process, and written at once, unless given. */
   gatherers?: Gatherers;
+  /** Count limits; {@link AppHarness.quotas} unless given. */
+  quotas?: Quotas;
   /** Of the isolate's location; there is none unless given. */
   locationCache?: ResponseCache;
   /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
@@ -201,6 +204,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const db = beside?.db ?? options.db ?? (await openDatabase());
   const own = beside?.stores ?? createStores(db, bareKv, now, options.quietGatherers);
   const macKey = new Uint8Array(32).fill(3);
+  const fakeQuotas = createFakeQuotas();
   const shared: Omit<Stores, 'writers'> = {
     ...own,
     kv,
@@ -211,7 +215,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     experimentLedger: options.experimentLedger ?? own.experimentLedger,
     tallies: wrap<ExperimentTallies>(own.tallies, 'tallies'),
     // Each isolate has counters of its own, which tests look into.
-    quotas: createFakeQuotas(),
+    quotas: options.quotas ?? fakeQuotas,
   };
   // As the Durable Object does it; one for all isolates, unless what it calls is cut off.
   const writers =
@@ -297,7 +301,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     clock,
     kv: bareKv,
     db,
-    quotas: stores.quotas as FakeQuotas,
+    quotas: fakeQuotas,
     ...{ stores, services, schedule, drops, adminKey },
     asked,
     origin,

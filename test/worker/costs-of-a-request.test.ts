@@ -12,6 +12,7 @@ import { createDoGatherers, Gatherer } from '../../worker/gathering/gatherer-obj
 import { createD1KeptPrompts } from '../../worker/prompts/d1-kept-prompts.ts';
 import { createD1Usage } from '../../worker/metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../../worker/metering/limits.ts';
+import { createDoQuotas, QuotaCounter } from '../../worker/metering/quota-counter-object.ts';
 import { countingDisk, type GathererDisk, namespaceOf } from '../fakes/gatherers-in-process.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
@@ -91,7 +92,23 @@ async function measure(limited: boolean): Promise<Counts> {
     },
     async () => void (objectCalls += 1),
   );
+  const counterNamespace = namespaceOf(
+    () => {
+      const disk = new Map<string, unknown>();
+      const storage = {
+        get: async (key: string) => structuredClone(disk.get(key)),
+        async put(key: string, value: unknown) {
+          objectRows += 1;
+          disk.set(key, structuredClone(value));
+        },
+        deleteAll: async () => disk.clear(),
+      };
+      return new QuotaCounter({ storage }, undefined, { sleep });
+    },
+    async () => void (objectCalls += 1),
+  );
   const options = {
+    quotas: createDoQuotas({ namespace: counterNamespace, timeoutMs: 60_000 }),
     observer: createObserver({
       dataset: { writeDataPoint: () => void (points += 1) },
       // What is sampled is reckoned below.
@@ -109,7 +126,8 @@ async function measure(limited: boolean): Promise<Counts> {
   const isolates: AppHarness[] = [first];
   while (isolates.length < ISOLATES) isolates.push(await createAppHarness({ ...options, beside: first }));
 
-  const limits = limited ? { requests_per_minute: 100_000 } : {};
+  // Each of them has to be counted exactly, and needs to know when a request ends.
+  const limits = limited ? { requests_per_minute: 600, concurrent: 100, tokens_per_day: 1e9 } : {};
   const keys: string[] = [];
   for (let i = 0; i < KEYS; i += 1) {
     const made = await first.request('/admin/keys', { body: { tenant: `t${i}`, scopes: ['**'], limits } });
@@ -148,7 +166,6 @@ async function measure(limited: boolean): Promise<Counts> {
   lines.mockClear();
   errors.mockClear();
   const readsBefore = first.kv.keysRead;
-  for (const { quotas } of isolates) quotas.calls.length = 0;
   let state = 7;
   const below = (n: number): number => (state = (state * 48_271) % 0x7fffffff) % n;
   for (let i = 0; i < REQUESTS; i += 1) {
@@ -161,7 +178,6 @@ async function measure(limited: boolean): Promise<Counts> {
     await tick((1_000 * SECONDS) / REQUESTS);
   }
   for (let second = 0; second < 90; second += 1) await tick(1_000);
-  const quotaCalls = isolates.reduce((sum, { quotas }) => sum + quotas.calls.length, 0);
   const logged = lines.mock.calls.length + errors.mock.calls.length;
   chance.mockRestore();
   lines.mockRestore();
@@ -172,9 +188,8 @@ async function measure(limited: boolean): Promise<Counts> {
     kvReads: each(first.kv.keysRead - readsBefore),
     rowsWritten: each(sumOf('rowsWritten')),
     rowsRead: each(sumOf('rowsRead')),
-    objectCalls: each(objectCalls + quotaCalls),
-    // A counter writes its state after each call.
-    objectWrites: each(objectRows + quotaCalls),
+    objectCalls: each(objectCalls),
+    objectWrites: each(objectRows),
     points: each(points) * sampleOf('ANALYTICS_SAMPLE'),
     lines: each(logged) * sampleOf('LOG_SAMPLE'),
   };

@@ -117,11 +117,7 @@ export function createD1ErasedNames(db: SqlDatabase) {
   return {
     async keys({ owner }: Erasure, after: string, limit: number): Promise<ErasedKey[]> {
       const { results } = await db
-        .prepare(
-          `SELECT id, hash, kind, 
-             CASE WHEN NOT json_valid(rights) OR rights ->> '$.limits' IS NOT NULL THEN COALESCE(counter, id) END AS counter
-           FROM keys WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?`,
-        )
+        .prepare(`SELECT id, hash, kind FROM keys WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?`)
         .bind(owner, after, limit)
         .all<ErasedKey>();
       return results;

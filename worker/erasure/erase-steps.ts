@@ -10,7 +10,6 @@ import type { KvInbox } from '../kv-inbox/take-drops.ts';
 import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
 import { GATHERER_SHARDS } from '../gathering/limits.ts';
-import { tenantCounter } from '../metering/meter.ts';
 import type { Gatherers } from '../gathering/ports.ts';
 import type { Quotas } from '../metering/ports.ts';
 import type { PointerWriter, Registry } from '../registry/ports.ts';
@@ -96,14 +95,13 @@ async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>)
 type Step = (deps: EraseDeps, erasure: Erasure) => Promise<PageDone>;
 
 /** Revoked already: KV keeps their marks, which contain only the hash of a key. */
-const keys: Step = async ({ erasures, rights, quotas }, erasure) => {
+const keys: Step = async ({ erasures, rights }, erasure) => {
   if (erasure.kind !== 'tenant') return { place: null, calls: 0 };
   const page = await erasures.keys(erasure, erasure.place, ERASED_KEYS);
-  await each(page, async ({ kind, hash, counter }) => {
+  await each(page, async ({ kind, hash }) => {
     if (kind === 'api') await rights.syncKey(hash);
-    if (counter !== null) await quotas?.reset(counter);
   });
-  return { place: page.length < ERASED_KEYS ? null : (page.at(-1)?.id ?? null), calls: page.length * 2 + 1 };
+  return { place: page.length < ERASED_KEYS ? null : (page.at(-1)?.id ?? null), calls: page.length + 1 };
 };
 
 /** A step that fails begins again, so the rows stay until nothing of their experiments is left elsewhere. */
@@ -325,7 +323,7 @@ const rest: Step = async ({ erasures, rights, quotas }, erasure) => {
   const written = unwritten.map(({ change }) => change);
   const { left, erased } = await erasures.forgetTenant(erasure, written);
   await rights.syncGrants(erasure.target);
-  await quotas?.reset(tenantCounter(erasure.target));
+  await quotas?.reset(erasure.target, null);
   return { place: left ? 'more' : null, calls: unwritten.length + 6, erased };
 };
 const HOLDERS = 'holders ';

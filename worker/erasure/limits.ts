@@ -7,7 +7,7 @@ const SECOND = 1_000;
  * them.
  */
 export const ERASED_NAMES = 50;
-/** Keys per request: each is a call of the pointer writer, and one of its counter. */
+/** Keys per request: each is a call of the pointer writer. */
 export const ERASED_KEYS = 50;
 /** Experiments per request: each is nine Durable Objects and a write to KV. */
 export const ERASED_EXPERIMENTS = 20;

@@ -76,8 +76,6 @@ export interface ErasedKey {
   id: string;
   hash: string;
   kind: 'api' | 'admin';
-  /** Name of its counter; null = it has no limits. */
-  counter: string | null;
 }
 
 /** A file whose bytes are not, or no longer, in the store. */

@@ -3,6 +3,19 @@ import { REQUEST_BUDGET_MS } from '../limits.ts';
 
 const SECOND = 1_000;
 
+/** A counter writes what has changed this long after the first change: what a restart forgets, and a row a second at most. */
+export const QUOTA_WRITE_MS = 1 * SECOND;
+/**
+ * Where all limits of a caller are on requests, and above this many a minute, an isolate takes several requests from the
+ * counter at once. Up to it the counter admits each by itself, to the last one.
+ */
+export const BLOCKS_ABOVE_RPM = 600;
+/** Requests that it takes at once, at most: a tenth of the calls. */
+export const BLOCK_REQUESTS = 10;
+/** They begin within this time. Those that an isolate has not used by then are lost, and count. */
+export const BLOCK_MS = 1 * SECOND;
+/** Of a tenant's counters, those that changed last are written in one row. They have some kB each, a row at most 2 MB. */
+export const RECENT_COUNTERS = 100;
 /** A running request that gives no sign of life for this long stops counting as concurrent. */
 export const LEASE_MS = 60 * SECOND;
 /** … and its lease is renewed this often: three renewals can be lost. */

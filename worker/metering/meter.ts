@@ -5,8 +5,10 @@ import { errorResponse, err, ok, type ApiError, type Result } from '../../protoc
 import { finishOf, readUsageNote } from '../../protocol/origin-wire.ts';
 import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
 import { logLine, reasonOf } from '../log.ts';
-import { REFUSAL_MEMORY_MS, LEASE_RENEW_MS } from './limits.ts';
+import { BLOCK_MS, BLOCK_REQUESTS, BLOCKS_ABOVE_RPM, REFUSAL_MEMORY_MS, LEASE_RENEW_MS } from './limits.ts';
+import { needsEnd } from './quota-state.ts';
 import type {
+  AskedCounter,
   BudgetLeft,
   CompletionMeter,
   Quotas,
@@ -62,30 +64,30 @@ export interface Budgets {
 export function createBudgets({ quotas, now }: { quotas: Quotas | null; now: () => number }): Budgets {
   return {
     async spend(caller, tokens) {
-      const asked = await Promise.all(
-        countersOf(caller).map(async ({ of, counter, limits }) => {
-          try {
-            if (quotas === null) throw new Error('there is no binding QUOTAS');
-            const budget = await quotas.spend(counter, { limits, ...tokens, at: now() });
-            if (budget?.reason === 'damaged') return { counted: false, least: null, error: damagedError(of) };
-            return { counted: true, least: budget === null ? null : { ...budget, of }, error: null };
-          } catch (error) {
-            const open = limits.on_outage !== 'refuse';
-            logLine('quota_unavailable', {
-              ...{ key_id: caller.keyId, counter, open, reason: reasonOf(error) },
-            });
-            return { counted: false, least: null, error: open ? null : limitsUnchecked(RETRY_AFTER_MS) };
-          }
-        }),
-      );
-      const [least = null] = asked
-        .flatMap((one) => (one.least === null ? [] : [one.least]))
-        .sort((a, b) => a.left - b.left);
-      return {
-        counted: asked.every(({ counted }) => counted),
-        least,
-        error: asked.find(({ error }) => error !== null)?.error ?? null,
-      };
+      const counters = countersOf(caller);
+      if (counters.length === 0) return { counted: true, least: null, error: null };
+      try {
+        if (quotas === null) throw new Error('there is no binding QUOTAS');
+        const left = await quotas.spend(caller.tenant, { asked: askedOf(counters), ...tokens, at: now() });
+        const damaged = counters.find((_, i) => left[i]?.reason === 'damaged');
+        const [least = null] = counters
+          .flatMap(({ of }, i) => {
+            const budget = left[i] ?? null;
+            return budget === null || budget.reason === 'damaged' ? [] : [{ ...budget, of }];
+          })
+          .sort((a, b) => a.left - b.left);
+        return {
+          counted: damaged === undefined,
+          least,
+          error: damaged === undefined ? null : damagedError(damaged.of),
+        };
+      } catch (error) {
+        const open = counters.every(({ limits }) => limits.on_outage !== 'refuse');
+        logLine('quota_unavailable', {
+          ...{ key_id: caller.keyId, tenant: caller.tenant, open, reason: reasonOf(error) },
+        });
+        return { counted: false, least: null, error: open ? null : limitsUnchecked(RETRY_AFTER_MS) };
+      }
     },
   };
 }
@@ -133,7 +135,7 @@ export function createCompletionMeter(params: {
         return refused(asked.error);
       }
       const ticket = asked.value;
-      const stopRenewing = limited ? renewEach(ticket, renewMs) : () => undefined;
+      const stopRenewing = renewEach(ticket, renewMs);
       let ended = false;
       const end = (served: MeteredAnswer['served'], ending: CompletionEnding) => {
         if (ended) return;
@@ -143,7 +145,8 @@ export function createCompletionMeter(params: {
         stopRenewing();
         const { status, promptTokens, completionTokens } = ending;
         const counts = { status, promptTokens, completionTokens };
-        if (limited) keepAlive(ticket.settle(counts.promptTokens + counts.completionTokens));
+        const { settle } = ticket;
+        if (settle !== null) keepAlive(settle(counts.promptTokens + counts.completionTokens));
         if (served === null) return;
         const { keyId, tenant } = caller;
         usage.recordUsage({ keyId, tenant, ...served, ...counts, at: now(), requestId }, keepAlive);
@@ -204,20 +207,18 @@ export function createCompletionMeter(params: {
 const refused = ({ error, headers }: Refused): Response => errorResponse(error, Object.fromEntries(headers));
 
 /** @returns a function that stops it. */
-function renewEach(ticket: Ticket, ms: number): () => void {
-  const timer = setInterval(() => void ticket.renew(), ms);
+function renewEach({ renew }: Ticket, ms: number): () => void {
+  if (renew === null) return () => undefined;
+  const timer = setInterval(() => void renew(), ms);
   return () => clearInterval(timer);
 }
 
 /** A counter for one request. */
-interface Counted {
+interface Counted extends AskedCounter {
   of: LimitOf;
-  /** The counter's name; ids of keys and names of tenants' counters have different prefixes. */
-  counter: string;
-  limits: KeyLimits;
 }
 
-/** @returns the name of the counter that all of the tenant's keys share. */
+/** @returns the name of the counter that all of the tenant's keys share; ids of keys have another prefix. */
 export const tenantCounter = (tenant: string): string => `tenant:${tenant}`;
 
 /** @returns none for a caller without limits. */
@@ -230,6 +231,26 @@ function countersOf({ keyId, tenant, limits, counter, tenant_limits }: LimitedCa
   ];
 }
 
+/** Requests that an isolate has taken from counters at once. */
+interface Block {
+  /** When it was asked for, unix ms. */
+  at: number;
+  granted: number;
+  used: number;
+  decisions: QuotaDecision[];
+  /** The next one is on its way. */
+  isAsking: boolean;
+}
+
+/** Whether an isolate may take several requests at once: no counter has to know of each, or of its end. */
+const isInBlocks = (counters: readonly Counted[]): boolean =>
+  counters.every(({ limits }) => !needsEnd(limits) && (limits.requests_per_minute ?? 0) > BLOCKS_ABOVE_RPM);
+
+const blockOf = (counters: readonly Counted[]): string => JSON.stringify(askedOf(counters));
+
+const askedOf = (counters: readonly Counted[]): AskedCounter[] =>
+  counters.map(({ counter, limits }) => ({ counter, limits }));
+
 interface Refused {
   error: ApiError;
   headers: [string, string][];
@@ -238,10 +259,10 @@ interface Refused {
 /** A request that was admitted, or that is not counted. */
 interface Ticket {
   headers: [string, string][];
-  /** Renews its lease. */
-  renew(): Promise<void>;
-  /** Ends it. */
-  settle(tokens: number): Promise<void>;
+  /** Renews its lease; null = it has no place among concurrent ones. */
+  renew: (() => Promise<void>) | null;
+  /** Ends it; null = nobody counts what it has used. */
+  settle: ((tokens: number) => Promise<void>) | null;
 }
 
 type Asked = Result<Ticket, Refused>;
@@ -249,7 +270,7 @@ type Asked = Result<Ticket, Refused>;
 /** Synchronous if no counter must be asked. Never throws. */
 export type AskQuota = (caller: LimitedCaller) => Asked | Promise<Asked>;
 
-const FREE: Ticket = { headers: [], renew: async () => undefined, settle: async () => undefined };
+const FREE: Ticket = { headers: [], renew: null, settle: null };
 
 /** Reasons that stay valid for a moment for everybody. A concurrent slot can become free at any time. */
 const LASTING: ReadonlySet<string> = new Set(['requests', 'tokens', 'day', 'month', 'damaged']);
@@ -261,13 +282,10 @@ interface Refusal {
   until: number;
 }
 
-/** One counter's answer. */
-type Said = Result<QuotaDecision | null, Refused & { /** When to retry. */ afterMs: number }>;
-
 /**
- * Asks the counters of a key and of its tenant concurrently whether to admit a request. Callers without
- * limits are not counted. If one counter refuses, the other's admission is undone. If a counter does not
- * respond, `on_outage` decides; a request admitted that way is not counted.
+ * Asks the counters of a key and of its tenant at once whether to admit a request. Callers without limits are not
+ * counted. If they do not respond, `on_outage` decides; a request admitted that way is not counted, its tokens are if
+ * they respond when it ends.
  * @param params.quotas null = this deployment has no counters: as if none responded.
  */
 export function createAskQuota(params: {
@@ -286,6 +304,9 @@ export function createAskQuota(params: {
    * origin.
    */
   const refusals = new BoundedMap<string, Refusal>(maxEntries);
+
+  /** Requests that the counters have counted and that may begin yet, by counters and limits. */
+  const blocks = new BoundedMap<string, Block>(maxEntries);
 
   function remember(counter: string, limits: KeyLimits, decision: QuotaDecision): void {
     const { refused } = decision;
@@ -309,74 +330,110 @@ export function createAskQuota(params: {
     };
   }
 
-  const say = ({ of }: Counted, decision: QuotaDecision): Said => {
-    const { refused } = decision;
-    if (refused === null) return ok(decision);
-    const headers = refusalHeaders(of, decision);
-    return err({ error: quotaError(of, refused, now()), headers, afterMs: refused.retryAfterMs });
+  const refusedBy = ({ of }: Counted, decision: QuotaDecision): Refused | null =>
+    decision.refused === null
+      ? null
+      : { error: quotaError(of, decision.refused, now()), headers: refusalHeaders(of, decision) };
+
+  const trouble = ({ keyId, tenant }: LimitedCaller, open: boolean, error: unknown) => {
+    logLine('quota_unavailable', { ...{ key_id: keyId, tenant, open, reason: reasonOf(error) } });
   };
 
-  const trouble = (keyId: string, { counter, limits }: Counted, reason: string) => {
-    logLine('quota_unavailable', {
-      ...{ key_id: keyId, counter, open: limits.on_outage !== 'refuse', reason },
-    });
-  };
-
-  async function ask(keyId: string, one: Counted, lease: string): Promise<Said> {
-    const { counter, limits } = one;
-    try {
-      if (quotas === null) throw new Error('there is no binding QUOTAS');
-      const decision = await quotas.admit(counter, { limits, lease, at: now() });
-      remember(counter, limits, decision);
-      return say(one, decision);
-    } catch (error) {
-      trouble(keyId, one, error instanceof Error ? error.message : 'unknown error');
-      if (limits.on_outage !== 'refuse') return ok(null);
-      return err({ error: limitsUnchecked(retryAfterMs), headers: [], afterMs: retryAfterMs });
-    }
-  }
-
-  function ticketOf(keyId: string, counted: readonly Counted[], lease: string): Omit<Ticket, 'headers'> {
-    const settle = async (one: Counted, tokens: number) => {
+  function ticketOf(
+    caller: LimitedCaller,
+    counted: readonly Counted[],
+    lease: string,
+  ): Omit<Ticket, 'headers'> {
+    const { tenant } = caller;
+    const counters = counted.filter(({ limits }) => needsEnd(limits)).map(({ counter }) => counter);
+    const open = counted.every(({ limits }) => limits.on_outage !== 'refuse');
+    // A renewal that arrives after the end would hold the place again.
+    let renewing: Promise<void> = Promise.resolve();
+    const renew = (): Promise<void> => {
+      const sent = quotas?.renew(tenant, { counters, lease, at: now() });
+      renewing = (sent ?? renewing).catch((error: unknown) => trouble(caller, open, error));
+      return renewing;
+    };
+    const settle = async (tokens: number): Promise<void> => {
+      await renewing;
       // One retry: a repeat is not counted twice, and a moved object should not make a budget overrun.
-      for (const pause of [memoryMs, null]) {
+      for (const again of [false, true]) {
         try {
-          return await quotas?.settle(one.counter, { lease, tokens, at: now() });
+          return await quotas?.settle(tenant, { counters, lease, tokens, again, at: now() });
         } catch (error) {
-          if (pause === null) trouble(keyId, one, String(error));
-          else await sleep(pause);
+          if (again) trouble(caller, open, error);
+          else await sleep(memoryMs);
         }
       }
     };
-    const renew = (one: Counted) =>
-      quotas
-        ?.renew(one.counter, { lease, at: now() })
-        .catch((error: unknown) => trouble(keyId, one, String(error)));
     return {
-      renew: async () => void (await Promise.all(counted.map(renew))),
-      settle: async (tokens) => void (await Promise.all(counted.map((one) => settle(one, tokens)))),
+      renew: counted.some(({ limits }) => limits.concurrent !== undefined) ? renew : null,
+      settle: counters.length > 0 ? settle : null,
     };
   }
 
-  async function askAll(keyId: string, counted: readonly Counted[]): Promise<Asked> {
+  /** Of a block that was taken before, if one is left. */
+  function takeHeld(key: string): Ticket | null {
+    const block = blocks.get(key);
+    if (block === undefined || block.used >= block.granted || now() >= block.at + BLOCK_MS) return null;
+    block.used += 1;
+    const left = block.granted - block.used;
+    const decisions = block.decisions.map(({ requests, ...decision }) => ({
+      ...decision,
+      requests: requests && { ...requests, remaining: requests.remaining + left },
+    }));
+    return { ...FREE, headers: quotaHeaders(decisions) };
+  }
+
+  /** Takes what the caller has used of late, or twice that when it was not enough for its time. */
+  async function takeBlock(tenant: string, counted: readonly Counted[]): Promise<QuotaDecision[]> {
+    const key = blockOf(counted);
+    const last = blocks.get(key);
+    const at = now();
+    let count = 1;
+    // Others that come meanwhile take one each: they must not take ten each.
+    if (last !== undefined && !last.isAsking)
+      count = at < last.at + BLOCK_MS ? Math.min(BLOCK_REQUESTS, 2 * last.granted) : Math.max(1, last.used);
+    if (count > 1 && last !== undefined) last.isAsking = true;
+    try {
+      const said = await quotas?.take(tenant, { asked: askedOf(counted), count, at });
+      const { granted, decisions } = said ?? { granted: 0, decisions: [] };
+      if (granted > 0 && (last === undefined || count > 1 || !last.isAsking))
+        blocks.set(key, { at, granted, used: 1, decisions, isAsking: false });
+      return decisions.map(({ requests, ...decision }) => ({
+        ...decision,
+        requests: requests && { ...requests, remaining: requests.remaining + Math.max(0, granted - 1) },
+      }));
+    } finally {
+      if (count > 1 && last !== undefined) last.isAsking = false;
+    }
+  }
+
+  async function ask(caller: LimitedCaller, counted: readonly Counted[]): Promise<Asked> {
     const lease = newId();
-    const said = await Promise.all(counted.map((one) => ask(keyId, one, lease)));
-    const refused = said.flatMap((one) => (one.ok ? [] : [one.error]));
-    const [longest] = refused.sort((a, b) => b.afterMs - a.afterMs);
-    if (longest === undefined)
-      return ok({
-        headers: quotaHeaders(said.flatMap((one) => (one.ok && one.value !== null ? [one.value] : []))),
-        ...ticketOf(keyId, counted, lease),
-      });
-    const passed = counted.filter((_, i) => said[i]?.ok);
-    await Promise.all(
-      passed.map((one) =>
-        quotas
-          ?.undo(one.counter, { lease, at: now() })
-          .catch((error: unknown) => trouble(keyId, one, String(error))),
-      ),
-    );
-    return err({ error: longest.error, headers: longest.headers });
+    let decisions: QuotaDecision[] = [];
+    try {
+      if (quotas === null) throw new Error('there is no binding QUOTAS');
+      decisions = isInBlocks(counted)
+        ? await takeBlock(caller.tenant, counted)
+        : await quotas.admit(caller.tenant, { asked: askedOf(counted), lease, at: now() });
+    } catch (error) {
+      const open = counted.every(({ limits }) => limits.on_outage !== 'refuse');
+      trouble(caller, open, error);
+      if (!open) return err({ error: limitsUnchecked(retryAfterMs), headers: [] });
+    }
+    const refusals = decisions
+      .flatMap((decision, i) => {
+        const one = counted[i];
+        if (one === undefined || decision.refused === null) return [];
+        remember(one.counter, one.limits, decision);
+        return [{ one, decision, afterMs: decision.refused.retryAfterMs }];
+      })
+      .sort((a, b) => b.afterMs - a.afterMs);
+    const [longest] = refusals;
+    const refused = longest === undefined ? null : refusedBy(longest.one, longest.decision);
+    if (refused !== null) return err(refused);
+    return ok({ headers: quotaHeaders(decisions), ...ticketOf(caller, counted, lease) });
   }
 
   return (caller) => {
@@ -384,10 +441,11 @@ export function createAskQuota(params: {
     if (counted.length === 0) return ok(FREE);
     for (const one of counted) {
       const last = remembered(one);
-      const known = last === null ? null : say(one, last);
-      if (known !== null && !known.ok) return err({ error: known.error.error, headers: known.error.headers });
+      const refused = last === null ? null : refusedBy(one, last);
+      if (refused !== null) return err(refused);
     }
-    return askAll(caller.keyId, counted);
+    const held = isInBlocks(counted) ? takeHeld(blockOf(counted)) : null;
+    return held === null ? ask(caller, counted) : ok(held);
   };
 }
 

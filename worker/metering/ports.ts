@@ -60,30 +60,57 @@ export interface BudgetLeft {
   renewedInMs: number;
 }
 
+/** A counter of a tenant, and the limits to apply. */
+export interface AskedCounter {
+  counter: string;
+  limits: KeyLimits;
+}
+
 /**
- * Counts exactly, with one counter per key or tenant that has limits. Times are the caller's clock, unix ms;
- * a counter's own time never goes back. Every method throws StoreUnavailable.
+ * Counts exactly, with one counter for each key with limits, and one for all keys of a tenant. Counters of one tenant are
+ * asked together. Times are the caller's clock, unix ms; a counter's own time never goes back. Every method throws
+ * StoreUnavailable.
  */
 export interface Quotas {
-  /** If all limits allow it, counts a request and holds a lease for it; otherwise does nothing. */
-  admit(counter: string, ask: { limits: KeyLimits; lease: string; at: number }): Promise<QuotaDecision>;
-  /** Undoes an admission, as if it was never requested. */
-  undo(counter: string, ask: { lease: string; at: number }): Promise<void>;
-  /** Keeps the lease alive. */
-  renew(counter: string, ask: { lease: string; at: number }): Promise<void>;
-  /** Ends the lease and counts its tokens. Repeating it counts nothing. */
-  settle(counter: string, ask: { lease: string; tokens: number; at: number }): Promise<void>;
+  /**
+   * If all limits of all counters allow it, counts a request in each, with a lease where its end matters; otherwise does
+   * nothing.
+   * @returns the counters' decisions in their order.
+   */
+  admit(
+    tenant: string,
+    ask: { asked: readonly AskedCounter[]; lease: string; at: number },
+  ): Promise<QuotaDecision[]>;
+  /**
+   * Counts up to `count` requests in each counter, to be begun within `BLOCK_MS`; fewer if little is left. Nothing is told
+   * of their ends.
+   * @returns how many; 0 if a counter refuses.
+   */
+  take(
+    tenant: string,
+    ask: { asked: readonly AskedCounter[]; count: number; at: number },
+  ): Promise<{ granted: number; decisions: QuotaDecision[] }>;
+  /** Keeps the lease alive; one that a restart has forgotten is held again. */
+  renew(tenant: string, ask: { counters: readonly string[]; lease: string; at: number }): Promise<void>;
+  /**
+   * Ends the lease and counts its tokens, also if a restart has forgotten the lease.
+   * @param ask.again the first time may have been counted: then nothing is.
+   */
+  settle(
+    tenant: string,
+    ask: { counters: readonly string[]; lease: string; tokens: number; again: boolean; at: number },
+  ): Promise<void>;
   /**
    * Counts tokens of a fine-tuning job, of which `from` are known to be counted, up to `total`. Repeating it counts
    * nothing.
-   * @returns the budget of which least is left; null without budgets.
+   * @returns of each counter in their order the budget of which least is left; null without budgets.
    */
   spend(
-    counter: string,
-    ask: { limits: KeyLimits; job: string; from: number; total: number; at: number },
-  ): Promise<BudgetLeft | null>;
-  /** Forgets all usage, even if it is unreadable. */
-  reset(counter: string): Promise<void>;
+    tenant: string,
+    ask: { asked: readonly AskedCounter[]; job: string; from: number; total: number; at: number },
+  ): Promise<(BudgetLeft | null)[]>;
+  /** Forgets all usage, even if it is unreadable. @param counter null = all of the tenant. */
+  reset(tenant: string, counter: string | null): Promise<void>;
 }
 
 /** A caller, as far as limits need it. */

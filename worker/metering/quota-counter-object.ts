@@ -1,84 +1,93 @@
 import { z } from 'zod';
 import { KeyLimits } from '../../protocol/admin-api/keys.ts';
-import { logLine } from '../log.ts';
+import { logLine, reasonOf } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
-import { DAMAGED_QUOTA_RETRY_MS } from './limits.ts';
+import { BLOCK_REQUESTS, DAMAGED_QUOTA_RETRY_MS, QUOTA_WRITE_MS, RECENT_COUNTERS } from './limits.ts';
 import type { BudgetLeft, QuotaDecision, Quotas } from './ports.ts';
-import { admit, emptyQuota, QuotaState, renew, settle, spend, undo } from './quota-state.ts';
+import { admit, emptyQuota, QuotaState, renew, settle, spend, take } from './quota-state.ts';
 
 const Meter = z.object({ limit: z.number(), remaining: z.number(), resetMs: z.number() }).nullable();
-const Decision: z.ZodType<QuotaDecision> = z.object({
-  refused: z
+const Decisions: z.ZodType<QuotaDecision[]> = z.array(
+  z.object({
+    refused: z
+      .object({
+        reason: z.enum(['requests', 'tokens', 'concurrent', 'day', 'month', 'damaged']),
+        limit: z.number(),
+        retryAfterMs: z.number(),
+      })
+      .nullable(),
+    requests: Meter,
+    tokens: Meter,
+  }),
+);
+
+const Taken = z.object({ granted: z.int().min(0), decisions: Decisions });
+
+const Budgets: z.ZodType<(BudgetLeft | null)[]> = z.array(
+  z
     .object({
-      reason: z.enum(['requests', 'tokens', 'concurrent', 'day', 'month', 'damaged']),
+      reason: z.enum(['day', 'month', 'damaged']),
       limit: z.number(),
-      retryAfterMs: z.number(),
+      left: z.number(),
+      renewedInMs: z.number(),
     })
     .nullable(),
-  requests: Meter,
-  tokens: Meter,
-});
+);
 
-const Budget: z.ZodType<BudgetLeft | null> = z
-  .object({
-    reason: z.enum(['day', 'month', 'damaged']),
-    limit: z.number(),
-    left: z.number(),
-    renewedInMs: z.number(),
-  })
-  .nullable();
-
-/** Quotas in Durable Objects (`QuotaCounter`), one per counter. */
+/** Quotas in Durable Objects (`QuotaCounter`), one per tenant. */
 export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs: number }): Quotas {
   const { namespace, timeoutMs } = params;
 
-  const ask = <T>(counter: string, call: QuotaCall, parse: (answer: unknown) => T): Promise<T> =>
-    askObject({ namespace, name: counter, what: 'counter', call, parse, timeoutMs });
+  const ask = <T>(tenant: string, call: QuotaCall, parse: (answer: unknown) => T): Promise<T> =>
+    askObject({ namespace, name: tenant, what: 'counter', call, parse, timeoutMs });
   const nothing = (): void => undefined;
   const understood =
-    <T>(schema: z.ZodType<T>) =>
-    (answer: unknown): T => {
+    <T>(schema: z.ZodType<T[]>, { asked }: { asked: readonly unknown[] }) =>
+    (answer: unknown): T[] => {
       const parsed = schema.safeParse(answer);
-      if (parsed.success) return parsed.data;
+      if (parsed.success && parsed.data.length === asked.length) return parsed.data;
       throw new Error("the counter's answer was not understood");
     };
 
   return {
-    admit: (counter, { limits, lease, at }) =>
-      ask(counter, { call: 'admit', limits, lease, at }, understood(Decision)),
-    undo: (counter, { lease, at }) => ask(counter, { call: 'undo', lease, at }, nothing),
-    renew: (counter, { lease, at }) => ask(counter, { call: 'renew', lease, at }, nothing),
-    settle: (counter, { lease, tokens, at }) => ask(counter, { call: 'settle', lease, tokens, at }, nothing),
-    spend: (counter, { limits, job, from, total, at }) =>
-      ask(counter, { call: 'spend', limits, job, from, total, at }, understood(Budget)),
-    reset: (counter) => ask(counter, { call: 'reset' }, nothing),
+    admit: (tenant, of) => ask(tenant, { call: 'admit', ...of }, understood(Decisions, of)),
+    take: (tenant, of) => ask(tenant, { call: 'take', ...of }, (answer) => Taken.parse(answer)),
+    renew: (tenant, of) => ask(tenant, { call: 'renew', ...of }, nothing),
+    settle: (tenant, of) => ask(tenant, { call: 'settle', ...of }, nothing),
+    spend: (tenant, of) => ask(tenant, { call: 'spend', ...of }, understood(Budgets, of)),
+    reset: (tenant, counter) => ask(tenant, { call: 'reset', counter }, nothing),
   };
 }
 
-/** The part of a Durable Object's storage that a counter uses. */
+/** The part of a Durable Object's storage that a counter uses. What is put without a pause is written together. */
 export interface CounterStorage {
   get(key: string): Promise<unknown>;
   put(key: string, value: unknown, options?: { allowUnconfirmed?: boolean }): Promise<void>;
+  deleteAll(): Promise<void>;
 }
 
+const asked = z.array(z.strictObject({ counter: z.string(), limits: KeyLimits })).readonly();
+const counters = z.array(z.string()).readonly();
 const lease = z.string();
 const at = z.number();
-export const QuotaCall = z.discriminatedUnion('call', [
-  z.strictObject({ call: z.literal('admit'), limits: KeyLimits, lease, at }),
-  z.strictObject({ call: z.literal('undo'), lease, at }),
-  z.strictObject({ call: z.literal('renew'), lease, at }),
-  z.strictObject({ call: z.literal('settle'), lease, tokens: z.number().min(0), at }),
+const QuotaCall = z.discriminatedUnion('call', [
+  z.strictObject({ call: z.literal('admit'), asked, lease, at }),
+  z.strictObject({ call: z.literal('take'), asked, count: z.int().min(1).max(BLOCK_REQUESTS), at }),
+  z.strictObject({ call: z.literal('renew'), counters, lease, at }),
+  z.strictObject({
+    ...{ call: z.literal('settle'), counters, lease, tokens: z.number().min(0), again: z.boolean(), at },
+  }),
   z.strictObject({
     call: z.literal('spend'),
-    limits: KeyLimits,
+    asked,
     job: z.string(),
     from: z.number().min(0),
     total: z.number().min(0),
     at,
   }),
-  z.strictObject({ call: z.literal('reset') }),
+  z.strictObject({ call: z.literal('reset'), counter: z.string().nullable() }),
 ]);
-export type QuotaCall = z.infer<typeof QuotaCall>;
+type QuotaCall = z.infer<typeof QuotaCall>;
 
 /** Past usage is unknown, so everything is refused: budgets that restart at zero would be worthless. */
 const DAMAGED: QuotaDecision = {
@@ -92,67 +101,182 @@ const DAMAGED_BUDGET: BudgetLeft = {
   left: 0,
   renewedInMs: DAMAGED_QUOTA_RETRY_MS,
 };
+/** Of a counter beside a damaged one. */
+const UNCOUNTED: QuotaDecision = { refused: null, requests: null, tokens: null };
+
+/** The row of counters that changed lately: one row for all of them is what makes a second's write cheap. */
+const RECENT = 'recent';
+/** Of each of the others. */
+const rowOf = (counter: string): string => `counter:${counter}`;
+
+/** What was stored of a counter, and cannot be read. */
+class Damaged {
+  constructor(readonly stored: unknown) {}
+}
+
+function readState(counter: string, stored: unknown): QuotaState | Damaged {
+  const parsed = QuotaState.safeParse(stored);
+  if (parsed.success) return parsed.data;
+  logLine('quota_damaged', { counter, reason: z.prettifyError(parsed.error) });
+  return new Damaged(stored);
+}
 
 /**
- * One per key with limits, and per tenant. A Durable Object runs in one place and handles one request at a
- * time, so it counts exactly. Its state is in memory and, after every change, on disk; responses do not wait
- * for the disk, so a crash may lose the last milliseconds. An unreadable state is kept until it is reset.
+ * The counters of one tenant: its own and those of its keys, so that one call asks two. A Durable Object runs in one
+ * place and handles one request at a time, so it counts exactly. It decides from memory, and writes all changes of a
+ * second in one row: rows are what costs. A timer does it, for each setting of an alarm is billed as a row; an object
+ * is evicted only when it has been idle for ten times as long. So a restart forgets a second. What cannot be read is kept
+ * until it is reset.
  */
 export class QuotaCounter {
   readonly #storage: CounterStorage;
-  /** null = damaged. */
-  #state: Promise<QuotaState | null> | null = null;
+  readonly #sleep: (ms: number) => Promise<void>;
+  /** In memory: those of row {@link RECENT}, what changed last at the end. Null: the row cannot be read. */
+  #recent: Promise<Map<string, QuotaState | Damaged> | null> | null = null;
+  #isWriting = false;
 
-  constructor(context: { storage: CounterStorage }) {
+  /** @param parts replaced by tests. */
+  constructor(
+    context: { storage: CounterStorage },
+    _env?: unknown,
+    parts?: { sleep: (ms: number) => Promise<void> },
+  ) {
     this.#storage = context.storage;
+    this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
   }
 
   async fetch(request: Request): Promise<Response> {
     const call = QuotaCall.parse(await request.json());
-    if (call.call === 'reset') this.#state = Promise.resolve(emptyQuota());
-    const state = await this.#load();
-    if (state === null)
-      return Response.json(call.call === 'admit' ? DAMAGED : call.call === 'spend' ? DAMAGED_BUDGET : null);
+    if (call.call === 'reset') {
+      await this.#reset(call.counter);
+      return Response.json(null);
+    }
+    const names = 'asked' in call ? call.asked.map(({ counter }) => counter) : call.counters;
+    const states = await this.#load(names);
     // No `await` from here on, so requests cannot interleave.
-    const answer = this.#apply(state, call);
-    this.#storage.put('quota', state, { allowUnconfirmed: true }).catch((error: unknown) => {
-      logLine('quota_not_stored', { reason: String(error) });
-    });
+    const answer = this.#apply(states, call);
+    // What a job has trained in a minute is more than a second's.
+    if (call.call === 'spend') await this.#write();
+    else void this.#writeSoon();
     return Response.json(answer);
   }
 
-  #apply(state: QuotaState, call: QuotaCall): unknown {
+  /** @param states of the counters in their order; null = damaged. */
+  #apply(states: readonly (QuotaState | null)[], call: Exclude<QuotaCall, { call: 'reset' }>): unknown {
+    const whole = states.filter((state) => state !== null);
     switch (call.call) {
       case 'admit':
-        return admit(state, call);
-      case 'undo':
-        undo(state, call);
-        return null;
+      case 'take': {
+        const isBlock = call.call === 'take';
+        if (whole.length < states.length) {
+          const decisions = states.map((state) => (state === null ? DAMAGED : UNCOUNTED));
+          return isBlock ? { granted: 0, decisions } : decisions;
+        }
+        const asked = call.asked.map(({ limits }, i) => ({ limits, state: whole[i] as QuotaState }));
+        return isBlock ? take(asked, call) : admit(asked, call);
+      }
       case 'renew':
-        renew(state, call);
+        for (const state of whole) renew(state, call);
         return null;
       case 'settle':
-        settle(state, call);
+        for (const state of whole) settle(state, call);
         return null;
       case 'spend':
-        return spend(state, call);
-      case 'reset':
-        return null;
+        return states.map((state, i) =>
+          state === null ? DAMAGED_BUDGET : spend(state, { ...call, limits: call.asked[i]?.limits ?? {} }),
+        );
     }
   }
 
-  async #load(): Promise<QuotaState | null> {
-    this.#state ??= this.#storage.get('quota').then((stored) => {
-      if (stored === undefined) return emptyQuota();
-      const parsed = QuotaState.safeParse(stored);
-      if (parsed.success) return parsed.data;
-      logLine('quota_damaged', { reason: z.prettifyError(parsed.error) });
+  async #load(counters: readonly string[]): Promise<(QuotaState | null)[]> {
+    const recent = await this.#read();
+    if (recent === null) return counters.map(() => null);
+    const states: [counter: string, state: QuotaState | Damaged][] = [];
+    for (const counter of counters) {
+      let state = recent.get(counter);
+      if (state === undefined) {
+        const stored = await this.#storage.get(rowOf(counter));
+        // Another call may have read it meanwhile.
+        state = recent.get(counter) ?? (stored === undefined ? emptyQuota() : readState(counter, stored));
+        recent.set(counter, state);
+      }
+      states.push([counter, state]);
+    }
+    return states.map(([counter, state]) => {
+      recent.delete(counter);
+      recent.set(counter, state);
+      return state instanceof Damaged ? null : state;
+    });
+  }
+
+  async #read(): Promise<Map<string, QuotaState | Damaged> | null> {
+    this.#recent ??= this.#storage.get(RECENT).then((stored) => {
+      if (stored === undefined) return new Map();
+      if (stored instanceof Map)
+        return new Map(
+          [...(stored as Map<string, unknown>)].map(([counter, state]) => [
+            counter,
+            readState(counter, state),
+          ]),
+        );
+      logLine('quota_damaged', { reason: 'the row of recent counters is no map' });
       return null;
     });
     try {
-      return await this.#state;
+      return await this.#recent;
     } catch (error) {
-      this.#state = null;
+      this.#recent = null;
+      throw error;
+    }
+  }
+
+  /** @param counter null = all. */
+  async #reset(counter: string | null): Promise<void> {
+    const recent = (await this.#read()) ?? new Map<string, QuotaState | Damaged>();
+    this.#recent = Promise.resolve(recent);
+    if (counter === null) {
+      recent.clear();
+      await this.#storage.deleteAll();
+      return;
+    }
+    recent.set(counter, emptyQuota());
+    await this.#write();
+  }
+
+  /** Later changes are written with it. */
+  async #writeSoon(): Promise<void> {
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    await this.#sleep(QUOTA_WRITE_MS);
+    this.#isWriting = false;
+    try {
+      await this.#write({ allowUnconfirmed: true });
+    } catch (error) {
+      logLine('quota_not_stored', { reason: reasonOf(error) });
+      void this.#writeSoon();
+    }
+  }
+
+  /** @param options with `allowUnconfirmed`, nobody's answer waits for the disk. */
+  async #write(options: { allowUnconfirmed?: boolean } = {}): Promise<void> {
+    const recent = await this.#read();
+    // What cannot be read may still help whoever investigates.
+    if (recent === null) return;
+    const storable = (state: QuotaState | Damaged): unknown =>
+      state instanceof Damaged ? state.stored : state;
+    const oldest = [...recent].slice(0, Math.max(0, recent.size - RECENT_COUNTERS));
+    for (const [counter] of oldest) recent.delete(counter);
+    try {
+      await Promise.all([
+        ...oldest.map(([counter, state]) => this.#storage.put(rowOf(counter), storable(state), options)),
+        this.#storage.put(
+          RECENT,
+          new Map([...recent].map(([counter, state]) => [counter, storable(state)])),
+          options,
+        ),
+      ]);
+    } catch (error) {
+      for (const [counter, state] of oldest) if (!recent.has(counter)) recent.set(counter, state);
       throw error;
     }
   }

@@ -5,7 +5,14 @@
  * calendar, UTC.
  */
 import { z } from 'zod';
-import { JOB_TOKENS_KEPT_MS, LEASE_KEPT_MS, LEASE_MS, MAX_COUNTED_JOBS } from './limits.ts';
+import {
+  BLOCK_MS,
+  BLOCK_REQUESTS,
+  JOB_TOKENS_KEPT_MS,
+  LEASE_KEPT_MS,
+  LEASE_MS,
+  MAX_COUNTED_JOBS,
+} from './limits.ts';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import type { BudgetLeft, QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
 
@@ -16,18 +23,16 @@ export const QuotaState = z.object({
   at: z.number(),
   /** [unix second, requests, tokens], oldest first; only seconds that still count. */
   seconds: z.array(z.tuple([z.int(), z.number(), z.number()])),
-  /** Lease -> unix ms at which it expires. */
-  leases: z.map(z.string(), z.number()),
-  /** Lease -> unix ms at which it started. */
-  begun: z.map(z.string(), z.number()).default(() => new Map()),
+  /** Lease -> unix ms at which it expires, and at which it began. */
+  leases: z.map(z.string(), z.tuple([z.number(), z.number()])),
   /** How long requests take, ms: a moving average in which a new one has weight 1/4. 0 = none has ended. */
-  took: z.number().default(0),
+  took: z.number(),
   /** Days since 1970 and their tokens. */
   day: Total,
   /** Months since 1970 and their tokens. */
   month: Total,
   /** Fine-tuning job -> its tokens that are counted, and unix ms of when they were. */
-  jobs: z.map(z.string(), z.object({ tokens: z.number(), at: z.number() })).default(() => new Map()),
+  jobs: z.map(z.string(), z.object({ tokens: z.number(), at: z.number() })),
 });
 export type QuotaState = z.infer<typeof QuotaState>;
 
@@ -43,7 +48,6 @@ export const emptyQuota = (): QuotaState => ({
   at: 0,
   seconds: [],
   leases: new Map(),
-  begun: new Map(),
   took: 0,
   day: { period: 0, tokens: 0 },
   month: { period: 0, tokens: 0 },
@@ -66,8 +70,7 @@ function advance(state: QuotaState, at: number): number {
   const now = Math.max(state.at, at);
   state.at = now;
   state.seconds = state.seconds.filter(([second]) => secondEnd(second) > now);
-  for (const [lease, until] of state.leases) if (until + LEASE_KEPT_MS <= now) state.leases.delete(lease);
-  for (const lease of state.begun.keys()) if (!state.leases.has(lease)) state.begun.delete(lease);
+  for (const [lease, [until]] of state.leases) if (until + LEASE_KEPT_MS <= now) state.leases.delete(lease);
   for (const [job, { at: counted }] of state.jobs)
     if (counted + JOB_TOKENS_KEPT_MS <= now) state.jobs.delete(job);
   const day = Math.floor(now / DAY_MS);
@@ -77,10 +80,12 @@ function advance(state: QuotaState, at: number): number {
   return now;
 }
 
-function use(state: QuotaState, requests: number, tokens: number): void {
-  const second = Math.floor(state.at / 1_000);
-  const last = state.seconds.at(-1);
-  if (last?.[0] !== second) state.seconds.push([second, requests, tokens]);
+/** @param at when it is used, unix ms. */
+function use(state: QuotaState, requests: number, tokens: number, at = state.at): void {
+  const second = Math.floor(at / 1_000);
+  const place = state.seconds.findLastIndex(([one]) => one <= second);
+  const last = state.seconds[place];
+  if (last?.[0] !== second) state.seconds.splice(place + 1, 0, [second, requests, tokens]);
   else {
     last[1] += requests;
     last[2] += tokens;
@@ -117,8 +122,9 @@ function untilBelow(state: QuotaState, column: Column, limit: number): number {
 }
 
 /** @returns ms until the oldest running request has taken the average time. */
-function untilOneEnds({ at, begun, took }: QuotaState): number {
-  const oldest = Math.min(at, ...begun.values());
+function untilOneEnds({ at, leases, took }: QuotaState): number {
+  let oldest = at;
+  for (const [, begun] of leases.values()) oldest = Math.min(oldest, begun);
   const { least, most } = CONCURRENT_RETRY_MS;
   // It has taken longer than average already: its end is a guess.
   const left = at - oldest < took ? took - (at - oldest) : took / 4;
@@ -141,58 +147,90 @@ function refusal(state: QuotaState, limits: KeyLimits): QuotaDecision['refused']
   if (tokens_per_minute !== undefined && used(state, TOKENS) >= tokens_per_minute)
     return refuse('tokens', tokens_per_minute, untilBelow(state, TOKENS, tokens_per_minute));
   if (concurrent !== undefined) {
-    const held = [...state.leases.values()].filter((until) => until > state.at).length;
+    const held = [...state.leases.values()].filter(([until]) => until > state.at).length;
     if (held >= concurrent) return refuse('concurrent', concurrent, untilOneEnds(state));
   }
   return null;
 }
 
+/** @returns whether the counter has to know when a request ends: what it has used, or that its place is free. */
+export const needsEnd = (limits: KeyLimits): boolean =>
+  limits.concurrent !== undefined ||
+  limits.tokens_per_minute !== undefined ||
+  limits.tokens_per_day !== undefined ||
+  limits.tokens_per_month !== undefined;
+
 /**
- * Counts a request and holds its lease, or returns the reason for refusing it. An existing lease is not
- * counted again.
+ * Counts a request in all counters and holds its lease where its end matters, or counts nothing if one refuses it. An
+ * existing lease is not counted again.
  */
 export function admit(
-  state: QuotaState,
-  ask: { limits: KeyLimits; lease: string; at: number },
-): QuotaDecision {
-  const { limits, lease } = ask;
-  const now = advance(state, ask.at);
-  const refused = state.leases.has(lease) ? null : refusal(state, limits);
-  if (refused === null) {
-    if (!state.leases.has(lease)) {
-      use(state, 1, 0);
-      state.begun.set(lease, now);
+  asked: readonly { state: QuotaState; limits: KeyLimits }[],
+  { lease, at }: { lease: string; at: number },
+): QuotaDecision[] {
+  for (const { state } of asked) advance(state, at);
+  const isKnown = asked.some(({ state }) => state.leases.has(lease));
+  const refusals = asked.map(({ state, limits }) => (isKnown ? null : refusal(state, limits)));
+  if (refusals.every((refused) => refused === null))
+    for (const { state, limits } of asked) {
+      if (!isKnown) use(state, 1, 0);
+      if (needsEnd(limits)) hold(state, lease);
     }
-    state.leases.set(lease, now + LEASE_MS);
+  return decisionsOf(asked, refusals);
+}
+
+/**
+ * Counts several requests in all counters, as of the last moment at which they may begin: so no 60 s exceed a limit. Takes
+ * at most a tenth of what is left, and the last ones one by one: what an isolate does not use, others may need.
+ */
+export function take(
+  asked: readonly { state: QuotaState; limits: KeyLimits }[],
+  { count, at }: { count: number; at: number },
+): { granted: number; decisions: QuotaDecision[] } {
+  for (const { state } of asked) advance(state, at);
+  const refusals = asked.map(({ state, limits }) => refusal(state, limits));
+  let granted = refusals.every((refused) => refused === null) ? count : 0;
+  for (const { state, limits } of asked) {
+    const left = (limits.requests_per_minute ?? Infinity) - used(state, REQUESTS);
+    granted = Math.min(granted, Math.ceil(left / BLOCK_REQUESTS));
   }
-  return {
-    refused,
+  // A single one begins now.
+  const beginsIn = granted > 1 ? BLOCK_MS : 0;
+  if (granted > 0) for (const { state } of asked) use(state, granted, 0, state.at + beginsIn);
+  return { granted, decisions: decisionsOf(asked, refusals) };
+}
+
+const decisionsOf = (
+  asked: readonly { state: QuotaState; limits: KeyLimits }[],
+  refusals: readonly QuotaDecision['refused'][],
+): QuotaDecision[] =>
+  asked.map(({ state, limits }, i) => ({
+    refused: refusals[i] ?? null,
     requests: meter(state, REQUESTS, limits.requests_per_minute),
     tokens: meter(state, TOKENS, limits.tokens_per_minute),
-  };
+  }));
+
+function hold({ leases, at }: QuotaState, lease: string): void {
+  leases.set(lease, [at + LEASE_MS, leases.get(lease)?.[1] ?? at]);
 }
 
-/** Undoes a recent admission as if it was never requested, because another counter refused the request. */
-export function undo(state: QuotaState, ask: { lease: string; at: number }): void {
-  advance(state, ask.at);
-  const until = state.leases.get(ask.lease);
-  if (until === undefined || !state.leases.delete(ask.lease)) return;
-  const admitted = Math.floor((until - LEASE_MS) / 1_000);
-  const second = state.seconds.find(([at]) => at === admitted);
-  if (second !== undefined) second[REQUESTS] -= 1;
-}
-
+/** A lease that a restart has forgotten is held again. */
 export function renew(state: QuotaState, ask: { lease: string; at: number }): void {
-  const now = advance(state, ask.at);
-  if (state.leases.has(ask.lease)) state.leases.set(ask.lease, now + LEASE_MS);
+  advance(state, ask.at);
+  hold(state, ask.lease);
 }
 
-/** An expired lease is counted too while it is remembered, but only once. */
-export function settle(state: QuotaState, ask: { lease: string; tokens: number; at: number }): void {
+/**
+ * An expired lease is counted too, and one that a restart has forgotten; but only once.
+ * @param ask.again it was asked before, perhaps in vain: then only a lease that is remembered is counted.
+ */
+export function settle(
+  state: QuotaState,
+  ask: { lease: string; tokens: number; again: boolean; at: number },
+): void {
   advance(state, ask.at);
-  if (!state.leases.delete(ask.lease)) return;
-  const begun = state.begun.get(ask.lease);
-  state.begun.delete(ask.lease);
+  const [, begun] = state.leases.get(ask.lease) ?? [];
+  if (!state.leases.delete(ask.lease) && ask.again) return;
   if (begun !== undefined)
     state.took = state.took === 0 ? state.at - begun : 0.75 * state.took + 0.25 * (state.at - begun);
   use(state, 0, ask.tokens);

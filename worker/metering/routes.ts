@@ -78,7 +78,8 @@ export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEn
     const { tenant = null, key = null } = request;
     const row = key === null ? null : await keyLedger.get(key);
     if (key !== null && row === null) return fail(NO_SUCH_KEY);
-    await quotas?.reset(tenant === null ? (row?.counter ?? '') : tenantCounter(tenant));
+    if (row !== null) await quotas?.reset(row.tenant, row.counter);
+    else if (tenant !== null) await quotas?.reset(tenant, tenantCounter(tenant));
     return context.json({ tenant, key } satisfies ResetLimitsAnswer);
   });
   return routes;

@@ -4,23 +4,26 @@
  */
 import { z } from 'zod';
 import { KeyLimits } from '../../../protocol/admin-api/keys.ts';
-import { LEASE_KEPT_MS, LEASE_MS } from '../../../worker/metering/limits.ts';
+import { LEASE_KEPT_MS, LEASE_MS, QUOTA_WRITE_MS } from '../../../worker/metering/limits.ts';
 import type { ObjectCall } from '../world/stores.ts';
 import type { Fail } from './fail.ts';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
-/** "After a machine failure a counter may forget the last milliseconds": what a simulated object writes late, ms. */
-const FORGOTTEN_MS = 5;
+/** "A counter that restarts has forgotten a second"; and what a simulated disk takes, ms. */
+const FORGOTTEN_MS = QUOTA_WRITE_MS + 5;
 
 const Call = z.object({
   call: z.string(),
   at: z.number().optional(),
   lease: z.string().optional(),
   tokens: z.number().optional(),
-  limits: KeyLimits.optional(),
+  again: z.boolean().optional(),
+  asked: z.array(z.object({ counter: z.string(), limits: KeyLimits })).optional(),
+  counters: z.array(z.string()).optional(),
+  counter: z.string().nullish(),
 });
-const Admitted = z.object({ refused: z.unknown().nullable() });
+const Admitted = z.array(z.object({ refused: z.unknown().nullable() }));
 const Stored = z.object({ day: z.object({ period: z.number(), tokens: z.number() }) });
 
 /** Something that counts: a request, or the tokens of one that has ended. */
@@ -49,14 +52,18 @@ interface Counter {
 
 const newCounter = (): Counter => ({ clock: 0, leases: new Map(), counted: [] });
 
+/** Whose end matters to a counter: that of others is not told. */
+const isHeld = ({ requests_per_minute: _, on_outage: _outage, ...others }: KeyLimits): boolean =>
+  Object.keys(others).length > 0;
+
 export function watchQuotas(fail: Fail): {
-  /** A counter has answered a call, in the life that it began in. */
+  /** A tenant's counters have answered a call, in the life that it began in. */
   answered: (call: ObjectCall) => void;
   /** What was not on its disk is lost. @param at ms. */
-  restarted: (id: string, at: number) => void;
+  restarted: (tenant: string, at: number) => void;
   atRest: (stored: ReadonlyMap<string, ReadonlyMap<string, unknown>>) => void;
 } {
-  const counters = new Map<string, Counter>();
+  const tenants = new Map<string, Map<string, Counter>>();
 
   /** At least what it must have counted: a call whose answer was lost is not known here. */
   function check(id: string, { clock, leases, counted }: Counter, limits: KeyLimits): void {
@@ -76,53 +83,63 @@ export function watchQuotas(fail: Fail): {
   }
 
   return {
-    answered({ id, body, text, at: answeredAt }) {
+    answered({ id: tenant, body, text, at: answeredAt }) {
       const parsed = Call.safeParse(JSON.parse(body));
       if (!parsed.success) return;
-      const { call, at = 0, lease, tokens = 0, limits = {} } = parsed.data;
-      if (call === 'reset') counters.delete(id);
-      const counter = counters.get(id) ?? newCounter();
-      counters.set(id, counter);
-      // A fine-tuning job that spends tells it the time, too.
-      counter.clock = Math.max(counter.clock, at);
-      if (lease === undefined) return;
-      const { clock, leases, counted } = counter;
-      for (const [one, { at: last }] of leases)
-        if (last + LEASE_MS + LEASE_KEPT_MS <= clock) leases.delete(one);
-      const known = leases.has(lease);
-      if (call === 'undo' && leases.delete(lease))
-        counter.counted = counted.filter((one) => one.lease !== lease || one.requests === 0);
-      if (call === 'renew' && known) leases.set(lease, { at: clock, answeredAt });
-      if (call === 'admit') {
-        const said = Admitted.safeParse(JSON.parse(text));
-        if (!said.success || said.data.refused !== null) return;
-        if (!known) {
-          check(id, counter, limits);
-          counted.push({ lease, at: clock, answeredAt, requests: 1, tokens: 0 });
+      const { call, at = 0, lease, tokens = 0, again = false, asked = [] } = parsed.data;
+      const counters = tenants.get(tenant) ?? new Map<string, Counter>();
+      tenants.set(tenant, counters);
+      if (call === 'reset' && parsed.data.counter === null) counters.clear();
+      else if (call === 'reset') counters.delete(parsed.data.counter ?? '');
+      const said = Admitted.safeParse(JSON.parse(text));
+      const isAdmitted = said.success && said.data.every(({ refused }) => refused === null);
+      const limitsOf = new Map(asked.map(({ counter, limits }) => [counter, limits]));
+      for (const id of parsed.data.counters ?? limitsOf.keys()) {
+        const counter = counters.get(id) ?? newCounter();
+        counters.set(id, counter);
+        // A fine-tuning job that spends tells it the time, too.
+        counter.clock = Math.max(counter.clock, at);
+        if (lease === undefined) continue;
+        const { clock, leases, counted } = counter;
+        for (const [one, { at: last }] of leases)
+          if (last + LEASE_MS + LEASE_KEPT_MS <= clock) leases.delete(one);
+        if (call === 'renew') leases.set(lease, { at: clock, answeredAt });
+        if (call === 'admit' && isAdmitted) {
+          const limits = limitsOf.get(id) ?? {};
+          if (!leases.has(lease)) {
+            check(`${tenant} ${id}`, counter, limits);
+            counted.push({ lease, at: clock, answeredAt, requests: 1, tokens: 0 });
+          }
+          if (isHeld(limits)) leases.set(lease, { at: clock, answeredAt });
         }
-        leases.set(lease, { at: clock, answeredAt });
+        if (call === 'settle' && (leases.delete(lease) || !again))
+          counted.push({ lease, at: clock, answeredAt, requests: 0, tokens });
       }
-      if (call === 'settle' && leases.delete(lease))
-        counted.push({ lease, at: clock, answeredAt, requests: 0, tokens });
     },
-    restarted(id, at) {
-      const counter = counters.get(id);
-      if (counter === undefined) return;
-      const stays = ({ answeredAt }: Lease): boolean => answeredAt <= at - FORGOTTEN_MS;
-      counter.counted = counter.counted.filter(stays);
-      for (const [lease, one] of counter.leases) if (!stays(one)) counter.leases.delete(lease);
+    restarted(tenant, at) {
+      for (const counter of tenants.get(tenant)?.values() ?? []) {
+        const stays = ({ answeredAt }: Lease): boolean => answeredAt <= at - FORGOTTEN_MS;
+        counter.counted = counter.counted.filter(stays);
+        for (const [lease, one] of counter.leases) if (!stays(one)) counter.leases.delete(lease);
+      }
     },
     atRest(stored) {
-      for (const [id, { counted }] of counters) {
-        const state = Stored.safeParse(stored.get(id)?.get('quota'));
-        const day = state.success ? state.data.day : { period: 0, tokens: 0 };
-        const tokens = counted.reduce(
-          (sum, one) => (Math.floor(one.at / DAY_MS) === day.period ? sum + one.tokens : sum),
-          0,
-        );
-        if (day.tokens < tokens)
-          fail('5 quotas are not exceeded', `counter ${id} has counted ${day.tokens} tokens of ${tokens}`);
-      }
+      for (const [tenant, counters] of tenants)
+        for (const [id, { counted }] of counters) {
+          const disk = stored.get(tenant);
+          const recent = disk?.get('recent') as ReadonlyMap<string, unknown> | undefined;
+          const state = Stored.safeParse(recent?.get(id) ?? disk?.get(`counter:${id}`));
+          const day = state.success ? state.data.day : { period: 0, tokens: 0 };
+          const tokens = counted.reduce(
+            (sum, one) => (Math.floor(one.at / DAY_MS) === day.period ? sum + one.tokens : sum),
+            0,
+          );
+          if (day.tokens < tokens)
+            fail(
+              '5 quotas are not exceeded',
+              `counter ${tenant} ${id} has counted ${day.tokens} tokens of ${tokens}`,
+            );
+        }
     },
   };
 }

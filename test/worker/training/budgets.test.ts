@@ -23,8 +23,8 @@ const setTenantLimits = async (limits: object): Promise<void> => {
 /** What is left of the budget of a key, or of the tenant. */
 async function left(counter: string, limits: object): Promise<number | null> {
   const { quotas, clock } = rig.graft;
-  const ask = { limits, job: 'none', from: 0, total: 0, at: clock.now() };
-  return (await quotas.spend(counter, ask))?.left ?? null;
+  const ask = { asked: [{ counter, limits }], job: 'none', from: 0, total: 0, at: clock.now() };
+  return (await quotas.spend('alice', ask))[0]?.left ?? null;
 }
 /** Of the tenant's usage: name, version, requests, errors, tokens. */
 const usage = async (): Promise<unknown[][]> =>
@@ -115,8 +115,9 @@ describe('a job that runs', () => {
     const { id } = (await rig.create(key)).body;
     await rig.run();
     const { quotas, clock } = rig.graft;
-    await quotas.admit(key.id, { limits, lease: 'chat', at: clock.now() });
-    await quotas.settle(key.id, { lease: 'chat', tokens: 500, at: clock.now() });
+    const chat = { lease: 'chat', at: clock.now() };
+    await quotas.admit('alice', { asked: [{ counter: key.id, limits }], ...chat });
+    await quotas.settle('alice', { counters: [key.id], ...chat, tokens: 500, again: false });
     rig.origin.step(1);
     await rig.run();
     expect((await rig.get(id, key)).error?.message).toContain('at step 1 of 90, with 10 tokens trained');
