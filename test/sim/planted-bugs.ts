@@ -84,7 +84,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: '  const opened = await sealer.open(key, text);\n',
     replace:
       '  const opened = (await sealer.open(key, text)) ?? { value: JSON.parse(text.slice(MAC_DIGITS + 1)) as unknown };\n',
-    seed: 12,
+    seed: 14,
   },
   {
     id: 'counter-not-transactional',
@@ -100,7 +100,7 @@ export const PLANTED: readonly PlantedBug[] = [
       if (state != null) (await this.#read())?.set(name, state);
     }
 `,
-    seed: 2,
+    seed: 1,
   },
   {
     id: 'slow-heartbeat',
@@ -110,7 +110,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/completions.ts',
     find: 'heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,',
     replace: 'heartbeatMs: 3 * (context.heartbeatMs ?? STREAM_HEARTBEAT_MS),',
-    seed: 6,
+    seed: 3,
   },
   {
     id: 'lease-not-given-back',
@@ -140,6 +140,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
-    seed: 8,
+    seed: 4,
   },
 ];

@@ -559,7 +559,9 @@ export class Gatherer {
       if (before !== null)
         this.#setPause({
           until: Math.round(spread + Math.min(full, this.#ms(GATHERER_WRITE_MS))),
-          ...{ written: now, usage: Math.round(spread + full) },
+          written: now,
+          // Few rows are written by each alarm, which waits long enough.
+          usage: count > FULL_WRITE_ROWS ? Math.round(spread + full) : now,
         });
     });
     return count;
