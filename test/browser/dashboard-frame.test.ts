@@ -83,8 +83,10 @@ it('keeps a question open until it has been done, however often Escape is presse
   const promote = page.getByRole('button', { name: 'Promote version 2' });
   const dialog = page.getByRole('dialog');
   let refuse = () => {};
+  // Made before the request, which may come after the question says that it is working.
+  const refused = new Promise<void>((done) => (refuse = done));
   await page.route('**/admin/promote', async (route) => {
-    await new Promise<void>((done) => (refuse = done));
+    await refused;
     await route.fulfill({ status: 503, json: { error: { message: 'Not now.', code: 'edge_busy' } } });
   });
   await promote.click();
