@@ -96,12 +96,12 @@ export async function gatherCounts(load: GatherLoad) {
       const second = Math.floor(now / 1_000);
       bySecond.set(second, (bySecond.get(second) ?? 0) + 1);
       const before = known.size;
-      for (const row of rows) known.add(`${row.tenant} ${row.keyId} ${row.name} ${row.hour}`);
-      // The batch's id and its index, now and when they are deleted; a new row is in the index by hour too.
-      written.rows += 4 + rows.length + known.size - before;
       for (const row of rows) {
+        known.add(`${row.tenant} ${row.keyId} ${row.name} ${row.hour}`);
         billed.set(row.tenant, (billed.get(row.tenant) ?? 0) + row.requests);
       }
+      // The batch's id and its index, now and when they are deleted; a new row is in the index by hour too.
+      written.rows += 4 + rows.length + known.size - before;
     },
   };
 

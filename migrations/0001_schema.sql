@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('7a680a58b4891f1ecfb3fa7819c3f8369a009411ec6a51dc2a8c6bbacedba833');
+INSERT INTO schema_hash VALUES ('76cf637472ba2d920ad0a6c5142280f58dd9bf7c144636628dd6caad2c78450c');
 
 -- Names, versions, and what became of them
 
@@ -191,8 +191,8 @@ CREATE TABLE stored_files (
   since INTEGER NOT NULL,      -- when it was first sent; anew after it was deleted
   touched_at INTEGER NOT NULL,
   deleting_at INTEGER,         -- marked as garbage; the next touch takes the mark away
-  -- Being deleted: nobody may rely on it or add to it. When whoever deletes it last went on, by which it knows that nobody else
-  -- has taken over; 0 = nobody does at the moment.
+  -- Set while the file is being deleted: nobody may rely on it or add to it. It is the deleter's claim, the time of its
+  -- last sign of life; 0 = the deletion has begun, and nobody is at it.
   collecting_at INTEGER
 ) WITHOUT ROWID;
 

@@ -24,6 +24,9 @@ const GIVEN_IS_PROOF = `EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON
   WHERE m.digest = ?1 AND m.below = 0 AND v.proof = ?2)`;
 const IS_HELD = `EXISTS (SELECT 1 FROM blob_holders h JOIN blobs b ON b.digest = h.digest
   WHERE h.digest = ?1 AND h.tenant = ?2 AND b.damaged_at IS NULL AND json_valid(b.parts))`;
+/** After an insertion into `stored_files`: a row that is there is touched, unless the file is being deleted. */
+const TOUCHED = `ON CONFLICT (digest) DO UPDATE
+  SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL WHERE collecting_at IS NULL RETURNING digest`;
 const GIVEN_IS_STORED = isStored('?2');
 const WANTED_IS_STORED = isStored('wanted.value');
 const SENT_IS_STORED = isStored('p.sha256');
@@ -47,12 +50,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
      */
     async touch({ digest, at }: { digest: string; at: number }): Promise<boolean> {
       const touched = await db
-        .prepare(
-          `INSERT INTO stored_files (digest, since, touched_at) VALUES (?1, ?2, ?2)
-           ON CONFLICT (digest) DO UPDATE SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL
-             WHERE collecting_at IS NULL
-           RETURNING digest`,
-        )
+        .prepare(`INSERT INTO stored_files (digest, since, touched_at) VALUES (?1, ?2, ?2) ${TOUCHED}`)
         .bind(digest, at)
         .first();
       return touched !== null;
@@ -64,10 +62,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
     async rely({ digest, tenant, at }: { digest: string; tenant: string; at: number }): Promise<boolean> {
       const relied = await db
         .prepare(
-          `INSERT INTO stored_files (digest, since, touched_at) SELECT ?1, ?3, ?3 WHERE ${IS_HELD}
-           ON CONFLICT (digest) DO UPDATE SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL
-             WHERE collecting_at IS NULL
-           RETURNING digest`,
+          `INSERT INTO stored_files (digest, since, touched_at) SELECT ?1, ?3, ?3 WHERE ${IS_HELD} ${TOUCHED}`,
         )
         .bind(digest, tenant, at)
         .first();

@@ -78,8 +78,13 @@ const Usage: z.ZodType<UsageRow> = z.object({
   completionTokens: count,
 });
 const Prompt: z.ZodType<PromptRow> = z.object({
-  ...{ tenant: z.string(), at: count, id: z.string(), keyId: z.string() },
-  ...{ name: z.string(), sealed: z.string(), user: z.string() },
+  tenant: z.string(),
+  at: count,
+  id: z.string(),
+  keyId: z.string(),
+  name: z.string(),
+  sealed: z.string(),
+  user: z.string(),
 });
 const sparse = z.array(count).max(2 * BUCKETS);
 const Packed: z.ZodType<PackedRow> = z.tuple([
@@ -190,10 +195,14 @@ export interface GathererStorage {
 }
 
 /**
- * `batches` has a row a commit, `senders` lists of the last batch of each isolate that is no longer in them. `sums` has usage
- * that D1 gets later, by hour and group of tenants, `prompts` those that it gets soon; `writing` says what is on its way to D1: batches up to a place, and
- * sums between two, of one tenant or of all. `minutes` has a row for each minute and group of tenants (-1: the sums of all), `hours` those that
- * D1 is to have, `requests` some of a tenant: of a number of its own, and one more for each.
+ * - `batches`: a row for each commit.
+ * - `senders`: the last batch of each isolate that has none left in `batches`.
+ * - `sums`: usage that D1 gets later, by hour and group of tenants.
+ * - `prompts`: prompts that D1 gets within seconds.
+ * - `writing`: what is on its way to D1: batches up to a place, and sums between two places, of one tenant or of all.
+ * - `minutes`: a row for each minute and group of tenants (-1: the sums of all).
+ * - `hours`: the hours that D1 has not yet.
+ * - `requests`: up to 100 of a tenant in a row. A tenant's rows begin at a place of its own and follow each other.
  */
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS batches (
@@ -263,7 +272,7 @@ interface Pause {
   usage: number;
 }
 
-/** @returns the first, until there are so many bytes; always one. */
+/** @returns the first rows: up to the one that reaches `most` bytes, so at least one if there are any. */
 function within<T extends { bytes: number }>(rows: readonly T[], most: number): T[] {
   let bytes = 0;
   return rows.filter((row) => (bytes += row.bytes) - row.bytes < most);
@@ -300,8 +309,7 @@ const waitingFor = (batch: Waiting['batch'], bytes: number): Waiting => {
  * D1, under an id by which D1 takes it once, also if the write was cut off and is repeated: at once while it has few rows;
  * if they are many, each less often, from `sums`, at the latest when the hour has ended, or somebody asks for it. D1 then
  * also gets the hour's traffic, in the place of what it may have of it. Prompts wait some seconds for others, and D1 knows
- * them by their tenant, time and id. So a restart forgets nothing but what was not
- * acknowledged, which isolates send again.
+ * them by their tenant, time and id. So a restart forgets only what was not acknowledged, which isolates send again.
  */
 export class Gatherer {
   readonly #storage: GathererStorage;

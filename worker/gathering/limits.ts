@@ -32,9 +32,9 @@ export const GATHERER_QUIET_MS = 2 * SECOND;
 /** Least time between two writes of a gatherer to D1, and between two sums of its batches: usage appears that late. */
 export const GATHERER_WRITE_MS = MINUTE;
 /**
- * … after a write of so many rows of usage; after fewer sooner, and after more later, in proportion: rows are what is paid
- * for. A million names of which some are in use each minute are so written once an hour. All gatherers together write some
- * three times a second at most.
+ * That pause follows a write of this many rows of usage. After fewer rows it is shorter, after more it is longer, in
+ * proportion, because each row is paid for. So a million names, some of them in use each minute, are written once an
+ * hour. All gatherers together write at most about three times a second.
  */
 export const FULL_WRITE_ROWS = 100;
 /** Least time between two writes because somebody asks for usage of all tenants, of which there are many rows. */

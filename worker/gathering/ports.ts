@@ -27,8 +27,8 @@ export interface ForgottenTraces {
 }
 
 /**
- * They keep what isolates count until it is in D1: usage for a minute or up to an hour, traffic for an hour. The minutes of a day, and the
- * list of requests, are kept by them alone. Every method throws StoreUnavailable.
+ * They keep what isolates count until it is in D1: usage for a minute or up to an hour, traffic for an hour. They alone
+ * keep the minutes of a day and the list of requests. Every method throws StoreUnavailable.
  */
 export interface Gatherers {
   /**

@@ -31,6 +31,14 @@ export const packUsage = (rows: readonly UsageRow[]): string => JSON.stringify(r
 export const unpackUsage = (text: string): UsageRow[] =>
   (JSON.parse(text) as UsageValues[]).map(
     ([tenant, hour, keyId, name, version, requests, errors, promptTokens, completionTokens]) => ({
-      ...{ hour, tenant, keyId, name, version, requests, errors, promptTokens, completionTokens },
+      hour,
+      tenant,
+      keyId,
+      name,
+      version,
+      requests,
+      errors,
+      promptTokens,
+      completionTokens,
     }),
   );

@@ -246,6 +246,13 @@ interface Block {
 const isInBlocks = (counters: readonly Counted[]): boolean =>
   counters.every(({ limits }) => !needsEnd(limits) && (limits.requests_per_minute ?? 0) > BLOCKS_ABOVE_RPM);
 
+/** What counters have said, with the requests of a block that have not begun among those that remain. */
+const withHeld = (decisions: readonly QuotaDecision[], held: number): QuotaDecision[] =>
+  decisions.map(({ requests, ...decision }) => ({
+    ...decision,
+    requests: requests && { ...requests, remaining: requests.remaining + held },
+  }));
+
 const blockOf = (counters: readonly Counted[]): string => JSON.stringify(askedOf(counters));
 
 const askedOf = (counters: readonly Counted[]): AskedCounter[] =>
@@ -377,12 +384,7 @@ export function createAskQuota(params: {
     const block = blocks.get(key);
     if (block === undefined || block.used >= block.granted || now() >= block.at + BLOCK_MS) return null;
     block.used += 1;
-    const left = block.granted - block.used;
-    const decisions = block.decisions.map(({ requests, ...decision }) => ({
-      ...decision,
-      requests: requests && { ...requests, remaining: requests.remaining + left },
-    }));
-    return { ...FREE, headers: quotaHeaders(decisions) };
+    return { ...FREE, headers: quotaHeaders(withHeld(block.decisions, block.granted - block.used)) };
   }
 
   /** Takes what the caller has used of late, or twice that when it was not enough for its time. */
@@ -400,10 +402,7 @@ export function createAskQuota(params: {
       const { granted, decisions } = said ?? { granted: 0, decisions: [] };
       if (granted > 0 && (last === undefined || count > 1 || !last.isAsking))
         blocks.set(key, { at, granted, used: 1, decisions, isAsking: false });
-      return decisions.map(({ requests, ...decision }) => ({
-        ...decision,
-        requests: requests && { ...requests, remaining: requests.remaining + Math.max(0, granted - 1) },
-      }));
+      return withHeld(decisions, Math.max(0, granted - 1));
     } finally {
       if (count > 1 && last !== undefined) last.isAsking = false;
     }

@@ -75,7 +75,12 @@ const QuotaCall = z.discriminatedUnion('call', [
   z.strictObject({ call: z.literal('take'), asked, count: z.int().min(1).max(BLOCK_REQUESTS), at }),
   z.strictObject({ call: z.literal('renew'), counters, lease, at }),
   z.strictObject({
-    ...{ call: z.literal('settle'), counters, lease, tokens: z.number().min(0), again: z.boolean(), at },
+    call: z.literal('settle'),
+    counters,
+    lease,
+    tokens: z.number().min(0),
+    again: z.boolean(),
+    at,
   }),
   z.strictObject({
     call: z.literal('spend'),

@@ -15,7 +15,13 @@ const ADD = `INSERT INTO kept_prompts (tenant, at, id, key_id, name, expires_at,
   ON CONFLICT DO NOTHING`;
 
 const valuesOf = ({ tenant, at, id, keyId, name, sealed, user }: PromptRow): (string | number)[] => [
-  ...[tenant, at, id, keyId, name, sealed, user],
+  tenant,
+  at,
+  id,
+  keyId,
+  name,
+  sealed,
+  user,
 ];
 
 /**

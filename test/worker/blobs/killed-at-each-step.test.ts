@@ -60,7 +60,7 @@ function createCutter(at: number, end: End) {
   return { reached, ...through(step) };
 }
 
-/** One isolate alone goes on for so many calls. */
+/** For this many calls one isolate goes on alone. */
 interface Turn {
   chosen: number;
   calls: number;
