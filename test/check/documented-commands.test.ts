@@ -6,7 +6,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, type TestContext, vi } from 'vitest';
 import { z } from 'zod';
 import { findCommand } from '../../cli/command-list.ts';
 import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
@@ -294,11 +294,12 @@ function formOf(output: string): string {
   return line.replaceAll(/\d+/g, '#').replaceAll(/\s+/g, ' ');
 }
 
-let reader: Reader | null = null;
-afterEach(async () => {
-  await reader?.end();
-  reader = null;
-});
+/** Ends with the test that it is for. */
+function newReader(inCheckout: boolean, { onTestFinished }: TestContext): Reader {
+  const reader = new Reader(inCheckout);
+  onTestFinished(() => reader.end());
+  return reader;
+}
 
 const isRun = ({ dry }: CommandBlock): boolean => dry === null;
 /** One page, for who writes it. */
@@ -312,16 +313,21 @@ interface Typed {
 }
 
 /** @returns what failed, and what printed something else than the page shows. */
-async function faultsOf(page: string, commands: readonly Typed[], isLookedUp = lookedUp): Promise<string[]> {
+async function faultsOf(
+  reader: Reader,
+  page: string,
+  commands: readonly Typed[],
+  isLookedUp = lookedUp,
+): Promise<string[]> {
   const faults: string[] = [];
   for (const { line, text, prints } of commands) {
     if (isLookedUp(text)) continue;
     try {
       // It may be so already.
-      for (const [pattern, first] of FIRST) if (pattern.test(text)) await reader!.run(`(${first}) || true`);
+      for (const [pattern, first] of FIRST) if (pattern.test(text)) await reader.run(`(${first}) || true`);
       const made = / (?:-o|--out) (\S+)/.exec(text)?.[1];
-      if (made !== undefined) rmSync(path.join(reader!.folder, made), { recursive: true, force: true });
-      const printed = await reader!.run(text);
+      if (made !== undefined) rmSync(path.join(reader.folder, made), { recursive: true, force: true });
+      const printed = await reader.run(text);
       if (prints !== '' && formOf(printed) !== formOf(prints))
         faults.push(`${page}:${line}: ${text}\nprints\n${printed}\nand not\n${prints}`);
     } catch (error) {
@@ -331,7 +337,8 @@ async function faultsOf(page: string, commands: readonly Typed[], isLookedUp = l
   return faults;
 }
 
-describe.each(pages)('%s', (page) => {
+// Two at once: a page mostly waits for its stack.
+describe.concurrent.each(pages)('%s', (page) => {
   const blocks = commandBlocks(page).filter(isRun);
   const typed = (some: readonly CommandBlock[]): Typed[] =>
     some.flatMap(({ line, commands }) => commands.map((one) => ({ line, ...one })));
@@ -340,19 +347,21 @@ describe.each(pages)('%s', (page) => {
   // A stack is not started for nothing.
   it.skipIf(shared.every(({ text }) => lookedUp(text)))(
     'has commands that do what the page says',
-    async () => {
-      reader = new Reader(!ELSEWHERE.includes(page));
+    async (context) => {
+      const reader = newReader(!ELSEWHERE.includes(page), context);
       await reader.start();
       await BEFORE[page]?.(reader);
       const last = shared.filter(({ text }) => DESTRUCTIVE.test(text));
-      expect(await faultsOf(page, [...shared.filter((one) => !last.includes(one)), ...last])).toEqual([]);
+      expect(await faultsOf(reader, page, [...shared.filter((one) => !last.includes(one)), ...last])).toEqual(
+        [],
+      );
     },
   );
 
-  it.each(blocks.filter(({ ownStack }) => ownStack))(
+  it.for(blocks.filter(({ ownStack }) => ownStack))(
     'has servers that start as line $line says',
-    async (block) => {
-      reader = new Reader(true);
+    async (block, context) => {
+      const reader = newReader(true, context);
       const [edge, origin] = [await freePort(), await freePort()];
       reader.names.set(':8787', `:${edge}`).set(':8788', `:${origin}`);
       const ports = (text: string): string =>
@@ -361,6 +370,7 @@ describe.each(pages)('%s', (page) => {
           .replace(/^(graft edge [^#]*?)( +#.*)?$/, `$1 --port ${edge}`);
       expect(
         await faultsOf(
+          reader,
           page,
           typed([block]).map((one) => ({ ...one, text: ports(one.text) })),
           () => false,
