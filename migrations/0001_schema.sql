@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('76cf637472ba2d920ad0a6c5142280f58dd9bf7c144636628dd6caad2c78450c');
+INSERT INTO schema_hash VALUES ('258eb972d6899216594afddbea93c53530e64011ecf6b9c188218f13f2014fb4');
 
 -- Names, versions, and what became of them
 
@@ -101,7 +101,7 @@ CREATE TABLE evaluation_scores (
 -- Every change of a name. `id` orders the changes of all names. Two changes that read the same state want the same
 -- sequence number, and one of them fails.
 CREATE TABLE history (
-  id INTEGER PRIMARY KEY,      -- rows are never deleted, so it only grows
+  id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used again, so that changes of erased names are told from later ones
   name TEXT NOT NULL,
   sequence INTEGER NOT NULL,   -- below 0: reserve, unreserve and erase, for which the name need not exist
   at INTEGER NOT NULL,

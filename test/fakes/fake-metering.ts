@@ -54,9 +54,13 @@ export function createFakeQuotas(): FakeQuotas {
     spend: async (tenant, ask) =>
       asked('spend', tenant, ask.asked).map(({ state, limits }) => spend(state, { ...ask, limits })),
     async reset(tenant, counter) {
-      of('reset', tenant, counter === null ? [] : [counter]);
-      if (counter === null) tenants.delete(tenant);
-      else tenants.get(tenant)?.set(counter, emptyQuota());
+      of('reset', tenant, [counter]);
+      tenants.get(tenant)?.set(counter, emptyQuota());
+    },
+    async forget(tenant, { but }) {
+      of('forget', tenant, []);
+      const counters = tenants.get(tenant) ?? new Map<string, QuotaState>();
+      for (const counter of counters.keys()) if (!but.includes(counter)) counters.delete(counter);
     },
   };
   return fake;

@@ -36,11 +36,11 @@ const LEFT_OUT = [
 const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
 
 /**
- * Of each index that a change moves, the row at its end: nothing is counted. API keys and grants note their changes by a
- * number that only grows. Versions that are forgotten leave from the beginning of their index; an erasure touches its row
+ * Of each index that a change moves, the row at its end: nothing is counted. Changes of names, and notes of those of API
+ * keys and grants, have numbers that only grow. Versions that are forgotten leave from the beginning of their index; an erasure touches its row
  * with every page.
  */
-const MARK = `SELECT COALESCE((SELECT MAX(id) FROM history), 0)
+const MARK = `SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'history'), 0)
   || ' ' || COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'stale_rights'), 0)
   || ' ' || COALESCE((SELECT created_at || id FROM keys ORDER BY created_at DESC, id DESC LIMIT 1), '')
   || ' ' || COALESCE((SELECT revoked_at || id FROM keys INDEXED BY keys_revoked WHERE revoked_at IS NOT NULL

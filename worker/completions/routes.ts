@@ -317,6 +317,7 @@ async function serve<T extends CompletionBody>(
   const common = {
     ...{ path: kind.path, request: body, model: body.model, requestId: context.get('requestId') },
     parent: trace.parent,
+    arrivedAt: trace.startedAt,
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
     takesComments: takesComments(context.req.raw.headers),
   };

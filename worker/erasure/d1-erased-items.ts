@@ -4,6 +4,7 @@
  */
 import { listRecorded } from '../blobs/d1-blob-rows.ts';
 import { DELETER_GONE_MS } from '../blobs/limits.ts';
+import { KEPT_COUNTERS } from './limits.ts';
 import { gaveRow, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
 import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
@@ -34,9 +35,6 @@ export function numbered(
 export const hasItem = (row: string): string =>
   `EXISTS (SELECT 1 FROM erasure_items x WHERE x.erasure = ?1 AND x.name = ${row}.name AND x.version IN (0, ${row}.version)
     AND x.gone = 0)`;
-
-/** Of `history`: the newest row stays, so that ids are not reused. */
-const NOT_NEWEST = 'id <> (SELECT MAX(id) FROM history)';
 
 /** Names that are erased as a whole … */
 export const WHOLE = 'SELECT name FROM erasure_items WHERE erasure = ?1 AND version = 0';
@@ -149,7 +147,7 @@ export function createD1ErasedNames(db: SqlDatabase) {
         ...OF_EXPERIMENTS.map((sql) => db.prepare(sql).bind(list)),
         db
           .prepare(
-            `DELETE FROM history WHERE ${NOT_NEWEST} AND (name, target) IN (
+            `DELETE FROM history WHERE (name, target) IN (
                SELECT e.name, e.id FROM experiments e WHERE e.id IN (SELECT value FROM json_each(?1)))`,
           )
           .bind(list),
@@ -202,7 +200,7 @@ export function createD1ErasedNames(db: SqlDatabase) {
         run(
           `DELETE FROM versions WHERE (name, version) IN (SELECT own.name, own.version ${GOING}) RETURNING version`,
         ),
-        run(`DELETE FROM history WHERE name IN (${GOING_NAMES}) AND action <> 'erase' AND ${NOT_NEWEST}`),
+        run(`DELETE FROM history WHERE name IN (${GOING_NAMES}) AND action <> 'erase'`),
         db
           .prepare(
             `DELETE FROM history WHERE name IN (${LISTED}) AND action <> 'erase' AND sequence > 0 AND id < ${BEGUN}`,
@@ -514,7 +512,7 @@ export function createD1ErasedTraces(db: SqlDatabase) {
       const { results } = await db
         .prepare(
           `DELETE FROM history WHERE id IN (
-             SELECT id FROM history WHERE owner = ? AND action <> 'erase' AND ${NOT_NEWEST} ORDER BY id LIMIT ?) RETURNING id`,
+             SELECT id FROM history WHERE owner = ? AND action <> 'erase' ORDER BY id LIMIT ?) RETURNING id`,
         )
         .bind(owner, limit)
         .all();
@@ -537,14 +535,18 @@ export function createD1ErasedTraces(db: SqlDatabase) {
      * Of a tenant: its revoked keys, limits, reservations and received grants.
      * @param written changes of keys that KV has.
      * @returns `left`: there are revoked keys whose revocation KV may not have. Without their rows it would never
-     * get it.
+     * get it. `counters`: of the limits of keys that were created in the meantime.
      */
     async forgetTenant(
       { owner }: Erasure,
       written: readonly number[],
-    ): Promise<{ left: boolean; erased: Pick<EraseCounts, 'keys' | 'rooms' | 'grants'> }> {
+    ): Promise<{
+      left: boolean;
+      erased: Pick<EraseCounts, 'keys' | 'rooms' | 'grants'>;
+      counters: string[];
+    }> {
       const run = (sql: string) => db.prepare(sql).bind(owner);
-      const [, keys, rooms, grants, , , , , left] = await db.batch([
+      const [, keys, rooms, grants, , , , , left, counters] = await db.batch([
         db
           .prepare('DELETE FROM stale_rights WHERE change IN (SELECT value FROM json_each(?))')
           .bind(JSON.stringify(written)),
@@ -562,10 +564,15 @@ export function createD1ErasedTraces(db: SqlDatabase) {
         // The erasure itself writes its grants, and does so again if it is interrupted.
         run("DELETE FROM stale_rights WHERE record = 'grants:' || ?"),
         run(`SELECT 1 FROM keys WHERE tenant = ? AND ${REVOKED} LIMIT 1`),
+        run(
+          `SELECT COALESCE(counter, id) AS counter FROM keys WHERE tenant = ? AND NOT ${REVOKED} AND kind = 'api'
+           ORDER BY created_at DESC LIMIT ${KEPT_COUNTERS}`,
+        ),
       ]);
       return {
         left: gone(left) > 0,
         erased: { keys: gone(keys), rooms: gone(rooms), grants: gone(grants) },
+        counters: ((counters?.results ?? []) as { counter: string }[]).map(({ counter }) => counter),
       };
     },
   };

@@ -326,7 +326,6 @@ function beginning(
        SELECT name, sequence + 1, ?2, ?3, owner, 'remove', version FROM names WHERE name IN (${WHOLE_YET})`,
       ...[at, actor],
     ),
-    // After those, so that it is the newest row: they will be deleted, and ids must not be reused.
     ...(record ? [history] : []),
     run(
       `INSERT INTO erasure_files (erasure, digest) SELECT ?1, digest FROM (${FILES}) WHERE true

@@ -321,9 +321,9 @@ const rest: Step = async ({ erasures, rights, quotas }, erasure) => {
   const unwritten = await erasures.unwrittenKeys(erasure, ERASED_KEYS);
   await each(unwritten, ({ hash }) => rights.syncKey(hash));
   const written = unwritten.map(({ change }) => change);
-  const { left, erased } = await erasures.forgetTenant(erasure, written);
+  const { left, erased, counters } = await erasures.forgetTenant(erasure, written);
   await rights.syncGrants(erasure.target);
-  await quotas?.reset(erasure.target, null);
+  await quotas?.forget(erasure.target, { but: counters });
   return { place: left ? 'more' : null, calls: unwritten.length + 6, erased };
 };
 const HOLDERS = 'holders ';

@@ -9,6 +9,8 @@ const SECOND = 1_000;
 export const ERASED_NAMES = 50;
 /** Keys per request: each is a call of the pointer writer. */
 export const ERASED_KEYS = 50;
+/** Keys that were created during the erasure of their tenant, and whose limits go on from what they have counted. */
+export const KEPT_COUNTERS = 100;
 /** Experiments per request: each is nine Durable Objects and a write to KV. */
 export const ERASED_EXPERIMENTS = 20;
 /** Files per request, and values deleted for them. */

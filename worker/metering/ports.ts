@@ -109,8 +109,10 @@ export interface Quotas {
     tenant: string,
     ask: { asked: readonly AskedCounter[]; job: string; from: number; total: number; at: number },
   ): Promise<(BudgetLeft | null)[]>;
-  /** Forgets all usage, even if it is unreadable. @param counter null = all of the tenant. */
-  reset(tenant: string, counter: string | null): Promise<void>;
+  /** Forgets all usage, even if it is unreadable. */
+  reset(tenant: string, counter: string): Promise<void>;
+  /** Forgets all counters of the tenant except these. */
+  forget(tenant: string, { but }: { but: readonly string[] }): Promise<void>;
 }
 
 /** A caller, as far as limits need it. */

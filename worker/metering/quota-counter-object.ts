@@ -56,6 +56,7 @@ export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs:
     settle: (tenant, of) => ask(tenant, { call: 'settle', ...of }, nothing),
     spend: (tenant, of) => ask(tenant, { call: 'spend', ...of }, understood(Budgets, of)),
     reset: (tenant, counter) => ask(tenant, { call: 'reset', counter }, nothing),
+    forget: (tenant, of) => ask(tenant, { call: 'forget', ...of }, nothing),
   };
 }
 
@@ -90,7 +91,8 @@ const QuotaCall = z.discriminatedUnion('call', [
     total: z.number().min(0),
     at,
   }),
-  z.strictObject({ call: z.literal('reset'), counter: z.string().nullable() }),
+  z.strictObject({ call: z.literal('reset'), counter: z.string() }),
+  z.strictObject({ call: z.literal('forget'), but: counters }),
 ]);
 type QuotaCall = z.infer<typeof QuotaCall>;
 
@@ -152,8 +154,8 @@ export class QuotaCounter {
 
   async fetch(request: Request): Promise<Response> {
     const call = QuotaCall.parse(await request.json());
-    if (call.call === 'reset') {
-      await this.#reset(call.counter);
+    if (call.call === 'reset' || call.call === 'forget') {
+      await (call.call === 'reset' ? this.#reset(call.counter) : this.#forget(call.but));
       return Response.json(null);
     }
     const names = 'asked' in call ? call.asked.map(({ counter }) => counter) : call.counters;
@@ -167,7 +169,10 @@ export class QuotaCounter {
   }
 
   /** @param states of the counters in their order; null = damaged. */
-  #apply(states: readonly (QuotaState | null)[], call: Exclude<QuotaCall, { call: 'reset' }>): unknown {
+  #apply(
+    states: readonly (QuotaState | null)[],
+    call: Exclude<QuotaCall, { call: 'reset' | 'forget' }>,
+  ): unknown {
     const whole = states.filter((state) => state !== null);
     switch (call.call) {
       case 'admit':
@@ -235,17 +240,25 @@ export class QuotaCounter {
     }
   }
 
-  /** @param counter null = all. */
-  async #reset(counter: string | null): Promise<void> {
-    const recent = (await this.#read()) ?? new Map<string, QuotaState | Damaged>();
-    this.#recent = Promise.resolve(recent);
-    if (counter === null) {
-      recent.clear();
-      await this.#storage.deleteAll();
-      return;
-    }
+  async #reset(counter: string): Promise<void> {
+    const recent = await this.#readable();
     recent.set(counter, emptyQuota());
     await this.#write();
+  }
+
+  async #forget(but: readonly string[]): Promise<void> {
+    const recent = await this.#readable();
+    await this.#load(but);
+    for (const counter of recent.keys()) if (!but.includes(counter)) recent.delete(counter);
+    // Together, so that nothing ends between the two.
+    await Promise.all([this.#storage.deleteAll(), ...(recent.size > 0 ? [this.#write()] : [])]);
+  }
+
+  /** As {@link #read}; of what cannot be read nothing is left. */
+  async #readable(): Promise<Map<string, QuotaState | Damaged>> {
+    const recent = (await this.#read()) ?? new Map<string, QuotaState | Damaged>();
+    this.#recent = Promise.resolve(recent);
+    return recent;
   }
 
   /** Later changes are written with it. */

@@ -68,6 +68,8 @@ export interface CompletionCall {
   name?: string | null;
   tenant: string;
   requestId: string;
+  /** When it arrived, unix ms: its time limit counts from then. Default: now. */
+  arrivedAt?: number;
   /** The client's trace. */
   parent?: Traceparent | null;
   /** Aborts when the client disconnects. */
@@ -185,7 +187,7 @@ export function createComplete(params: {
   hangDetector: HangDetector;
   now: () => number;
   cancel: Cancellation;
-  /** An origin's time limit for a request. */
+  /** Time limit of a request, from its arrival. */
   budgetMs: number;
 }) {
   const { pools, pool, health, routing, hangDetector, now, cancel, budgetMs } = params;
@@ -297,12 +299,16 @@ export function createComplete(params: {
 
   return async (call: CompletionCall): Promise<Result<Served, ApiError>> => {
     const started = now();
+    const until = (call.arrivedAt ?? started) + budgetMs;
     const base = call.manifest?.base.id ?? call.base ?? null;
     const origins = pools.of(base);
     if (origins.length === 0) return err(baseUnserved(base ?? '', pools.declared ?? []));
     if (await silences.isKnown(call)) return err(stopped());
     const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
-    const budget = AbortSignal.any([call.signal, AbortSignal.timeout(budgetMs + DEADLINE_GRACE_MS)]);
+    const budget = AbortSignal.any([
+      call.signal,
+      AbortSignal.timeout(Math.max(0, until - started) + DEADLINE_GRACE_MS),
+    ]);
     const cancelId = crypto.randomUUID();
     const exchangeCall: ExchangeCall = {
       path: pathOf(call, cancelId),
@@ -315,7 +321,7 @@ export function createComplete(params: {
         graft: {
           chain,
           tenant: call.tenant,
-          budget_ms: Math.max(1, budgetMs - (now() - started)),
+          budget_ms: Math.max(1, until - now()),
           request_id: call.requestId,
           model: call.model,
         },
@@ -361,7 +367,7 @@ export function createComplete(params: {
         continue;
       }
       failure = decision.error;
-      if (now() - started >= budgetMs) return err(deadline(budgetMs));
+      if (now() >= until) return err(deadline(budgetMs));
       if (decision.kind === 'stop') break;
       if (decision.clientError !== undefined)
         refusal ??= { ...decision.clientError, ended: null, origin, tried: [...tried] };

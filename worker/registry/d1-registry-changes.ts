@@ -103,12 +103,6 @@ export const isGone = ({ name, sequence }: Pick<NameRow, 'name' | 'sequence'>): 
   values: [name, sequence],
 });
 
-/** An erasure keeps the newest row of history, whatever it is: a row for a name that is going could stay behind. */
-const isBeingErased = (name: string): Guard => ({
-  sql: 'EXISTS (SELECT 1 FROM names c WHERE c.name = ? AND c.removed_at = 0)',
-  values: [name],
-});
-
 /**
  * The registry's writes. Each is one transaction that starts with its history row. It also notes the name if
  * its pointer changes: if the request dies before KV is updated, the schedule does it.
@@ -242,8 +236,6 @@ export function createD1Changes(
       change(
         { ...before, sequence: before.sequence + 1 },
         { ...note, action: 'repair', from: before.version, to: before.version, target: before.alias },
-        [],
-        [isBeingErased(before.name)],
       ),
   };
 }

@@ -291,7 +291,7 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
   };
 }
 
-/** Id of the change that this transaction makes. Unique, because the newest history row is never deleted. */
+/** Id of the change that this transaction makes: its row of history is the newest, and ids are never used again. */
 export const THIS_CHANGE = '(SELECT MAX(id) FROM history)';
 
 /**

@@ -99,7 +99,13 @@ export class Limits {
         wrong(`${within.length} requests passed in a minute`);
       const before = (ms: number): number =>
         uses
-          .filter((one) => one.until + COUNTED_MS <= use.from && one.from >= use.until - ms)
+          .filter(
+            (one) =>
+              // Tokens count from when there is a limit on them.
+              one.from >= since + STALE_MS &&
+              one.until + COUNTED_MS <= use.from &&
+              one.from >= use.until - ms,
+          )
           .reduce((sum, one) => sum + one.tokens, 0);
       if (before(MINUTE) >= (limits.tokens_per_minute ?? Infinity))
         wrong(`a request passed after ${before(MINUTE)} tokens in a minute`);

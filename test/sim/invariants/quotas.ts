@@ -21,7 +21,8 @@ const Call = z.object({
   again: z.boolean().optional(),
   asked: z.array(z.object({ counter: z.string(), limits: KeyLimits })).optional(),
   counters: z.array(z.string()).optional(),
-  counter: z.string().nullish(),
+  counter: z.string().optional(),
+  but: z.array(z.string()).optional(),
 });
 const Admitted = z.array(z.object({ refused: z.unknown().nullable() }));
 const Stored = z.object({ day: z.object({ period: z.number(), tokens: z.number() }) });
@@ -45,12 +46,14 @@ interface Lease {
 interface Counter {
   /** The latest time that it was told, which is its own: unix ms. */
   clock: number;
+  /** Its own at least, since a restart may have forgotten what it was told. */
+  least: number;
   /** By id, with the last sign of life of each. */
   leases: Map<string, Lease>;
   counted: Counted[];
 }
 
-const newCounter = (): Counter => ({ clock: 0, leases: new Map(), counted: [] });
+const newCounter = (): Counter => ({ clock: 0, least: 0, leases: new Map(), counted: [] });
 
 /** Whose end matters to a counter: that of others is not told. */
 const isHeld = ({ requests_per_minute: _, on_outage: _outage, ...others }: KeyLimits): boolean =>
@@ -89,8 +92,9 @@ export function watchQuotas(fail: Fail): {
       const { call, at = 0, lease, tokens = 0, again = false, asked = [] } = parsed.data;
       const counters = tenants.get(tenant) ?? new Map<string, Counter>();
       tenants.set(tenant, counters);
-      if (call === 'reset' && parsed.data.counter === null) counters.clear();
-      else if (call === 'reset') counters.delete(parsed.data.counter ?? '');
+      const { but = [] } = parsed.data;
+      if (call === 'forget') for (const one of counters.keys()) if (!but.includes(one)) counters.delete(one);
+      if (call === 'reset') counters.delete(parsed.data.counter ?? '');
       const said = Admitted.safeParse(JSON.parse(text));
       const isAdmitted = said.success && said.data.every(({ refused }) => refused === null);
       const limitsOf = new Map(asked.map(({ counter, limits }) => [counter, limits]));
@@ -99,25 +103,27 @@ export function watchQuotas(fail: Fail): {
         counters.set(id, counter);
         // A fine-tuning job that spends tells it the time, too.
         counter.clock = Math.max(counter.clock, at);
+        counter.least = Math.max(counter.least, at);
         if (lease === undefined) continue;
-        const { clock, leases, counted } = counter;
+        const { clock, least, leases, counted } = counter;
         for (const [one, { at: last }] of leases)
           if (last + LEASE_MS + LEASE_KEPT_MS <= clock) leases.delete(one);
-        if (call === 'renew') leases.set(lease, { at: clock, answeredAt });
+        if (call === 'renew') leases.set(lease, { at: least, answeredAt });
         if (call === 'admit' && isAdmitted) {
           const limits = limitsOf.get(id) ?? {};
           if (!leases.has(lease)) {
             check(`${tenant} ${id}`, counter, limits);
-            counted.push({ lease, at: clock, answeredAt, requests: 1, tokens: 0 });
+            counted.push({ lease, at: least, answeredAt, requests: 1, tokens: 0 });
           }
-          if (isHeld(limits)) leases.set(lease, { at: clock, answeredAt });
+          if (isHeld(limits)) leases.set(lease, { at: least, answeredAt });
         }
         if (call === 'settle' && (leases.delete(lease) || !again))
-          counted.push({ lease, at: clock, answeredAt, requests: 0, tokens });
+          counted.push({ lease, at: least, answeredAt, requests: 0, tokens });
       }
     },
     restarted(tenant, at) {
       for (const counter of tenants.get(tenant)?.values() ?? []) {
+        counter.least = 0;
         const stays = ({ answeredAt }: Lease): boolean => answeredAt <= at - FORGOTTEN_MS;
         counter.counted = counter.counted.filter(stays);
         for (const [lease, one] of counter.leases) if (!stays(one)) counter.leases.delete(lease);

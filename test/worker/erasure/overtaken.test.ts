@@ -108,11 +108,12 @@ describe('a change that an erasure of its name overtakes', () => {
     expect(await left()).toEqual(NOTHING);
   });
 
-  it('a repair beside it leaves no row of history, though it would be the newest', async () => {
+  it('a repair beside it leaves no row of history, though it is the newest', async () => {
     before.set('registry.pointerToWrite', () => Promise.reject(new Error('cut off')));
     await ask('/admin/erase', { name: 'notes' });
     app.graft.kv.tamper('name:notes', () => 'damaged');
     await done('/admin/repair', {});
+    expect(await rows('SELECT action FROM history ORDER BY id DESC LIMIT 1')).toEqual([{ action: 'repair' }]);
     const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
     await done('/admin/erase', { name: 'notes', cursor: String(id) });
     expect(before.size).toBe(0);
@@ -468,6 +469,36 @@ it('a key that is made during the erasure of its tenant does not keep the limits
   expect(found).toMatchObject({ state: 'found', value: { tenant: 'acme' } });
   expect(found).not.toHaveProperty('value.tenant_limits');
   expect(await rows('SELECT tenant FROM tenant_limits')).toEqual([]);
+});
+
+it('a key that is made during the erasure of its tenant goes on from what it has used, unlike those of before', async () => {
+  const { quotas, clock } = app.graft;
+  const limits = { tokens_per_day: 5 };
+  const made = async () =>
+    (await done('/admin/keys', { tenant: 'acme', limits })) as { key: string; id: string };
+  const use = async ({ id }: { id: string }) => {
+    const call = { counters: [id], lease: id, tokens: 5, again: false, at: clock.now() };
+    await quotas.settle('acme', call);
+  };
+  const refuses = async ({ id }: { id: string }) => {
+    const asked = [{ counter: id, limits }];
+    return (
+      (await quotas.admit('acme', { asked, lease: `${id} again`, at: clock.now() }))[0]?.refused !== null
+    );
+  };
+  await app.graft.publish('acme/notes', first, { owner: 'acme' });
+  const [old, tenant] = [await made(), { id: 'tenant:acme' }];
+  await use(old);
+  await use(tenant);
+  clock.advance(MINUTE_MS);
+  let since = { id: '' };
+  before.set('registry.pointerToWrite', async () => {
+    since = await made();
+    await use(since);
+  });
+  await erase({ tenant: 'acme' });
+  expect(before.size).toBe(0);
+  expect([await refuses(since), await refuses(old), await refuses(tenant)]).toEqual([true, false, false]);
 });
 
 it('a key is not forgotten before KV has its revocation', async () => {

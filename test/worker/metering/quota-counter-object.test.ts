@@ -265,8 +265,22 @@ describe('a counter', () => {
     for (let i = 0; i <= RECENT_COUNTERS; i += 1) await admit(limits, 'a', AT, `key_${i}`);
     await second();
     expect(disk.size).toBe(2);
-    await quotas.reset('alice', null);
+    await quotas.forget('alice', { but: [] });
     expect(disk.size).toBe(0);
     expect((await admit(limits, 'b')).refused).toBeNull();
+  });
+
+  it('of a tenant that is erased keeps those of keys that were made meanwhile, also on disk', async () => {
+    const { quotas, admit, disk, second, restart } = rig();
+    const each = { requests_per_minute: 3 };
+    for (let i = 0; i <= RECENT_COUNTERS; i += 1) await admit(each, 'a', AT, `key_${i}`);
+    await second();
+    // The first one has left the row of recent ones.
+    await quotas.forget('alice', { but: ['key_0', `key_${RECENT_COUNTERS}`, 'key_unused'] });
+    restart();
+    expect(disk.size).toBe(1);
+    const remaining = async (key: string) => (await admit(each, 'b', AT, key)).requests?.remaining;
+    expect([await remaining('key_0'), await remaining(`key_${RECENT_COUNTERS}`)]).toEqual([1, 1]);
+    expect(await remaining('key_1')).toBe(2);
   });
 });

@@ -249,6 +249,14 @@ describe('failing over', () => {
     }
   });
 
+  it('counts its time limit from its arrival', async () => {
+    const now = Date.now();
+    const { ask } = await clientOf(['o1'], { budgetMs: 10_000, now: () => now });
+    await serverOf(ask('a/b', { arrivedAt: now - 4_000 }));
+    await serverOf(ask('a/b'));
+    expect(origins[0]?.log.completions.map(({ graft }) => graft.budget_ms)).toEqual([6_000, 10_000]);
+  });
+
   it.each([false, true])(
     'lets an origin report an expired deadline itself, and does not count it as lost: stream %s',
     async (stream) => {

@@ -7,7 +7,6 @@ import type { Asked } from './recording-database.ts';
 export const ACROSS_SEGMENTS: readonly { why: string; of: RegExp }[] = [
   // Each database answers for itself, and the answers are put together.
   { why: 'Whether anything is there, for a restore.', of: /^SELECT 1 AS found WHERE EXISTS/ },
-  { why: 'What a list of everything has last seen.', of: / AS mark$/ },
   { why: 'A page of names, with their experiments.', of: /^SELECT v\.name, .* FROM names n\b.* LIMIT \?/ },
   {
     why: 'A page of what was removed in the last days.',
