@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('258eb972d6899216594afddbea93c53530e64011ecf6b9c188218f13f2014fb4');
+INSERT INTO schema_hash VALUES ('0e4ff754e060af467076bff3637540aaf7156595aea9afa1248ccd9d5340bfab');
 
 -- Names, versions, and what became of them
 
@@ -373,6 +373,20 @@ CREATE TABLE usage (
   PRIMARY KEY (tenant, hour, key_id, name, version)
 ) WITHOUT ROWID;
 CREATE INDEX usage_by_hour ON usage (hour);
+
+-- Its sums by the day, for lists of all tenants: a month's hours may be millions of rows.
+CREATE TABLE usage_days (
+  day INTEGER NOT NULL,        -- days since 1970, UTC
+  tenant TEXT NOT NULL,
+  base TEXT NOT NULL,          -- whose price it has: the version's base, or the name under which a base was asked; '' = unknown
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  last_hour INTEGER NOT NULL,  -- as in usage
+  PRIMARY KEY (day, tenant, base)
+) WITHOUT ROWID;
+CREATE INDEX usage_days_of_tenant ON usage_days (tenant, day);
 
 -- Batches of the last days, so that one that is sent again is not counted again.
 CREATE TABLE usage_batches (

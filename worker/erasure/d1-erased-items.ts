@@ -6,6 +6,7 @@ import { listRecorded } from '../blobs/d1-blob-rows.ts';
 import { DELETER_GONE_MS } from '../blobs/limits.ts';
 import { KEPT_COUNTERS } from './limits.ts';
 import { gaveRow, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
+import { addingDays } from '../metering/d1-usage-rows.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
 import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
 import {
@@ -398,8 +399,14 @@ export function createD1ErasedFiles(db: SqlDatabase) {
   };
 }
 
-const HOURS = `SELECT tenant, hour, key_id, name, version FROM usage u
+const HOURS = `SELECT hour, key_id, name, version FROM usage u
   WHERE u.tenant = ?2 AND u.hour <= ?4 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
+
+const OF_DAYS = 'tenant = ?2 AND day IN (SELECT value FROM json_each(?1))';
+const SUM_DAYS = addingDays(
+  '(SELECT h.* FROM json_each(?1) d CROSS JOIN usage h ON h.tenant = ?2 AND h.hour BETWEEN d.value * 24 AND d.value * 24 + 23)',
+  'true',
+);
 
 /** The tenant's key `id` has ended with it: one that has not was made by who has its name since. */
 const endedKey = (id: string): string =>
@@ -459,14 +466,26 @@ export function createD1ErasedTraces(db: SqlDatabase) {
      * end.
      */
     async forgetUsage(erasure: Erasure, limit: number): Promise<number> {
-      const [went] = await db.batch([
+      const { id, owner } = erasure;
+      const { results } = await db
+        .prepare(HOURS)
+        .bind(id, owner, limit, Math.floor(untilOf(erasure) / HOUR_MS))
+        .all<{ hour: number }>();
+      if (results.length === 0) return 0;
+      const list = JSON.stringify(results);
+      const days = JSON.stringify([...new Set(results.map(({ hour }) => Math.floor(hour / 24)))]);
+      await db.batch([
         db
           .prepare(
-            `DELETE FROM usage WHERE (tenant, hour, key_id, name, version) IN (${HOURS}) RETURNING hour`,
+            `DELETE FROM usage WHERE (tenant, hour, key_id, name, version) IN (
+               SELECT ?2, value ->> 'hour', value ->> 'key_id', value ->> 'name', value ->> 'version' FROM json_each(?1))`,
           )
-          .bind(erasure.id, erasure.owner, limit, Math.floor(untilOf(erasure) / HOUR_MS)),
+          .bind(list, owner),
+        // What is left of these days is summed anew.
+        db.prepare(`DELETE FROM usage_days WHERE ${OF_DAYS}`).bind(days, owner),
+        db.prepare(SUM_DAYS).bind(days, owner),
       ]);
-      return gone(went);
+      return results.length;
     },
 
     /** Tenants that have grants from it, or refuse them. */

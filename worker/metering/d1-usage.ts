@@ -1,6 +1,6 @@
 import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import { isUniqueViolation, jsonLists, type SqlDatabase } from '../platform/d1-database.ts';
-import { addingUsage, usageValues } from './d1-usage-rows.ts';
+import { addingUsage, PRICED_BY, usageValues } from './d1-usage-rows.ts';
 import type { UsageLedger } from './ports.ts';
 
 const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
@@ -43,10 +43,53 @@ const COSTS = statements(
        SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ?)
          + u.completion_tokens * COALESCE(p.value ->> 'completion', ?)) / 1e6 AS cost
      FROM usage u LEFT JOIN versions v ON v.name = u.name AND v.version = u.version
-       LEFT JOIN json_each(?) p ON p.key = COALESCE(v.base_id, u.name)
+       LEFT JOIN json_each(?) p ON p.key = ${PRICED_BY}
      WHERE ${tenant} u.hour >= ? AND u.hour < ?
      GROUP BY grouped ORDER BY ${order} LIMIT ?`,
 );
+
+const DAY_H = 24;
+const HOURS = (from: string, to: string): string =>
+  `SELECT u.hour, u.tenant, ${PRICED_BY} AS base, u.requests, u.errors, u.prompt_tokens, u.completion_tokens,
+     u.hour AS last_hour
+   FROM usage u LEFT JOIN versions v ON v.name = u.name AND v.version = u.version
+   WHERE u.hour >= ${from} AND u.hour < ${to}`;
+
+/**
+ * Of all tenants between the hours ?1 and ?2, for those groups that the sums of days know: the whole days, from the hour
+ * ?3 to ?4, and the hours before and behind them.
+ */
+const OF_ALL = `(
+  SELECT day * ${DAY_H} AS hour, tenant, base, requests, errors, prompt_tokens, completion_tokens, last_hour
+    FROM usage_days WHERE day >= ?3 / ${DAY_H} AND day < ?4 / ${DAY_H}
+  UNION ALL ${HOURS('?1', 'MIN(?2, ?3)')}
+  UNION ALL ${HOURS('?4', '?2')})`;
+
+/** @returns the first hour of the first whole day in this time, and the hour behind the last one. */
+const wholeDays = (from: number, to: number): [from: number, to: number] => {
+  const first = Math.ceil(from / DAY_H) * DAY_H;
+  return [first, Math.max(first, Math.floor(to / DAY_H) * DAY_H)];
+};
+
+const ofAll = (by: 'tenant' | 'day'): { sums: string; costs: string } => {
+  const { expression, order } = GROUPS[by];
+  const rest = `GROUP BY grouped ORDER BY ${order} LIMIT ?5`;
+  return {
+    sums: `SELECT ${expression} AS grouped, SUM(u.requests) AS requests, SUM(u.errors) AS errors,
+        SUM(u.prompt_tokens) AS prompt_tokens, SUM(u.completion_tokens) AS completion_tokens,
+        MAX(u.last_hour) AS last_hour
+      FROM ${OF_ALL} u ${rest}`,
+    costs: `SELECT ${expression} AS grouped,
+        SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ?6)
+          + u.completion_tokens * COALESCE(p.value ->> 'completion', ?7)) / 1e6 AS cost
+      FROM ${OF_ALL} u LEFT JOIN json_each(?8) p ON p.key = u.base ${rest}`,
+  };
+};
+/** The sums of days know no other groups. */
+const BY_DAYS: Partial<Record<UsageGroup, { sums: string; costs: string }>> = {
+  tenant: ofAll('tenant'),
+  day: ofAll('day'),
+};
 
 const ADD = addingUsage('?');
 
@@ -66,7 +109,7 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
       try {
         await db.batch([
           db.prepare('INSERT INTO usage_batches (id, at) VALUES (?, ?)').bind(id, at),
-          ...jsonLists(rows.map(usageValues)).map((list) => db.prepare(ADD).bind(list)),
+          ...jsonLists(rows.map(usageValues)).flatMap((list) => ADD.map((sql) => db.prepare(sql).bind(list))),
           db.prepare('DELETE FROM usage_batches WHERE at < ?').bind(at - memoryMs),
         ]);
       } catch (error) {
@@ -76,11 +119,14 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
     },
     async sum({ by, tenant, name = null, from, to, limit }) {
       const { one, all } = SUMS[by];
-      const { results } = await (
-        tenant === null
-          ? db.prepare(all).bind(from, to, name, limit)
-          : db.prepare(one).bind(tenant, from, to, name, limit)
-      ).all<SumRow>();
+      const days = tenant === null && name === null ? BY_DAYS[by] : undefined;
+      const statement =
+        days !== undefined
+          ? db.prepare(days.sums).bind(from, to, ...wholeDays(from, to), limit)
+          : tenant === null
+            ? db.prepare(all).bind(from, to, name, limit)
+            : db.prepare(one).bind(tenant, from, to, name, limit);
+      const { results } = await statement.all<SumRow>();
       return results.map((row) => ({
         group: row.grouped,
         requests: row.requests,
@@ -93,11 +139,14 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
     async costs({ by, tenant, from, to, limit, prices }) {
       const { one, all } = COSTS[by];
       const priced = [prices.prompt, prices.completion, JSON.stringify(prices.bases)];
-      const { results } = await (
-        tenant === null
-          ? db.prepare(all).bind(...priced, from, to, limit)
-          : db.prepare(one).bind(...priced, tenant, from, to, limit)
-      ).all<{ grouped: string; cost: number }>();
+      const days = tenant === null ? BY_DAYS[by] : undefined;
+      const statement =
+        days !== undefined
+          ? db.prepare(days.costs).bind(from, to, ...wholeDays(from, to), limit, ...priced)
+          : tenant === null
+            ? db.prepare(all).bind(...priced, from, to, limit)
+            : db.prepare(one).bind(...priced, tenant, from, to, limit);
+      const { results } = await statement.all<{ grouped: string; cost: number }>();
       return new Map(results.map((row) => [row.grouped, row.cost]));
     },
   };

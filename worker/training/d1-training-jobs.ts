@@ -235,11 +235,9 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
         ...addEvents(next, events),
         ...(usage === null
           ? []
-          : [
-              db
-                .prepare(addingUsage('?4', MADE))
-                .bind(job.id, next.revision, documentOf(next), usageJson([usage])),
-            ]),
+          : addingUsage('?4', MADE).map((sql) =>
+              db.prepare(sql).bind(job.id, next.revision, documentOf(next), usageJson([usage])),
+            )),
         // An origin that is given it again must not delete it then.
         ...(next.origin === null || next.origin === job.origin
           ? []

@@ -45,8 +45,29 @@ const madeFor = ({ world }: Simulation, tenant: string): number =>
     .filter(([id, ran]) => ran.tenant === tenant && world.asked.has(id))
     .reduce((sum, [, { completion }]) => sum + completion, 0);
 
+/** Days are the sums of their hours. */
+async function checkDays(sim: Simulation): Promise<void> {
+  const of = (day: string): string =>
+    `${day}, tenant, SUM(requests) AS requests, SUM(errors) AS errors, SUM(prompt_tokens) AS prompt_tokens,
+     SUM(completion_tokens) AS completion_tokens`;
+  const { results } = await sim.world.database.truth
+    .prepare(
+      `SELECT day, tenant, SUM(side), requests, errors, prompt_tokens, completion_tokens FROM (
+         SELECT 1 AS side, ${of('hour / 24 AS day')} FROM usage GROUP BY 2, 3
+         UNION ALL SELECT -1, ${of('day')} FROM usage_days GROUP BY 2, 3)
+       GROUP BY day, tenant, requests, errors, prompt_tokens, completion_tokens HAVING SUM(side) <> 0`,
+    )
+    .all();
+  if (results.length > 0)
+    sim.fail(
+      '5 usage is what was run',
+      `days are not the sums of their hours: ${JSON.stringify(results[0])}`,
+    );
+}
+
 export async function checkUsage(sim: Simulation): Promise<void> {
   const { world } = sim;
+  await checkDays(sim);
   const { results } = await world.database.truth
     .prepare('SELECT tenant, SUM(completion_tokens) AS tokens FROM usage GROUP BY tenant')
     .all<{ tenant: string; tokens: number }>();

@@ -121,7 +121,11 @@ describe('a tenant that is erased', () => {
       expect((await app.graft.request('/v1/chat/completions', { key, body })).status).toBe(200);
       await app.graft.settled();
     };
-    const usage = async () => rows("SELECT requests FROM usage WHERE tenant = 'acme'");
+    const usage = async () =>
+      rows(
+        `SELECT requests FROM usage WHERE tenant = 'acme'
+         UNION ALL SELECT requests FROM usage_days WHERE tenant = 'acme'`,
+      );
     await use();
     await erase('acme');
     expect(await usage()).toEqual([]);
@@ -131,8 +135,25 @@ describe('a tenant that is erased', () => {
     await use();
     await scheduled();
     expect(await rows('SELECT id FROM erasures')).toEqual([]);
-    expect(await usage()).toEqual([{ requests: 1 }]);
+    expect(await usage()).toEqual([{ requests: 1 }, { requests: 1 }]);
     expect(await noted('acme')).not.toEqual([]);
+  });
+
+  it('takes the usage of an erased name out of the sums of its days', async () => {
+    await app.graft.publish('acme/notes', tinyAdapter({ seed: 1 }), { owner: 'acme' });
+    const used = { tenant: 'acme', keyId: 'key_1', errors: 0, promptTokens: 10, completionTokens: 5 };
+    const hour = Math.floor(app.graft.clock.now() / 3_600_000);
+    const usageRows = [
+      { ...used, hour, name: 'acme/notes', version: 1, requests: 3 },
+      { ...used, hour, name: 'base', version: 0, requests: 4 },
+      { ...used, hour: hour - 24, name: 'acme/notes', version: 1, requests: 5 },
+    ];
+    await app.graft.stores.usage.add({ id: 'batch', at: 1, rows: usageRows });
+    expect(await rows('SELECT SUM(requests) AS sum FROM usage_days')).toEqual([{ sum: 12 }]);
+    await post('/admin/erase', { name: 'acme/notes', usage: true, cursor: null });
+    expect(await rows('SELECT base, requests, prompt_tokens, last_hour FROM usage_days')).toEqual([
+      { base: 'base', requests: 4, prompt_tokens: 10, last_hour: hour },
+    ]);
   });
 
   it('keeps what users of another of its name prefer before it has settled, and nothing that is late', async () => {

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import fc from 'fast-check';
 import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
 import { openDatabase } from '../platform/database.ts';
 import type { UsageLedger, UsageRow } from '../../../worker/metering/ports.ts';
@@ -66,6 +67,60 @@ describe('UsageLedger', () => {
     expect(await groups('hour', { from: HOUR, to: HOUR + 1 })).toEqual(['2026-03-31T23']);
     expect(await groups('hour', { limit: 2 })).toHaveLength(2);
     expect(await groups('name', { tenant: 'nobody' })).toEqual([]);
+  });
+
+  it('has of all tenants what it has of each, whatever hours are asked for', async () => {
+    const tenant = fc.constantFrom('a', 'b', 'c');
+    const used = fc.record({
+      tenant,
+      hour: fc.integer({ min: HOUR - 60, max: HOUR + 60 }),
+      keyId: fc.constantFrom('key_1', 'key_2'),
+      name: fc.constantFrom('base', 'large', 'notes'),
+      version: fc.constantFrom(0, 1),
+      requests: fc.integer({ min: 1, max: 9 }),
+      errors: fc.integer({ min: 0, max: 1 }),
+      promptTokens: fc.integer({ min: 0, max: 1_000 }),
+      completionTokens: fc.integer({ min: 0, max: 1_000 }),
+    });
+    const batches = fc.array(fc.array(used, { maxLength: 20 }), { minLength: 1, maxLength: 4 });
+    const window = fc.tuple(fc.integer({ min: HOUR - 70, max: HOUR + 70 }), fc.integer({ min: 1, max: 140 }));
+    const prices = {
+      currency: 'EUR',
+      prompt: 1,
+      completion: 2,
+      bases: { large: { prompt: 5, completion: 7 } },
+    };
+    await fc.assert(
+      fc.asyncProperty(batches, window, async (added, [from, hours]) => {
+        const usage = await make();
+        for (const [i, rows] of added.entries()) await usage.add({ id: String(i), at: START, rows });
+        const of = { from, to: from + hours, limit: 1_000 };
+        const sums = { requests: 0, errors: 0, promptTokens: 0, completionTokens: 0 };
+        let cost = 0;
+        for (const one of ['a', 'b', 'c']) {
+          const [own] = await usage.sum({ by: 'tenant', tenant: one, ...of });
+          const all = await usage.sum({ by: 'tenant', tenant: null, ...of });
+          expect(all.find(({ group }) => group === one)).toEqual(own);
+          const costs = await usage.costs({ by: 'tenant', tenant: null, ...of, prices });
+          const ownCosts = await usage.costs({ by: 'tenant', tenant: one, ...of, prices });
+          expect(costs.get(one)).toEqual(
+            ownCosts.get(one) === undefined ? undefined : expect.closeTo(ownCosts.get(one)!, 9),
+          );
+          cost += ownCosts.get(one) ?? 0;
+          for (const column of Object.keys(sums) as (keyof typeof sums)[]) sums[column] += own?.[column] ?? 0;
+        }
+        const days = await usage.sum({ by: 'day', tenant: null, ...of });
+        for (const column of Object.keys(sums) as (keyof typeof sums)[])
+          expect(days.reduce((sum, day) => sum + day[column], 0)).toBe(sums[column]);
+        const dayCosts = await usage.costs({ by: 'day', tenant: null, ...of, prices });
+        expect([...dayCosts.values()].reduce((sum, one) => sum + one, 0)).toBeCloseTo(cost, 9);
+        const hourly = await usage.sum({ by: 'hour', tenant: null, ...of });
+        expect([...new Set(hourly.map(({ group }) => group.slice(0, 10)))].sort()).toEqual(
+          days.map(({ group }) => group),
+        );
+      }),
+      { numRuns: 60 },
+    );
   });
 
   it('returns the same groups’ costs', async () => {

@@ -112,7 +112,13 @@ const REASONS: readonly Reason[] = [
     step: SORT,
   },
   { why: 'Of one origin’s minutes, at most a day of them.', of: /FROM origin_minutes/, step: SORT },
-  { why: `Usage of a tenant, or of all: ${LATER}.`, of: /FROM usage u/, step: ANY },
+  { why: 'Sums of the rows of one batch, or of a tenant’s days.', of: /^INSERT INTO usage_days/, step: SORT },
+  {
+    why: 'Of all tenants a row a day, and the hours of two days.',
+    of: /FROM usage_days WHERE day/,
+    step: ANY,
+  },
+  { why: 'Usage of a tenant, or of all by key, name or hour.', of: /FROM usage u/, step: ANY },
   { why: `Traffic of a series, or of all: ${LATER}.`, of: /FROM traffic WHERE step = \?/, step: SORT },
   { why: 'Of the hours of one day, once.', of: /FROM traffic WHERE step = 3600/, step: SORT },
 
