@@ -23,7 +23,8 @@ export interface GatherLoad {
   tenants: number;
   /** Of each tenant; each has one key. */
   names: number;
-  /** From the beginning of an hour on. */
+  /** From the beginning of an hour on, or before it, if negative, s. */
+  start?: number;
   seconds: number;
   /** Of them, those before rows, calls and transactions are counted. */
   warmUp: number;
@@ -37,9 +38,12 @@ export interface GatherLoad {
   restartMs: number;
   /** D1 takes nothing between these, ms. */
   away?: readonly [from: number, until: number];
+  /** D1 gets everything then, as by a backup, s. */
+  writtenOut?: number;
 }
 
-const START = Date.UTC(2026, 4, 1, 12);
+/** Beginning of an hour. */
+const HOUR_AT = Date.UTC(2026, 4, 1, 12);
 /** Everything happens in steps of this length, ms. */
 const STEP_MS = 50;
 
@@ -68,6 +72,7 @@ function zipf(count: number, random: () => number): () => number {
 
 export async function gatherCounts(load: GatherLoad) {
   const random = createRandom(1);
+  const START = HOUR_AT + 1_000 * (load.start ?? 0);
   let now = START;
   const sleeping = new Map<number, (() => void)[]>();
   const sleep = (ms: number): Promise<void> =>
@@ -129,7 +134,13 @@ export async function gatherCounts(load: GatherLoad) {
       }
     },
   };
-  const newDisk = (): GathererDisk => countingDisk((rows) => (written.objectRows += rows));
+  /** Of objects. */
+  const byTable = new Map<string, number>();
+  const newDisk = (): GathererDisk =>
+    countingDisk((rows, table) => {
+      written.objectRows += rows;
+      byTable.set(table, (byTable.get(table) ?? 0) + rows);
+    });
 
   interface Place {
     disk: GathererDisk;
@@ -273,15 +284,18 @@ export async function gatherCounts(load: GatherLoad) {
       for (const of of ['transactions', 'rows', 'objectRows', 'promptTransactions', 'promptRows'] as const)
         written[of] = 0;
       bySecond.clear();
+      byTable.clear();
       calls = 0;
       before = load.warmUp === 0 ? before : { ...sizes(), requests: sent };
       cpu = process.cpuUsage();
     }
+    if (load.writtenOut !== undefined && now === START + 1_000 * load.writtenOut) void gatherers.writeOut();
     for (owed += (load.rate * STEP_MS) / 1_000; owed >= 1; owed -= 1) request();
     await step();
   }
   const { user, system } = process.cpuUsage(cpu);
   const of = { ...written };
+  const tables = [...byTable];
   const most = Math.max(0, ...bySecond.values());
   const [measured, callsMeasured, left] = [sent - before.requests, calls, sizes()];
   // What is still on its way.
@@ -304,6 +318,7 @@ export async function gatherCounts(load: GatherLoad) {
     transactionsPerSecond: of.transactions / seconds,
     mostTransactionsInASecond: most,
     rowsPerRequest: { d1: of.rows / measured, objects: (of.objectRows + deletedLater) / measured },
+    objectRowsPerRequest: Object.fromEntries(tables.map(([table, rows]) => [table, rows / measured])),
     bytesPerListedRequest: left.bytes / left.requests,
     prompts: {
       ...{ kept, lost: kept - prompts.size },
@@ -320,8 +335,12 @@ const LOAD = {
   ...{ isolates: 1_000, rate: 10_000, tenants: 10_000, names: 100, giant: 0 },
   ...{ seconds: 600, warmUp: 0, restartMs: Infinity },
 };
-/** With the end of an hour, and a whole one. A tenth of the isolates: a gatherer stores what comes in a second as one row. */
-const HOUR = { ...LOAD, isolates: 100, warmUp: 600, seconds: 4_200 };
+/**
+ * From a quarter past an hour to a quarter past the next. What the gatherer holds before the first of them is written then: a
+ * write of many rows, after which none comes for hours but at the end of each. A tenth of the isolates: a gatherer stores
+ * what comes in a second as one row.
+ */
+const HOUR = { ...LOAD, isolates: 100, start: -600, writtenOut: 540, warmUp: 1_500, seconds: 5_100 };
 
 export async function benchGather(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { seconds: { type: 'string' }, load: { type: 'string' } } });

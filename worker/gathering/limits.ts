@@ -48,6 +48,11 @@ export const GATHERER_RETRY_MS = 10 * SECOND;
 /** Stored rows, and their bytes, that one transaction of D1 takes: after an outage there are many. */
 export const WRITTEN_ROWS = 500;
 export const WRITTEN_BYTES = 4_000_000;
+/**
+ * … and bytes that a gatherer sums up at once. Each sum writes a row for each of its tenants, so a minute should be one: it
+ * has 8 MB at 700 requests a second, for which the gatherer takes 30 MB of memory.
+ */
+export const SUMMED_BYTES = 16_000_000;
 /** Rows of a gatherer that are looked through at once, some 15 kB each. */
 export const LOOKED_ROWS = 200;
 /** Lists of isolates that are merged into one. */
