@@ -32,6 +32,8 @@ export interface GatherLoad {
   only?: number;
   /** The first tenant has half of all requests, by this many keys; 0 = its part of the Zipf distribution. */
   giant: number;
+  /** LARGE_TENANT_MINUTE_ROWS. */
+  largeTenantRows?: number | undefined;
   /** Part of all requests whose prompts are kept. */
   kept?: number;
   /** Each gatherer ends without a word so often, ms; Infinity = never. */
@@ -160,12 +162,13 @@ export async function gatherCounts(load: GatherLoad) {
     const object = new Gatherer(
       { storage },
       { DB: null as never },
-      { now: () => now, sleep, usage, traffic, keptPrompts },
+      { now: () => now, sleep, usage, traffic, keptPrompts, largeTenantRows: load.largeTenantRows },
     );
     return { disk, object, dead, restartAt };
   };
   const places = new Map<string, Place>();
   let calls = 0;
+  const bytesTo = new Map<string, number>();
   const gatherers = createDoGatherers({
     namespace: {
       idFromName: (name) => name,
@@ -173,6 +176,7 @@ export async function gatherCounts(load: GatherLoad) {
         async fetch(url, init) {
           calls += 1;
           const name = id as string;
+          bytesTo.set(name, (bytesTo.get(name) ?? 0) + String(init?.body).length);
           const place = places.get(name) ?? live(newDisk(), now + random.below(load.restartMs));
           places.set(name, place);
           const response = await place.object.fetch(new Request(url, init));
@@ -285,6 +289,7 @@ export async function gatherCounts(load: GatherLoad) {
         written[of] = 0;
       bySecond.clear();
       byTable.clear();
+      bytesTo.clear();
       calls = 0;
       before = load.warmUp === 0 ? before : { ...sizes(), requests: sent };
       cpu = process.cpuUsage();
@@ -296,6 +301,8 @@ export async function gatherCounts(load: GatherLoad) {
   const { user, system } = process.cpuUsage(cpu);
   const of = { ...written };
   const tables = [...byTable];
+  const bytes = [...bytesTo.values()];
+  const [mostBytes, allBytes] = [Math.max(...bytes), bytes.reduce((sum, some) => sum + some, 0)];
   const most = Math.max(0, ...bySecond.values());
   const [measured, callsMeasured, left] = [sent - before.requests, calls, sizes()];
   // What is still on its way.
@@ -325,6 +332,8 @@ export async function gatherCounts(load: GatherLoad) {
       transactionsPerSecond: of.promptTransactions / seconds,
       rowsEach: of.promptRows / kept,
     },
+    /** Of what all gatherers get, in bytes: most of their time goes with these. */
+    busiestPart: mostBytes / allBytes,
     /** Of one gatherer's time, as if all of this process's CPU was the gatherers'. */
     busyAtMost: (user + system) / 1e6 / seconds / gatherersAsked,
   };

@@ -53,6 +53,7 @@ import {
   GATHERER_SHOW_MS,
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
+  LARGE_TENANT_MINUTE_ROWS,
   LOOKED_ROWS,
   PROMPT_WRITE_MS,
   SENDER_KEPT_MS,
@@ -103,6 +104,7 @@ const Points: z.ZodType<TrafficPoint[]> = z.array(
     ...{ promptTokens: count, completionTokens: count, ttft: histogram, duration: histogram },
   }),
 );
+const LargeTenants = z.array(z.string());
 const Forgotten = z.object({ traffic: count, requests: count });
 const nothing = (): void => undefined;
 
@@ -149,7 +151,9 @@ export function createDoGatherers(params: {
     Promise.all(Array.from({ length: GATHERER_SHARDS }, (_, shard) => ask(shard, call, ms, parse)));
   return {
     add: (shard, { traffic, ...batch }) =>
-      ask(shard, { call: 'add', ...batch, traffic: traffic.map(packRow) }, timeoutMs, nothing),
+      ask(shard, { call: 'add', ...batch, traffic: traffic.map(packRow) }, timeoutMs, (answer) =>
+        LargeTenants.parse(answer),
+      ),
     async writeOut() {
       await askAll({ call: 'write' }, nothing);
     },
@@ -303,6 +307,33 @@ const waitingFor = (batch: Waiting['batch'], bytes: number): Waiting => {
   return { batch, bytes, done, settle };
 };
 
+/** Tenants of which a gatherer gets many rows. A restart forgets them. @param most rows in a minute. */
+function largeTenants(most: number) {
+  /** Of the minute, and of the one before. */
+  let [rows, large, before] = [new Map<string, number>(), new Set<string>(), new Set<string>()];
+  let minute = 0;
+  const turnTo = (now: number): void => {
+    const passed = Math.floor(now / (1_000 * MINUTE_S)) - minute;
+    if (passed === 0) return;
+    minute += passed;
+    [rows, large, before] = [new Map(), new Set(), passed === 1 ? large : new Set()];
+  };
+  return {
+    count({ usage, traffic }: Waiting['batch'], now: number): void {
+      turnTo(now);
+      for (const tenant of [...usage.map((row) => row.tenant), ...traffic.map((row) => row[1])]) {
+        const count = (rows.get(tenant) ?? 0) + 1;
+        rows.set(tenant, count);
+        if (count >= most) large.add(tenant);
+      }
+    },
+    names(now: number): string[] {
+      turnTo(now);
+      return [...new Set([...before, ...large])];
+    },
+  };
+}
+
 /**
  * Keeps what isolates have counted of some tenants. A batch is acknowledged once it is on disk. About once a minute batches
  * are summed up: their traffic into minutes, their requests into lists, in the transaction that deletes them. Usage goes to
@@ -324,6 +355,7 @@ export class Gatherer {
   /** Not on disk yet. */
   readonly #waiting = new Map<string, Waiting>();
   #committing = false;
+  readonly #large: ReturnType<typeof largeTenants>;
   /** When it rings, unix ms; null = not at all, undefined = not known. */
   #alarmAt: number | null | undefined;
   #writing: Promise<unknown> = Promise.resolve();
@@ -338,6 +370,7 @@ export class Gatherer {
       usage: Pick<UsageLedger, 'add'>;
       traffic: Pick<TrafficLedger, 'writeHour'>;
       keptPrompts: Pick<KeptPrompts, 'add'>;
+      largeTenantRows?: number | undefined;
     },
   ) {
     this.#storage = context.storage;
@@ -347,6 +380,7 @@ export class Gatherer {
     this.#now = parts?.now ?? Date.now;
     this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
     this.#ms = (usual) => flushMs(env, usual);
+    this.#large = largeTenants(parts?.largeTenantRows ?? LARGE_TENANT_MINUTE_ROWS);
   }
 
   async fetch(request: Request): Promise<Response> {
@@ -357,7 +391,7 @@ export class Gatherer {
       case 'add':
         await this.#take(call, text.length);
         await this.#wake();
-        return Response.json(null);
+        return Response.json(this.#large.names(this.#now()));
       case 'keep':
         this.#keepPrompts(call.prompts);
         await this.#wake(this.#ms(PROMPT_WRITE_MS));
@@ -457,7 +491,10 @@ export class Gatherer {
         );
       }
     });
-    for (const { batch } of all) known.set(batch.sender, batch.number);
+    for (const { batch } of all) {
+      known.set(batch.sender, batch.number);
+      this.#large.count(batch, this.#now());
+    }
   }
 
   /** @returns whether D1 has taken it. @param line else it is in the log. */

@@ -13,6 +13,16 @@ export const GATHERER_SHARDS = 16;
  * gatherers by key.
  */
 export const LARGE_TENANT_ROWS = 100;
+/**
+ * Rows of a tenant that a gatherer takes in a minute, of usage and of traffic, beyond which isolates spread it too, each of
+ * which may see few: some 500 requests a second, a tenth of a gatherer's time.
+ */
+export const LARGE_TENANT_MINUTE_ROWS = 60_000;
+/**
+ * How long an isolate spreads it. Its gatherer no longer sees all of it then, so it takes the whole again after that, and
+ * says within seconds if it is still large.
+ */
+export const LARGE_TENANT_MS = 10 * MINUTE;
 /** Delay before an isolate sends what it has counted: what is lost if the isolate dies. */
 export const COUNT_FLUSH_MS = 2 * SECOND;
 /** Attempts per batch and flush, with growing pauses; the next flush tries again. */
