@@ -3,7 +3,7 @@ import { ERASE_SETTLE_MS } from '../../../protocol/admin-api/erasures.ts';
 import { STALE_MS } from '../truth.ts';
 import { committed } from '../operations/operation.ts';
 import type { Simulation } from '../simulation.ts';
-import { countedMinutes, listedRequests } from './gathered.ts';
+import { countedMinutes, listedRequests, summedUsage, waitingPrompts } from './gathered.ts';
 
 /** Tables that keep a name on purpose (docs/run/backups.md, "What stays"), or as somebody else's own words. */
 const KEEP_NAMES = new Set(['usage', 'grants', 'grant_refusals', 'keys', 'history', 'rooms']);
@@ -211,6 +211,9 @@ async function checkKeysOfRequests(sim: Simulation): Promise<void> {
       key_id: one.keyId,
       until: (one.at + 60) * 1_000,
     })),
+    ...[...summedUsage(sim), ...waitingPrompts(sim)].map(({ tenant, keyId, at }) => ({
+      ...{ place: 'what waits for D1', tenant, key_id: keyId, until: at },
+    })),
   ];
   for (const { place, tenant, key_id: key, until } of [...results, ...gathered])
     // An isolate that cannot reach KV may go on with what it knows of a key, and says that this is stale.
@@ -235,6 +238,7 @@ async function allRows(sim: Simulation): Promise<{ table: string; row: string }[
   const gathered = [
     ...listedRequests(sim).map((row) => ({ table: 'requests', row })),
     ...countedMinutes(sim).map((row) => ({ table: 'minutes', row: { ...row, step: 60 } })),
+    ...waitingPrompts(sim).map((row) => ({ table: 'kept_prompts', row })),
   ];
   const rows = gathered.map(({ table, row }) => ({
     table,
