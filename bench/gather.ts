@@ -23,7 +23,8 @@ export interface GatherLoad {
   tenants: number;
   /** Of each tenant; each has one key. */
   names: number;
-  /** From the beginning of an hour on. */
+  /** From the beginning of an hour on, or before it, if negative, s. */
+  start?: number;
   seconds: number;
   /** Of them, those before rows, calls and transactions are counted. */
   warmUp: number;
@@ -31,15 +32,20 @@ export interface GatherLoad {
   only?: number;
   /** The first tenant has half of all requests, by this many keys; 0 = its part of the Zipf distribution. */
   giant: number;
+  /** LARGE_TENANT_MINUTE_ROWS. */
+  largeTenantRows?: number | undefined;
   /** Part of all requests whose prompts are kept. */
   kept?: number;
   /** Each gatherer ends without a word so often, ms; Infinity = never. */
   restartMs: number;
   /** D1 takes nothing between these, ms. */
   away?: readonly [from: number, until: number];
+  /** D1 gets everything then, as by a backup, s. */
+  writtenOut?: number;
 }
 
-const START = Date.UTC(2026, 4, 1, 12);
+/** Beginning of an hour. */
+const HOUR_AT = Date.UTC(2026, 4, 1, 12);
 /** Everything happens in steps of this length, ms. */
 const STEP_MS = 50;
 
@@ -68,6 +74,7 @@ function zipf(count: number, random: () => number): () => number {
 
 export async function gatherCounts(load: GatherLoad) {
   const random = createRandom(1);
+  const START = HOUR_AT + 1_000 * (load.start ?? 0);
   let now = START;
   const sleeping = new Map<number, (() => void)[]>();
   const sleep = (ms: number): Promise<void> =>
@@ -129,7 +136,13 @@ export async function gatherCounts(load: GatherLoad) {
       }
     },
   };
-  const newDisk = (): GathererDisk => countingDisk((rows) => (written.objectRows += rows));
+  /** Of objects. */
+  const byTable = new Map<string, number>();
+  const newDisk = (): GathererDisk =>
+    countingDisk((rows, table) => {
+      written.objectRows += rows;
+      byTable.set(table, (byTable.get(table) ?? 0) + rows);
+    });
 
   interface Place {
     disk: GathererDisk;
@@ -149,12 +162,13 @@ export async function gatherCounts(load: GatherLoad) {
     const object = new Gatherer(
       { storage },
       { DB: null as never },
-      { now: () => now, sleep, usage, traffic, keptPrompts },
+      { now: () => now, sleep, usage, traffic, keptPrompts, largeTenantRows: load.largeTenantRows },
     );
     return { disk, object, dead, restartAt };
   };
   const places = new Map<string, Place>();
   let calls = 0;
+  const bytesTo = new Map<string, number>();
   const gatherers = createDoGatherers({
     namespace: {
       idFromName: (name) => name,
@@ -162,6 +176,7 @@ export async function gatherCounts(load: GatherLoad) {
         async fetch(url, init) {
           calls += 1;
           const name = id as string;
+          bytesTo.set(name, (bytesTo.get(name) ?? 0) + String(init?.body).length);
           const place = places.get(name) ?? live(newDisk(), now + random.below(load.restartMs));
           places.set(name, place);
           const response = await place.object.fetch(new Request(url, init));
@@ -273,15 +288,21 @@ export async function gatherCounts(load: GatherLoad) {
       for (const of of ['transactions', 'rows', 'objectRows', 'promptTransactions', 'promptRows'] as const)
         written[of] = 0;
       bySecond.clear();
+      byTable.clear();
+      bytesTo.clear();
       calls = 0;
       before = load.warmUp === 0 ? before : { ...sizes(), requests: sent };
       cpu = process.cpuUsage();
     }
+    if (load.writtenOut !== undefined && now === START + 1_000 * load.writtenOut) void gatherers.writeOut();
     for (owed += (load.rate * STEP_MS) / 1_000; owed >= 1; owed -= 1) request();
     await step();
   }
   const { user, system } = process.cpuUsage(cpu);
   const of = { ...written };
+  const tables = [...byTable];
+  const bytes = [...bytesTo.values()];
+  const [mostBytes, allBytes] = [Math.max(...bytes), bytes.reduce((sum, some) => sum + some, 0)];
   const most = Math.max(0, ...bySecond.values());
   const [measured, callsMeasured, left] = [sent - before.requests, calls, sizes()];
   // What is still on its way.
@@ -304,12 +325,15 @@ export async function gatherCounts(load: GatherLoad) {
     transactionsPerSecond: of.transactions / seconds,
     mostTransactionsInASecond: most,
     rowsPerRequest: { d1: of.rows / measured, objects: (of.objectRows + deletedLater) / measured },
+    objectRowsPerRequest: Object.fromEntries(tables.map(([table, rows]) => [table, rows / measured])),
     bytesPerListedRequest: left.bytes / left.requests,
     prompts: {
       ...{ kept, lost: kept - prompts.size },
       transactionsPerSecond: of.promptTransactions / seconds,
       rowsEach: of.promptRows / kept,
     },
+    /** Of what all gatherers get, in bytes: most of their time goes with these. */
+    busiestPart: mostBytes / allBytes,
     /** Of one gatherer's time, as if all of this process's CPU was the gatherers'. */
     busyAtMost: (user + system) / 1e6 / seconds / gatherersAsked,
   };
@@ -320,8 +344,12 @@ const LOAD = {
   ...{ isolates: 1_000, rate: 10_000, tenants: 10_000, names: 100, giant: 0 },
   ...{ seconds: 600, warmUp: 0, restartMs: Infinity },
 };
-/** With the end of an hour, and a whole one. A tenth of the isolates: a gatherer stores what comes in a second as one row. */
-const HOUR = { ...LOAD, isolates: 100, warmUp: 600, seconds: 4_200 };
+/**
+ * From a quarter past an hour to a quarter past the next. What the gatherer holds before the first of them is written then: a
+ * write of many rows, after which none comes for hours but at the end of each. A tenth of the isolates: a gatherer stores
+ * what comes in a second as one row.
+ */
+const HOUR = { ...LOAD, isolates: 100, start: -600, writtenOut: 540, warmUp: 1_500, seconds: 5_100 };
 
 export async function benchGather(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { seconds: { type: 'string' }, load: { type: 'string' } } });

@@ -36,3 +36,13 @@ it.each<[string, Partial<GatherLoad>]>([
   expect(transactionsPerSecond).toBeLessThan(5);
   expect(bytesPerListedRequest).toBeLessThan(150);
 });
+
+it('a tenant with half of all requests does not keep one gatherer busy', async () => {
+  const { lost, busiestPart } = await gatherCounts({
+    ...LOAD,
+    ...{ giant: 20, largeTenantRows: 500, warmUp: 15 },
+  });
+  expect(lost).toBe(0);
+  // Without: 0.55.
+  expect(busiestPart).toBeLessThan(0.25);
+});

@@ -28,23 +28,24 @@ export function gathererDisk(): GathererDisk {
   return disk;
 }
 
-/** @param onRows called with the rows that are written, of indexes too; an alarm is billed as one. */
-export function countingDisk(onRows: (rows: number) => void): GathererDisk {
+/** @param onRows called with the rows that are written, of indexes too, and their table; an alarm is billed as one. */
+export function countingDisk(onRows: (rows: number, table: string) => void): GathererDisk {
   const disk = gathererDisk();
   const { sql, setAlarm } = disk;
   return Object.assign(disk, {
     sql: {
       exec(query: string, ...bindings: SqlValue[]) {
         const answer = sql.exec(query, ...bindings);
-        const table = /^(?:INSERT (?:OR \w+ )?INTO|DELETE FROM) (\w+)|^UPDATE/.exec(query);
-        if (table === null) return answer;
+        const table = /^(?:INSERT (?:OR \w+ )?INTO|DELETE FROM|UPDATE) (\w+)/.exec(query)?.[1];
+        if (table === undefined) return answer;
         const rows = Number(sql.exec('SELECT changes() AS n').toArray()[0]?.['n']);
-        onRows(table[1] === 'minutes' ? 2 * rows : rows);
+        // A change of what its index has not leaves that as it is.
+        onRows(table === 'minutes' && !query.startsWith('UPDATE') ? 2 * rows : rows, table);
         return answer;
       },
     },
     setAlarm(at: number) {
-      onRows(1);
+      onRows(1, 'alarm');
       return setAlarm(at);
     },
   });

@@ -91,7 +91,7 @@ describe('20,000 bad requests', () => {
       DB: db,
       POINTERS: { idFromName: (name) => name, get: () => ({ fetch: async () => Response.json(null) }) },
       EXPERIMENTS: { idFromName: (name) => name, get: () => ({ fetch: async () => Response.json(null) }) },
-      GATHERERS: { idFromName: (name) => name, get: () => ({ fetch: async () => Response.json(null) }) },
+      GATHERERS: { idFromName: (name) => name, get: () => ({ fetch: async () => Response.json([]) }) },
       PAIRS: { idFromName: (name) => name, get: () => ({ fetch: async () => Response.json(null) }) },
       ORIGINS: JSON.stringify([{ id: 'o1', url: 'http://127.0.0.1:1' }]),
       GRAFT_ORIGIN_KEYS: `k1:${secret.toString('base64')}`,

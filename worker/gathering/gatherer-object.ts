@@ -53,17 +53,19 @@ import {
   GATHERER_SHOW_MS,
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
+  LARGE_TENANT_MINUTE_ROWS,
   LOOKED_ROWS,
   PROMPT_WRITE_MS,
   SENDER_KEPT_MS,
   SENDER_LISTS,
   SENDERS_IN_ROW,
+  SUMMED_BYTES,
   WRITTEN_BYTES,
   WRITTEN_ROWS,
 } from './limits.ts';
 import { shardOf } from './parts.ts';
 import type { ForgottenTraces, Gatherers } from './ports.ts';
-import { packUsage, sumUsage, unpackUsage } from './sum-usage.ts';
+import { addUsage, packUsage, sumUsage, unpackUsage } from './sum-usage.ts';
 
 const count = z.int().min(0);
 const Usage: z.ZodType<UsageRow> = z.object({
@@ -102,6 +104,7 @@ const Points: z.ZodType<TrafficPoint[]> = z.array(
     ...{ promptTokens: count, completionTokens: count, ttft: histogram, duration: histogram },
   }),
 );
+const LargeTenants = z.array(z.string());
 const Forgotten = z.object({ traffic: count, requests: count });
 const nothing = (): void => undefined;
 
@@ -148,7 +151,9 @@ export function createDoGatherers(params: {
     Promise.all(Array.from({ length: GATHERER_SHARDS }, (_, shard) => ask(shard, call, ms, parse)));
   return {
     add: (shard, { traffic, ...batch }) =>
-      ask(shard, { call: 'add', ...batch, traffic: traffic.map(packRow) }, timeoutMs, nothing),
+      ask(shard, { call: 'add', ...batch, traffic: traffic.map(packRow) }, timeoutMs, (answer) =>
+        LargeTenants.parse(answer),
+      ),
     async writeOut() {
       await askAll({ call: 'write' }, nothing);
     },
@@ -260,7 +265,6 @@ interface Part {
 interface Batched {
   places: readonly number[];
   senders: ReadonlyMap<string, number>;
-  traffic: readonly TrafficRow[];
 }
 
 interface Pause {
@@ -303,6 +307,33 @@ const waitingFor = (batch: Waiting['batch'], bytes: number): Waiting => {
   return { batch, bytes, done, settle };
 };
 
+/** Tenants of which a gatherer gets many rows. A restart forgets them. @param most rows in a minute. */
+function largeTenants(most: number) {
+  /** Of the minute, and of the one before. */
+  let [rows, large, before] = [new Map<string, number>(), new Set<string>(), new Set<string>()];
+  let minute = 0;
+  const turnTo = (now: number): void => {
+    const passed = Math.floor(now / (1_000 * MINUTE_S)) - minute;
+    if (passed === 0) return;
+    minute += passed;
+    [rows, large, before] = [new Map(), new Set(), passed === 1 ? large : new Set()];
+  };
+  return {
+    count({ usage, traffic }: Waiting['batch'], now: number): void {
+      turnTo(now);
+      for (const tenant of [...usage.map((row) => row.tenant), ...traffic.map((row) => row[1])]) {
+        const count = (rows.get(tenant) ?? 0) + 1;
+        rows.set(tenant, count);
+        if (count >= most) large.add(tenant);
+      }
+    },
+    names(now: number): string[] {
+      turnTo(now);
+      return [...new Set([...before, ...large])];
+    },
+  };
+}
+
 /**
  * Keeps what isolates have counted of some tenants. A batch is acknowledged once it is on disk. About once a minute batches
  * are summed up: their traffic into minutes, their requests into lists, in the transaction that deletes them. Usage goes to
@@ -324,6 +355,7 @@ export class Gatherer {
   /** Not on disk yet. */
   readonly #waiting = new Map<string, Waiting>();
   #committing = false;
+  readonly #large: ReturnType<typeof largeTenants>;
   /** When it rings, unix ms; null = not at all, undefined = not known. */
   #alarmAt: number | null | undefined;
   #writing: Promise<unknown> = Promise.resolve();
@@ -338,6 +370,7 @@ export class Gatherer {
       usage: Pick<UsageLedger, 'add'>;
       traffic: Pick<TrafficLedger, 'writeHour'>;
       keptPrompts: Pick<KeptPrompts, 'add'>;
+      largeTenantRows?: number | undefined;
     },
   ) {
     this.#storage = context.storage;
@@ -347,6 +380,7 @@ export class Gatherer {
     this.#now = parts?.now ?? Date.now;
     this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
     this.#ms = (usual) => flushMs(env, usual);
+    this.#large = largeTenants(parts?.largeTenantRows ?? LARGE_TENANT_MINUTE_ROWS);
   }
 
   async fetch(request: Request): Promise<Response> {
@@ -357,7 +391,7 @@ export class Gatherer {
       case 'add':
         await this.#take(call, text.length);
         await this.#wake();
-        return Response.json(null);
+        return Response.json(this.#large.names(this.#now()));
       case 'keep':
         this.#keepPrompts(call.prompts);
         await this.#wake(this.#ms(PROMPT_WRITE_MS));
@@ -457,7 +491,10 @@ export class Gatherer {
         );
       }
     });
-    for (const { batch } of all) known.set(batch.sender, batch.number);
+    for (const { batch } of all) {
+      known.set(batch.sender, batch.number);
+      this.#large.count(batch, this.#now());
+    }
   }
 
   /** @returns whether D1 has taken it. @param line else it is in the log. */
@@ -550,7 +587,10 @@ export class Gatherer {
     // D1 must not have what this object does not know to be on its way.
     await this.#storage.sync();
     const { sums, ...batched } = this.#contentOf(part);
-    const rows = sumUsage([...batched.usage, ...sums.flatMap((sum) => sum.rows.filter(isOf(part.tenant)))]);
+    const rows = sumUsage([
+      ...batched.usage.values(),
+      ...sums.flatMap((sum) => sum.rows.filter(isOf(part.tenant))),
+    ]);
     if (rows.length > 0) await this.#usage.add({ id: part.id ?? '', at: this.#now(), rows });
     const count = (before ?? 0) + rows.length;
     const full = this.#ms(GATHERER_WRITE_MS) * (count / FULL_WRITE_ROWS);
@@ -579,7 +619,7 @@ export class Gatherer {
   #sumUp(part: Part): boolean {
     const batched = this.#contentOf(part);
     const byPlace = new Map<number, UsageRow[]>();
-    for (const row of batched.usage) {
+    for (const row of batched.usage.values()) {
       const place = placeOf(row.hour, row.tenant);
       const rows = byPlace.get(place);
       if (rows === undefined) byPlace.set(place, [row]);
@@ -606,32 +646,45 @@ export class Gatherer {
   }
 
   #contentOf({ until, first, last, tenant }: Part) {
-    const batches = this.#all<{ place: number; senders: string; usage: string; traffic: string }>(
-      'SELECT place, senders, usage, traffic FROM batches WHERE place <= ? ORDER BY place',
+    const places = this.#all<{ place: number }>(
+      'SELECT place FROM batches WHERE place <= ? ORDER BY place',
       until,
-    );
+    ).map(({ place }) => place);
+    const senders = new Map<string, number>();
+    const usage = new Map<string, UsageRow>();
+    for (const text of this.#columnOf(places, 'senders'))
+      for (const [sender, number] of JSON.parse(text) as Sent[]) senders.set(sender, number);
+    for (const text of this.#columnOf(places, 'usage'))
+      for (const row of JSON.parse(text) as UsageRow[]) addUsage(usage, row);
     const sums = this.#all<{ place: number; usage: string }>(
       `SELECT place, usage FROM sums WHERE place BETWEEN ?1 AND ?2 AND COALESCE(?3, place % ?4) = place % ?4
        ORDER BY place`,
       ...[first, last, tenant === null ? null : groupOf(tenant), TRAFFIC_GROUPS],
     );
     return {
-      places: batches.map(({ place }) => place),
-      senders: new Map(batches.flatMap((batch) => JSON.parse(batch.senders) as Sent[])),
-      usage: batches.flatMap(({ usage }) => JSON.parse(usage) as UsageRow[]),
-      traffic: batches.flatMap(({ traffic }) => (JSON.parse(traffic) as PackedRow[]).map(unpackRow)),
+      ...{ places, senders, usage },
       sums: sums.map(({ place, usage }) => ({ place, rows: unpackUsage(usage) })),
     };
   }
 
-  /** One row after the other: a minute's are 15 MB at 600 requests a second. */
+  /** One row after the other: a minute's are 28 MB at 700 requests a second. */
+  *#columnOf(
+    places: readonly number[],
+    column: 'senders' | 'usage' | 'traffic' | 'requests',
+  ): Generator<string> {
+    for (const place of places) {
+      const row = this.#first<{ text: string }>(
+        `SELECT ${column} AS text FROM batches WHERE place = ?`,
+        place,
+      );
+      yield row?.text ?? '[]';
+    }
+  }
+
   #listed(places: readonly number[]): Map<string, RequestChunk> {
     const chunks = new Map<string, RequestChunk>();
-    for (const place of places) {
-      const row = this.#first<{ requests: string }>('SELECT requests FROM batches WHERE place = ?', place);
-      for (const chunk of JSON.parse(row?.requests ?? '[]') as RequestChunk[])
-        addRequests(chunks, chunk, MAX_BATCH_REQUESTS);
-    }
+    for (const text of this.#columnOf(places, 'requests'))
+      for (const chunk of JSON.parse(text) as RequestChunk[]) addRequests(chunks, chunk, MAX_BATCH_REQUESTS);
     return chunks;
   }
 
@@ -657,7 +710,7 @@ export class Gatherer {
       'SELECT place, bytes FROM batches ORDER BY place LIMIT ?',
       WRITTEN_ROWS,
     );
-    const until = within(batches, WRITTEN_BYTES).at(-1)?.place ?? 0;
+    const until = within(batches, due ? WRITTEN_BYTES : SUMMED_BYTES).at(-1)?.place ?? 0;
     if (until > 0 && !due) return { id: null, until, first: 0, last: -1, tenant: null };
     const sums = this.#all<{ place: number; bytes: number }>('SELECT place, bytes FROM sums ORDER BY place');
     const some = within(
@@ -677,10 +730,10 @@ export class Gatherer {
   }
 
   /** Adds traffic to minutes, and requests to lists, and deletes the batches that they are of. */
-  #keep({ until }: Part, { places, senders, traffic }: Batched): void {
+  #keep({ until }: Part, { places, senders }: Batched): void {
     if (until === 0) return;
     const now = this.#now();
-    this.#keepTraffic(traffic);
+    this.#keepTraffic(places);
     for (const chunk of this.#listed(places).values()) this.#keepRequests(chunk);
     this.#keepSenders([...senders].map(([id, number]): Known => [id, number, now]));
     this.#run('DELETE FROM batches WHERE place <= ?', until);
@@ -715,7 +768,7 @@ export class Gatherer {
       this.#run('INSERT INTO senders (list) VALUES (?)', JSON.stringify(all.slice(i, i + SENDERS_IN_ROW)));
   }
 
-  #keepTraffic(traffic: readonly TrafficRow[]): void {
+  #keepTraffic(places: readonly number[]): void {
     const oldest = MINUTE_S * Math.floor((this.#now() / 1_000 - GATHERED_S) / MINUTE_S);
     const minutes = new Map<string, { at: number; group: number; rows: TrafficRows }>();
     const add = (group: number, row: TrafficRow): void => {
@@ -724,12 +777,13 @@ export class Gatherer {
       minutes.set(key, minute);
       addTraffic(minute.rows, row);
     };
-    for (const row of traffic) {
-      // The hour before may have lost minutes already, and is not written again.
-      const counted = { ...row, at: Math.max(row.at, oldest) };
-      add(groupOf(row.tenant), counted);
-      add(ALL, { ...counted, tenant: '', name: '', keyId: '' });
-    }
+    for (const text of this.#columnOf(places, 'traffic'))
+      for (const row of (JSON.parse(text) as PackedRow[]).map(unpackRow)) {
+        // The hour before may have lost minutes already, and is not written again.
+        const counted = { ...row, at: Math.max(row.at, oldest) };
+        add(groupOf(row.tenant), counted);
+        add(ALL, { ...counted, tenant: '', name: '', keyId: '' });
+      }
     for (const { at, group, rows } of minutes.values()) {
       const before = this.#first<{ place: number; traffic: string }>(
         'SELECT place, traffic FROM minutes WHERE at = ? AND tenants = ?',

@@ -6,7 +6,14 @@ import { FLUSH_ENDS_MS, writeInTries } from '../platform/store-calls.ts';
 import { MAX_BATCH_REQUESTS, MAX_UNSENT_REQUESTS } from '../traffic/limits.ts';
 import type { RequestChunk, TrafficRow, TrafficSink } from '../traffic/ports.ts';
 import { addRequests, addTraffic, rowOf, type TrafficRows } from '../traffic/sum-traffic.ts';
-import { COUNT_FLUSH_MS, COUNT_TRIES, GATHERER_SHARDS, LARGE_TENANT_ROWS, MAX_BATCH_ROWS } from './limits.ts';
+import {
+  COUNT_FLUSH_MS,
+  COUNT_TRIES,
+  GATHERER_SHARDS,
+  LARGE_TENANT_MS,
+  LARGE_TENANT_ROWS,
+  MAX_BATCH_ROWS,
+} from './limits.ts';
 import type { CountBatch, Gatherers } from './ports.ts';
 import { addUsage } from './sum-usage.ts';
 
@@ -87,13 +94,16 @@ export function createCountRecorder(params: {
   const lanes = new Map<number, Lane>();
   /** Rows that were begun since the last flush, by tenant. */
   const begun = new Map<string, number>();
+  /** Until when tenants are spread that gatherers have called large, unix ms. */
+  const large = new Map<string, number>();
   /** Start of the waiting flush, unix ms; -Infinity = none. */
   let flushing = -Infinity;
 
   /** @param add returns whether a row was begun. */
   function note({ tenant, keyId }: Pick<UsageRow, 'tenant' | 'keyId'>, add: (lane: Lane) => boolean): void {
     const rows = begun.get(tenant) ?? 0;
-    const shard = params.shardOf(rows < LARGE_TENANT_ROWS ? tenant : `${tenant} ${keyId}`);
+    const isLarge = rows >= LARGE_TENANT_ROWS || now() < (large.get(tenant) ?? -Infinity);
+    const shard = params.shardOf(isLarge ? `${tenant} ${keyId}` : tenant);
     let lane = lanes.get(shard);
     if (lane === undefined) lanes.set(shard, (lane = newLane()));
     if (add(lane)) begun.set(tenant, rows + 1);
@@ -126,7 +136,10 @@ export function createCountRecorder(params: {
   }
 
   async function send(shard: number, batch: CountBatch): Promise<boolean> {
-    const failed = await writeInTries(() => gatherers.add(shard, batch), { tries, pauseMs: flushMs, sleep });
+    const add = async (): Promise<void> => {
+      for (const tenant of await gatherers.add(shard, batch)) large.set(tenant, now() + LARGE_TENANT_MS);
+    };
+    const failed = await writeInTries(add, { tries, pauseMs: flushMs, sleep });
     if (failed === null) return true;
     const rows = batch.usage.length + batch.traffic.length;
     logLine('usage_not_written', { reason: reasonOf(failed.error), rows });
@@ -156,6 +169,7 @@ export function createCountRecorder(params: {
     // Later records belong to the next flush.
     flushing = -Infinity;
     begun.clear();
+    for (const [tenant, until] of large) if (now() >= until) large.delete(tenant);
     await Promise.all([...lanes].map(([shard, lane]) => sendLane(shard, lane)));
   }
 

@@ -34,8 +34,9 @@ export interface Gatherers {
   /**
    * Resolves once the batch is on the gatherer's disk. One that it has already is not taken again.
    * @param shard the same for each attempt, so that its gatherer knows it.
+   * @returns tenants that are large for this gatherer: they are to be spread.
    */
-  add(shard: number, batch: CountBatch): Promise<void>;
+  add(shard: number, batch: CountBatch): Promise<readonly string[]>;
   /** Resolves once D1 has everything that gatherers had taken before, of the hour that has not ended too, and prompts. */
   writeOut(): Promise<void>;
   /**

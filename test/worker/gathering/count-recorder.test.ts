@@ -1,6 +1,7 @@
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createCountRecorder } from '../../../worker/gathering/parts.ts';
-import { LARGE_TENANT_ROWS } from '../../../worker/gathering/limits.ts';
+import { LARGE_TENANT_MS, LARGE_TENANT_ROWS } from '../../../worker/gathering/limits.ts';
 import type { CountBatch } from '../../../worker/gathering/ports.ts';
 import type { UsageEvent } from '../../../worker/metering/ports.ts';
 import { MAX_BATCH_REQUESTS, MAX_UNSENT_REQUESTS } from '../../../worker/traffic/limits.ts';
@@ -13,6 +14,8 @@ const AT = Date.UTC(2026, 4, 1, 12, 30);
 let sent: { shard: number; batch: CountBatch }[];
 /** Fails the calls of a shard while it is set. */
 let down: Set<number>;
+/** What each gatherer that takes a batch calls large. */
+let large: string[];
 let shards: number;
 let now: number;
 /** Ends the current sleep. */
@@ -39,6 +42,7 @@ const recorder = (more: { maxRows?: number } = {}) => {
       async add(shard, batch) {
         sent.push({ shard, batch: structuredClone(batch) });
         if (down.has(shard)) throw new Error('down');
+        return large;
       },
     },
     sender: 'isolate',
@@ -85,6 +89,7 @@ const numbers = () => sent.map(({ batch }) => batch.number);
 beforeEach(() => {
   sent = [];
   down = new Set();
+  large = [];
   shards = 1;
   now = AT;
   work = [];
@@ -126,6 +131,82 @@ describe('counting in an isolate', () => {
       ]),
     );
     expect(new Set(numbers())).toEqual(new Set([1]));
+  });
+
+  it('spreads a tenant by key that a gatherer calls large, until none has for a while', async () => {
+    shards = 26;
+    const record = recorder();
+    const shardsOf = async () => {
+      sent = [];
+      record({ tenant: 'a', keyId: 'key_x' });
+      record({ tenant: 'a', keyId: 'key_y' });
+      record({ tenant: 'b', keyId: 'key_z' });
+      await settleAll();
+      return new Set(
+        [...'abxyz'].filter((letter) => sent.some(({ shard }) => shard === letter.charCodeAt(0) % 26)),
+      );
+    };
+    large = ['a'];
+    expect(await shardsOf()).toEqual(new Set(['a', 'b']));
+    large = [];
+    expect(await shardsOf()).toEqual(new Set(['x', 'y', 'b']));
+    now += LARGE_TENANT_MS - 1;
+    large = ['a'];
+    expect(await shardsOf()).toEqual(new Set(['x', 'y', 'b']));
+    large = [];
+    now += LARGE_TENANT_MS - 1;
+    expect(await shardsOf()).toEqual(new Set(['x', 'y', 'b']));
+    now += 1;
+    expect(await shardsOf()).toEqual(new Set(['a', 'b']));
+  });
+
+  it('counts each request once, whatever is large or away meanwhile, and repeats a batch where it was sent', async () => {
+    const event = fc.oneof(
+      { weight: 4, arbitrary: fc.record({ record: fc.constantFrom('key_a', 'key_b', 'key_c') }) },
+      fc.record({ large: fc.boolean() }),
+      fc.record({ turn: fc.nat(2) }),
+      fc.record({ later: fc.constantFrom(1_000, LARGE_TENANT_MS) }),
+      fc.constant('settle' as const),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(event, { maxLength: 40 }), async (events) => {
+        [sent, down, large, shards, now] = [[], new Set(), [], 3, AT];
+        const taken = new Map<string, { shard: number; usage: CountBatch['usage'] }>();
+        const record = recorder();
+        const see = () => {
+          for (const { shard, batch } of sent) {
+            const id = `${shard} ${batch.number}`;
+            const before = taken.get(id);
+            if (before !== undefined) expect(batch.usage).toEqual(before.usage);
+            taken.set(id, { shard, usage: batch.usage });
+          }
+        };
+        let records = 0;
+        for (const one of events) {
+          if (one === 'settle') await settleAll();
+          else if ('large' in one) large = one.large ? ['a'] : [];
+          else if ('later' in one) now += one.later;
+          else if ('turn' in one) down = new Set(down.has(one.turn) ? [] : [one.turn]);
+          else {
+            records += 1;
+            record({ keyId: one.record });
+          }
+        }
+        [down, large] = [new Set(), []];
+        now += 30_000;
+        record({ tenant: 'b' });
+        for (let times = 0; times < 3; times += 1) await settleAll();
+        see();
+        const rows = [...taken.values()].flatMap(({ usage }) => usage);
+        expect(rows.reduce((sum, { requests }) => sum + requests, 0)).toBe(records + 1);
+        // All that a shard has got is numbered without a gap.
+        for (const shard of [0, 1, 2]) {
+          const own = [...taken.values()].filter((one) => one.shard === shard).length;
+          for (let number = 1; number <= own; number += 1) expect(taken.has(`${shard} ${number}`)).toBe(true);
+        }
+      }),
+      { numRuns: 200 },
+    );
   });
 
   it('starts a new flush for what arrives during one', async () => {

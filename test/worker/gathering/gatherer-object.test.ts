@@ -9,6 +9,7 @@ import {
   GATHERER_SHOW_MS,
   GATHERER_SPREAD_MS,
   GATHERER_WRITE_MS,
+  LARGE_TENANT_MINUTE_ROWS,
   PROMPT_WRITE_MS,
   SENDER_KEPT_MS,
   SENDER_LISTS,
@@ -357,6 +358,21 @@ describe('a gatherer', () => {
     await send('old', 1, [row()]);
     await ring();
     expect(await total()).toBe(SENDER_LISTS + 3);
+  });
+
+  it('calls a tenant large of which it has got many rows, for this minute and the next', async () => {
+    const many = Array.from({ length: LARGE_TENANT_MINUTE_ROWS / 2 }, () => row());
+    const large = async (number: number, usage: UsageRow[]) =>
+      ask({ call: 'add', sender: 'i1', number, usage, traffic: [], requests: [] });
+    expect(await large(1, [...many, row({ tenant: 'you' })])).toEqual([]);
+    // Its answer was lost.
+    expect(await large(1, [...many, row({ tenant: 'you' })])).toEqual([]);
+    expect(await large(2, many)).toEqual(['acme']);
+    expect(await large(3, [row({ tenant: 'you' })])).toEqual(['acme']);
+    now += 60_000;
+    expect(await large(4, [row()])).toEqual(['acme']);
+    now += 60_000;
+    expect(await large(5, [row()])).toEqual([]);
   });
 
   it('rejects what is no batch', async () => {
