@@ -28,6 +28,9 @@ const IS_HELD = `EXISTS (SELECT 1 FROM blob_holders h JOIN blobs b ON b.digest =
 const TOUCHED = `ON CONFLICT (digest) DO UPDATE
   SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL WHERE collecting_at IS NULL RETURNING digest`;
 const GIVEN_IS_STORED = isStored('?2');
+/** The file ?1 is not gone. In a registry that was restored its record may be all that says so. */
+const GIVEN_IS_THERE = `(EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1)
+  OR EXISTS (SELECT 1 FROM blobs b WHERE b.digest = ?1))`;
 const WANTED_IS_STORED = isStored('wanted.value');
 const SENT_IS_STORED = isStored('p.sha256');
 const SENT_IS_RECORDED = isRecorded('?1', 'blob_parts.sha256');
@@ -96,7 +99,10 @@ export function createD1BlobLedger(db: SqlDatabase) {
         .bind(digest, claim)
         .run();
     },
-    /** The bytes of a part are about to be stored. @returns false while they are being deleted. */
+    /**
+     * The bytes of a part are about to be stored.
+     * @returns false while they are being deleted, and when the whole file is gone: nobody would delete them with it.
+     */
     async storing({
       digest,
       part,
@@ -110,14 +116,20 @@ export function createD1BlobLedger(db: SqlDatabase) {
         db
           .prepare(
             `INSERT INTO stored_parts (digest, sha256, bytes, kept_at)
-             SELECT ?1, ?2, ?3, ?4 WHERE NOT ${GIVEN_IS_RECORDED}
+             SELECT ?1, ?2, ?3, ?4 WHERE NOT ${GIVEN_IS_RECORDED} AND ${GIVEN_IS_THERE}
              ON CONFLICT (digest, sha256) DO UPDATE SET kept_at = MAX(kept_at, excluded.kept_at)
                WHERE collecting_at IS NULL`,
           )
           .bind(digest, part.sha256, part.bytes, at),
-        db.prepare(`SELECT 1 AS stored WHERE ${GIVEN_IS_STORED}`).bind(digest, part.sha256),
+        db
+          .prepare(`SELECT 1 AS stored WHERE ${GIVEN_IS_STORED} AND ${GIVEN_IS_THERE}`)
+          .bind(digest, part.sha256),
       ]);
       return gaveRow(stored);
+    },
+    /** Whoever deleted the file may have missed the bytes of a part: unless it is kept, the next collection deletes it. */
+    async leave({ digest, part }: { digest: string; part: BlobRecord['parts'][number] }): Promise<void> {
+      await db.prepare(LIST_PART).bind(digest, part.sha256, part.bytes, 0).run();
     },
     /** The bytes of a part are stored, which whoever deleted the file meanwhile may have missed. */
     async addPart({

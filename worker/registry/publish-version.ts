@@ -102,7 +102,7 @@ export async function publishVersion(
   if (!committed.ok) {
     // Whoever erased the file meanwhile may have missed its proof.
     const part = { bytes: 0, sha256: proof.value.sha256 };
-    await deps.blobLedger.storing({ digest: row.digest, part, at: 0 });
+    await deps.blobLedger.leave({ digest: row.digest, part });
     return committed;
   }
   if (committed.value.name.version === committed.value.row.version)

@@ -249,7 +249,7 @@ async function restoreParts(
   const gone =
     all && !dryRun ? !(await deps.blobLedger.mended({ digest, at: deps.now() })) : await isGone(deps, digest);
   // Whoever deleted the file may have missed the parts written since.
-  if (gone) for (const part of written) await deps.blobLedger.storing({ digest, part, at: 0 });
+  if (gone) for (const part of written) await deps.blobLedger.leave({ digest, part });
   return { all, gone, bytes };
 }
 

@@ -172,6 +172,12 @@ describe('GarbageLedger', () => {
     await files.partsCollected({ digest, sha256s: [digestOf('part')], claim: 50 });
     expect(await files.collected({ digest, claim: 50 })).toBe(true);
     expect(await finish(5)).toBeNull();
+    // Nobody would delete it with its file.
+    const part = { bytes: 10, sha256: digestOf('part') };
+    expect(await files.storing({ digest, part, at: 54 })).toBe(false);
+    expect(await files.surplus({ keptBefore: 60, limit: 9 })).toEqual([]);
+    await files.leave({ digest, part });
+    expect(await files.surplus({ keptBefore: 1, limit: 9 })).toEqual([{ digest, ...part }]);
     await send(55, digest, 'me', 'part');
     expect([await finish(5), await finish(55)]).toEqual([null, record]);
   });

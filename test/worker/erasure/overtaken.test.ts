@@ -377,6 +377,24 @@ describe('a name that is being published for a tenant', () => {
   });
 });
 
+it.each(['blobLedger.storing', 'registry.publish'])(
+  'a file that is erased before %s of its publication leaves no proof',
+  async (call) => {
+    const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
+    const path = `/admin/blobs/${first.digest}`;
+    await app.graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(first.bytes) });
+    const parts = [{ bytes: first.bytes.length, sha256: first.digest }];
+    await done(path, { bytes: first.bytes.length, parts }, key);
+    before.set(call, () => erase({ tenant: 'acme' }));
+    const answer = await ask('/admin/versions', { name: 'acme/notes', digest: first.digest }, key);
+    expect([before.size, answer.status]).toEqual([0, call === 'registry.publish' ? 409 : 503]);
+    // What is left of it, the next collection deletes.
+    await done('/admin/gc', {});
+    expect((await app.graft.kv.list({ prefix: 'blob:', cursor: null })).keys).toEqual([]);
+    expect(await rows('SELECT * FROM stored_parts')).toEqual([]);
+  },
+);
+
 it('a name of a tenant whose erasure has begun meanwhile gets no version by its revoked key', async () => {
   const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
   for (const { bytes, digest } of [first, second]) {

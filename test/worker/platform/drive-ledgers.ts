@@ -303,6 +303,7 @@ export const DRIVES: Drives = {
     claimLeft: (blobs) => blobs.claimLeft({ digest, at: AT }),
     leftIsGone: (blobs) => blobs.leftIsGone({ digest, claim: AT }),
     storing: (blobs) => blobs.storing({ digest, part, at: AT }),
+    leave: (blobs) => blobs.leave({ digest, part }),
     addPart: (blobs) => blobs.addPart({ digest, tenant: ME, part: { ...part, index: 0 }, at: AT }),
     sent: (blobs) => blobs.sent(digest, ME),
     keep: (blobs) => blobs.keep({ digest, sha256s: [part.sha256], at: AT }),
