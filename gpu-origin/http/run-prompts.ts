@@ -31,7 +31,11 @@ export async function runPrompts(params: {
   const first = await add(prompts[0]!, 0);
   if (!first.ok) return err(first.error);
   const waiting = [...prompts.keys()].slice(1);
-  const drop = (): void => waiting.splice(0).forEach(onDrop);
+  const dropped: number[] = [];
+  const drop = (): void => {
+    dropped.push(...waiting.splice(0));
+    dropped.forEach(onDrop);
+  };
   if (signal.aborted) drop();
   else signal.addEventListener('abort', drop, { once: true });
   const lanes = Math.min(prompts.length, Math.max(1, Math.floor(MAX_CHOICES / choices)));
@@ -66,6 +70,9 @@ export async function runPrompts(params: {
       await pause(full, signal);
     }
     open -= 1;
+    // Where no row runs any more, nobody else says that the request was aborted.
+    for (let at = dropped.shift(); at !== undefined; at = dropped.shift())
+      yield { choice: at * choices, event: { kind: 'aborted', usage: NOTHING_USED } };
   }
 
   const sources = Array.from({ length: lanes }, (_, at) => lane(at === 0 ? first.value : null));

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { EventChannel } from '../../../gpu-origin/engine/sequence.ts';
 import type { EngineHandle } from '../../../gpu-origin/engine/engine.ts';
-import { mergeChoices } from '../../../gpu-origin/http/run-prompts.ts';
+import { mergeChoices, runPrompts } from '../../../gpu-origin/http/run-prompts.ts';
+import { err, ok } from '../../../protocol/api-error.ts';
+import { MAX_CHOICES } from '../../../protocol/limits.ts';
 
 const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
 const piece = (text: string) => ({ kind: 'tokens', text, tokens: [] }) as const;
@@ -60,4 +62,28 @@ describe('mergeChoices', () => {
     while (channels[0]!.push(piece('x'))) accepted += 1;
     expect(accepted).toBeGreaterThan(1_000);
   });
+});
+
+it('says that a request was aborted whose last prompt was waiting for room, alone', async () => {
+  const gone = new AbortController();
+  const { channels, handles: all } = handles(1);
+  channels[0]!.push(end);
+  const dropped: number[] = [];
+  const running = await runPrompts({
+    prompts: [0, 1].map(() => ({ ids: [1], echo: null })),
+    // So many that they do not run beside each other.
+    choices: MAX_CHOICES,
+    signal: gone.signal,
+    async add(_, at) {
+      if (at === 0) return ok(all);
+      setImmediate(() => gone.abort());
+      return err({ code: 'queue_full', message: 'full', retryAfterMs: 3_600_000 });
+    },
+    onDrop: (at) => dropped.push(at),
+  });
+  if (!running.ok) throw new Error(running.error.code);
+  const seen: string[] = [];
+  for await (const { choice, event } of running.value) seen.push(`${choice} ${event.kind}`);
+  expect(seen).toEqual(['0 end', `${MAX_CHOICES} aborted`]);
+  expect(dropped).toEqual([1]);
 });
