@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('0e4ff754e060af467076bff3637540aaf7156595aea9afa1248ccd9d5340bfab');
+INSERT INTO schema_hash VALUES ('945951a85ac5e062840b46b5362ba2737246269b71fcb34c63f40d2ee3b0b262');
 
 -- Names, versions, and what became of them
 
@@ -386,7 +386,6 @@ CREATE TABLE usage_days (
   last_hour INTEGER NOT NULL,  -- as in usage
   PRIMARY KEY (day, tenant, base)
 ) WITHOUT ROWID;
-CREATE INDEX usage_days_of_tenant ON usage_days (tenant, day);
 
 -- Batches of the last days, so that one that is sent again is not counted again.
 CREATE TABLE usage_batches (
