@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('945951a85ac5e062840b46b5362ba2737246269b71fcb34c63f40d2ee3b0b262');
+INSERT INTO schema_hash VALUES ('5951aaf990b3490d29c78b2a4ea7099a16baba2aa071de1e3bdabbc87a165524');
 
 -- Names, versions, and what became of them
 
@@ -378,7 +378,7 @@ CREATE INDEX usage_by_hour ON usage (hour);
 CREATE TABLE usage_days (
   day INTEGER NOT NULL,        -- days since 1970, UTC
   tenant TEXT NOT NULL,
-  base TEXT NOT NULL,          -- whose price it has: the version's base, or the name under which a base was asked; '' = unknown
+  base TEXT NOT NULL,          -- whose price it has: the version's base, or the name of what has none; '' = unknown
   requests INTEGER NOT NULL,
   errors INTEGER NOT NULL,
   prompt_tokens INTEGER NOT NULL,

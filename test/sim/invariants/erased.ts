@@ -6,7 +6,7 @@ import type { Simulation } from '../simulation.ts';
 import { countedMinutes, listedRequests, summedUsage, waitingPrompts } from './gathered.ts';
 
 /** Tables that keep a name on purpose (docs/run/backups.md, "What stays"), or as somebody else's own words. */
-const KEEP_NAMES = new Set(['usage', 'grants', 'grant_refusals', 'keys', 'history', 'rooms']);
+const KEEP_NAMES = new Set(['usage', 'usage_days', 'grants', 'grant_refusals', 'keys', 'history', 'rooms']);
 /** A client's list of requests has what it asked for in vain. */
 const IN_VAIN = /unknown_name\\*":\\*"[^"\\]*/g;
 
