@@ -62,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 2,
+    seed: 6,
   },
   {
     id: 'missing-abort',
