@@ -337,7 +337,7 @@ async function faultsOf(
   return faults;
 }
 
-// Two at once: a page mostly waits for its stack.
+// Two at once: a fifth less time on two cores, where stacks start.
 describe.concurrent.each(pages)('%s', (page) => {
   const blocks = commandBlocks(page).filter(isRun);
   const typed = (some: readonly CommandBlock[]): Typed[] =>

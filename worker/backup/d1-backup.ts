@@ -37,8 +37,8 @@ const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
 
 /**
  * Of each index that a change moves, the row at its end: nothing is counted. Changes of names, and notes of those of API
- * keys and grants, have numbers that only grow. Versions that are forgotten leave from the beginning of their index; an erasure touches its row
- * with every page.
+ * keys and grants, have numbers that only grow. Versions that are forgotten leave from the beginning of their index; an
+ * erasure touches its row with every page.
  */
 const MARK = `SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'history'), 0)
   || ' ' || COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'stale_rights'), 0)

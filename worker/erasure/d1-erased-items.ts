@@ -6,7 +6,7 @@ import { listRecorded } from '../blobs/d1-blob-rows.ts';
 import { DELETER_GONE_MS } from '../blobs/limits.ts';
 import { KEPT_COUNTERS } from './limits.ts';
 import { gaveRow, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
-import { addingDays } from '../metering/d1-usage-rows.ts';
+import { DAY_H, SUMMING_DAYS_ANEW } from '../metering/d1-usage-rows.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
 import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
 import {
@@ -402,12 +402,6 @@ export function createD1ErasedFiles(db: SqlDatabase) {
 const HOURS = `SELECT hour, key_id, name, version FROM usage u
   WHERE u.tenant = ?2 AND u.hour <= ?4 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
 
-const OF_DAYS = 'tenant = ?2 AND day IN (SELECT value FROM json_each(?1))';
-const SUM_DAYS = addingDays(
-  '(SELECT h.* FROM json_each(?1) d CROSS JOIN usage h ON h.tenant = ?2 AND h.hour BETWEEN d.value * 24 AND d.value * 24 + 23)',
-  'true',
-);
-
 /** The tenant's key `id` has ended with it: one that has not was made by who has its name since. */
 const endedKey = (id: string): string =>
   `NOT EXISTS (SELECT 1 FROM keys k WHERE k.id = ${id} AND k.revoked_at IS NULL)`;
@@ -473,7 +467,7 @@ export function createD1ErasedTraces(db: SqlDatabase) {
         .all<{ hour: number }>();
       if (results.length === 0) return 0;
       const list = JSON.stringify(results);
-      const days = JSON.stringify([...new Set(results.map(({ hour }) => Math.floor(hour / 24)))]);
+      const days = JSON.stringify([...new Set(results.map(({ hour }) => Math.floor(hour / DAY_H)))]);
       await db.batch([
         db
           .prepare(
@@ -481,9 +475,7 @@ export function createD1ErasedTraces(db: SqlDatabase) {
                SELECT ?2, value ->> 'hour', value ->> 'key_id', value ->> 'name', value ->> 'version' FROM json_each(?1))`,
           )
           .bind(list, owner),
-        // What is left of these days is summed anew.
-        db.prepare(`DELETE FROM usage_days WHERE ${OF_DAYS}`).bind(days, owner),
-        db.prepare(SUM_DAYS).bind(days, owner),
+        ...SUMMING_DAYS_ANEW.map((sql) => db.prepare(sql).bind(days, owner)),
       ]);
       return results.length;
     },

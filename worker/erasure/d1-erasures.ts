@@ -326,6 +326,7 @@ function beginning(
        SELECT name, sequence + 1, ?2, ?3, owner, 'remove', version FROM names WHERE name IN (${WHOLE_YET})`,
       ...[at, actor],
     ),
+    // After those: what is older than this row is erased with its name.
     ...(record ? [history] : []),
     run(
       `INSERT INTO erasure_files (erasure, digest) SELECT ?1, digest FROM (${FILES}) WHERE true

@@ -1,5 +1,25 @@
-/** How rows of usage are added in D1, also together with a change of another room. */
+/** How rows of usage are added in D1, also together with a change of another room, and the sums of their days with them. */
 import type { UsageRow } from './ports.ts';
+
+/** For a conflict: the counts of the new row are added to those that are there. */
+const ADDED = `requests = requests + excluded.requests, errors = errors + excluded.errors,
+     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+     completion_tokens = completion_tokens + excluded.completion_tokens`;
+
+export const DAY_H = 24;
+/** Joins the version `v` of the row `u` of usage, if there is one. */
+export const VERSION_OF = 'LEFT JOIN versions v ON v.name = u.name AND v.version = u.version';
+/** What prices that row, as in `usage_days`: its version's base. A base that was asked itself is there by its own name. */
+export const PRICED_BY = "CASE u.version WHEN 0 THEN u.name ELSE COALESCE(v.base_id, '') END";
+
+/** @param rows SQL: rows of usage. @returns a statement that adds them to the sums of their days. */
+const addingDays = (rows: string, condition: string): string =>
+  `INSERT INTO usage_days (day, tenant, base, requests, errors, prompt_tokens, completion_tokens, last_hour)
+   SELECT u.hour / ${DAY_H}, u.tenant, ${PRICED_BY}, SUM(u.requests), SUM(u.errors), SUM(u.prompt_tokens),
+     SUM(u.completion_tokens), MAX(u.hour)
+   FROM ${rows} u ${VERSION_OF}
+   WHERE ${condition} GROUP BY 1, 2, 3
+   ON CONFLICT DO UPDATE SET ${ADDED}, last_hour = MAX(last_hour, excluded.last_hour)`;
 
 /**
  * @param condition SQL.
@@ -10,9 +30,7 @@ export const addingUsage = (source: string, condition = 'true'): [hours: string,
    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
      value ->> 5, value ->> 6, value ->> 7, value ->> 8
    FROM json_each(${source}) WHERE ${condition}
-   ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, errors = errors + excluded.errors,
-     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-     completion_tokens = completion_tokens + excluded.completion_tokens`,
+   ON CONFLICT DO UPDATE SET ${ADDED}`,
   addingDays(
     `(SELECT value ->> 0 AS tenant, value ->> 1 AS hour, value ->> 3 AS name, value ->> 4 AS version, value ->> 5 AS requests,
         value ->> 6 AS errors, value ->> 7 AS prompt_tokens, value ->> 8 AS completion_tokens
@@ -21,20 +39,15 @@ export const addingUsage = (source: string, condition = 'true'): [hours: string,
   ),
 ];
 
-/** What prices the row `u` of usage, as in `usage_days`; `v` is its version, if there is one. */
-export const PRICED_BY = "CASE u.version WHEN 0 THEN u.name ELSE COALESCE(v.base_id, '') END";
-
-/** @param rows SQL: rows of usage. @returns a statement that adds them to the sums of their days. */
-export const addingDays = (rows: string, condition: string): string =>
-  `INSERT INTO usage_days (day, tenant, base, requests, errors, prompt_tokens, completion_tokens, last_hour)
-   SELECT u.hour / 24, u.tenant, ${PRICED_BY}, SUM(u.requests), SUM(u.errors), SUM(u.prompt_tokens),
-     SUM(u.completion_tokens), MAX(u.hour)
-   FROM ${rows} u LEFT JOIN versions v ON v.name = u.name AND v.version = u.version
-   WHERE ${condition} GROUP BY 1, 2, 3
-   ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, errors = errors + excluded.errors,
-     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-     completion_tokens = completion_tokens + excluded.completion_tokens,
-     last_hour = MAX(last_hour, excluded.last_hour)`;
+/** Statements that sum the days in the JSON list ?1 of the tenant ?2 anew, after hours of theirs were deleted. */
+export const SUMMING_DAYS_ANEW: readonly string[] = [
+  'DELETE FROM usage_days WHERE tenant = ?2 AND day IN (SELECT value FROM json_each(?1))',
+  addingDays(
+    `(SELECT h.* FROM json_each(?1) d
+        CROSS JOIN usage h ON h.tenant = ?2 AND h.hour >= d.value * ${DAY_H} AND h.hour < (d.value + 1) * ${DAY_H})`,
+    'true',
+  ),
+];
 
 /** For {@link addingUsage}: one value, so that D1's limits do not bound the number of rows. */
 export const usageJson = (rows: readonly UsageRow[]): string => JSON.stringify(rows.map(usageValues));

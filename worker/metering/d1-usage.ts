@@ -1,6 +1,6 @@
 import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import { isUniqueViolation, jsonLists, type SqlDatabase } from '../platform/d1-database.ts';
-import { addingUsage, PRICED_BY, usageValues } from './d1-usage-rows.ts';
+import { addingUsage, DAY_H, PRICED_BY, usageValues, VERSION_OF } from './d1-usage-rows.ts';
 import type { UsageLedger } from './ports.ts';
 
 const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
@@ -27,33 +27,38 @@ const statements = (of: (expression: string, order: string, tenant: string) => s
     ]),
   ) as Statements;
 
+/** @param lastHour SQL. */
+const sumsBy = (expression: string, lastHour: string): string =>
+  `SELECT ${expression} AS grouped, SUM(u.requests) AS requests, SUM(u.errors) AS errors,
+     SUM(u.prompt_tokens) AS prompt_tokens, SUM(u.completion_tokens) AS completion_tokens,
+     MAX(${lastHour}) AS last_hour`;
+
+/** @param prices SQL: of tokens whose base `p` has no price of its own. */
+const costsBy = (expression: string, [prompt, completion]: readonly [string, string]): string =>
+  `SELECT ${expression} AS grouped,
+     SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ${prompt})
+       + u.completion_tokens * COALESCE(p.value ->> 'completion', ${completion})) / 1e6 AS cost`;
+
 const SUMS = statements(
   (expression, order, tenant) =>
-    `SELECT ${expression} AS grouped, SUM(u.requests) AS requests, SUM(u.errors) AS errors,
-       SUM(u.prompt_tokens) AS prompt_tokens, SUM(u.completion_tokens) AS completion_tokens,
-       MAX(u.hour) AS last_hour
+    `${sumsBy(expression, 'u.hour')}
      FROM usage u WHERE ${tenant} u.hour >= ? AND u.hour < ? AND COALESCE(?, u.name) = u.name
      GROUP BY grouped ORDER BY ${order} LIMIT ?`,
 );
 
-/** A version is priced by its base. Usage lists requests to a base under the base's own name. */
 const COSTS = statements(
   (expression, order, tenant) =>
-    `SELECT ${expression} AS grouped,
-       SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ?)
-         + u.completion_tokens * COALESCE(p.value ->> 'completion', ?)) / 1e6 AS cost
-     FROM usage u LEFT JOIN versions v ON v.name = u.name AND v.version = u.version
-       LEFT JOIN json_each(?) p ON p.key = ${PRICED_BY}
+    `${costsBy(expression, ['?', '?'])}
+     FROM usage u ${VERSION_OF} LEFT JOIN json_each(?) p ON p.key = ${PRICED_BY}
      WHERE ${tenant} u.hour >= ? AND u.hour < ?
      GROUP BY grouped ORDER BY ${order} LIMIT ?`,
 );
 
-const DAY_H = 24;
-const HOURS = (from: string, to: string): string =>
+/** Like rows of `usage_days`. */
+const hoursBetween = (from: string, to: string): string =>
   `SELECT u.hour, u.tenant, ${PRICED_BY} AS base, u.requests, u.errors, u.prompt_tokens, u.completion_tokens,
      u.hour AS last_hour
-   FROM usage u LEFT JOIN versions v ON v.name = u.name AND v.version = u.version
-   WHERE u.hour >= ${from} AND u.hour < ${to}`;
+   FROM usage u ${VERSION_OF} WHERE u.hour >= ${from} AND u.hour < ${to}`;
 
 /**
  * Of all tenants between the hours ?1 and ?2, for those groups that the sums of days know: the whole days, from the hour
@@ -62,8 +67,8 @@ const HOURS = (from: string, to: string): string =>
 const OF_ALL = `(
   SELECT day * ${DAY_H} AS hour, tenant, base, requests, errors, prompt_tokens, completion_tokens, last_hour
     FROM usage_days WHERE day >= ?3 / ${DAY_H} AND day < ?4 / ${DAY_H}
-  UNION ALL ${HOURS('?1', 'MIN(?2, ?3)')}
-  UNION ALL ${HOURS('?4', '?2')})`;
+  UNION ALL ${hoursBetween('?1', 'MIN(?2, ?3)')}
+  UNION ALL ${hoursBetween('?4', '?2')})`;
 
 /** @returns the first hour of the first whole day in this time, and the hour behind the last one. */
 const wholeDays = (from: number, to: number): [from: number, to: number] => {
@@ -71,24 +76,18 @@ const wholeDays = (from: number, to: number): [from: number, to: number] => {
   return [first, Math.max(first, Math.floor(to / DAY_H) * DAY_H)];
 };
 
-const ofAll = (by: 'tenant' | 'day'): { sums: string; costs: string } => {
+const byDays = (by: UsageGroup): { sums: string; costs: string } => {
   const { expression, order } = GROUPS[by];
   const rest = `GROUP BY grouped ORDER BY ${order} LIMIT ?5`;
   return {
-    sums: `SELECT ${expression} AS grouped, SUM(u.requests) AS requests, SUM(u.errors) AS errors,
-        SUM(u.prompt_tokens) AS prompt_tokens, SUM(u.completion_tokens) AS completion_tokens,
-        MAX(u.last_hour) AS last_hour
-      FROM ${OF_ALL} u ${rest}`,
-    costs: `SELECT ${expression} AS grouped,
-        SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ?6)
-          + u.completion_tokens * COALESCE(p.value ->> 'completion', ?7)) / 1e6 AS cost
-      FROM ${OF_ALL} u LEFT JOIN json_each(?8) p ON p.key = u.base ${rest}`,
+    sums: `${sumsBy(expression, 'u.last_hour')} FROM ${OF_ALL} u ${rest}`,
+    costs: `${costsBy(expression, ['?6', '?7'])} FROM ${OF_ALL} u LEFT JOIN json_each(?8) p ON p.key = u.base ${rest}`,
   };
 };
 /** The sums of days know no other groups. */
 const BY_DAYS: Partial<Record<UsageGroup, { sums: string; costs: string }>> = {
-  tenant: ofAll('tenant'),
-  day: ofAll('day'),
+  tenant: byDays('tenant'),
+  day: byDays('day'),
 };
 
 const ADD = addingUsage('?');

@@ -489,7 +489,7 @@ it('a key that is made during the erasure of its tenant does not keep the limits
   expect(await rows('SELECT tenant FROM tenant_limits')).toEqual([]);
 });
 
-it('a key that is made during the erasure of its tenant goes on from what it has used, unlike those of before', async () => {
+it('the erasure of a tenant resets the counters of its old keys, and none of a key that was made meanwhile', async () => {
   const { quotas, clock } = app.graft;
   const limits = { tokens_per_day: 5 };
   const made = async () =>

@@ -96,21 +96,22 @@ describe('UsageLedger', () => {
         for (const [i, rows] of added.entries()) await usage.add({ id: String(i), at: START, rows });
         const of = { from, to: from + hours, limit: 1_000 };
         const sums = { requests: 0, errors: 0, promptTokens: 0, completionTokens: 0 };
+        const columns = Object.keys(sums) as (keyof typeof sums)[];
         let cost = 0;
+        const all = await usage.sum({ by: 'tenant', tenant: null, ...of });
+        const costs = await usage.costs({ by: 'tenant', tenant: null, ...of, prices });
         for (const one of ['a', 'b', 'c']) {
           const [own] = await usage.sum({ by: 'tenant', tenant: one, ...of });
-          const all = await usage.sum({ by: 'tenant', tenant: null, ...of });
           expect(all.find(({ group }) => group === one)).toEqual(own);
-          const costs = await usage.costs({ by: 'tenant', tenant: null, ...of, prices });
           const ownCosts = await usage.costs({ by: 'tenant', tenant: one, ...of, prices });
           expect(costs.get(one)).toEqual(
             ownCosts.get(one) === undefined ? undefined : expect.closeTo(ownCosts.get(one)!, 9),
           );
           cost += ownCosts.get(one) ?? 0;
-          for (const column of Object.keys(sums) as (keyof typeof sums)[]) sums[column] += own?.[column] ?? 0;
+          for (const column of columns) sums[column] += own?.[column] ?? 0;
         }
         const days = await usage.sum({ by: 'day', tenant: null, ...of });
-        for (const column of Object.keys(sums) as (keyof typeof sums)[])
+        for (const column of columns)
           expect(days.reduce((sum, day) => sum + day[column], 0)).toBe(sums[column]);
         const dayCosts = await usage.costs({ by: 'day', tenant: null, ...of, prices });
         expect([...dayCosts.values()].reduce((sum, one) => sum + one, 0)).toBeCloseTo(cost, 9);
