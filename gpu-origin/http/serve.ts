@@ -279,7 +279,9 @@ const LAST_WORDS_MS = 1_000;
  */
 export async function drain(params: {
   serving: Serving;
-  server: Server;
+  server: Pick<Server, 'closeIdleConnections' | 'closeAllConnections'> & {
+    close(closed: () => void): unknown;
+  };
   connections: Pick<Connections, 'whenSent'>;
   graceMs: number;
   abortAll: () => Promise<void>;

@@ -243,6 +243,8 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
     chainOf(sim, name).every(
       (member) =>
         truth.mightUse(tenant, member, world.time.now, world.time.now) &&
+        // A key made now is the tenant's: what the operator dropped below its path may be closed to it.
+        member.owner !== 'default' &&
         !refusals.some((one) => one.tenant === tenant && one.owner === member.owner),
     );
   for (const tenant of sim.tenants) {

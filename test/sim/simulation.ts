@@ -203,6 +203,8 @@ export class Simulation {
   readonly isTampered: boolean;
   /** Records in KV that somebody has damaged, `name <name>` or `key <id>`: these alone may need a repair. */
   readonly tampered = new Set<string>();
+  /** Keys in KV of parts that are damaged for now: whoever damaged one has its bytes to put back. */
+  readonly damagedParts = new Set<string>();
   /** Names that were pinned, and not unpinned. */
   readonly pinned = new Set<string>();
   /** Whether names are pinned for longer than a moment. */

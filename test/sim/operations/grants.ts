@@ -23,7 +23,9 @@ async function refuse(sim: Simulation, actor: Actor, { accept }: { accept: boole
     outcome !== 'done' ||
     wasOpen ||
     tenant.refusals !== begun ||
-    sim.truth.erasedDuring(tenant.id, begunAt)
+    sim.truth.erasedDuring(tenant.id, begunAt) ||
+    // Refusals of a tenant go with it, too.
+    sim.truth.erasedDuring(from, begunAt)
   )
     return outcome;
   const rows = await committed(

@@ -108,7 +108,10 @@ function partsInKv(sim: Simulation, actor: Actor): { key: string; name: string }
   return namesOf(sim, actor, 'live').flatMap((name) => {
     const version = sim.truth.names.now(name)?.version;
     const chain = sim.truth.versions.get(`${name}@${version}`)?.chain ?? [];
-    return chain.flatMap(({ digest }) => sim.world.kv.keys(`blob:${digest}:`).map((key) => ({ key, name })));
+    return chain
+      .flatMap(({ digest }) => sim.world.kv.keys(`blob:${digest}:`))
+      .filter((key) => !sim.damagedParts.has(key))
+      .map((key) => ({ key, name }));
   });
 }
 
@@ -123,6 +126,7 @@ async function damagePart(sim: Simulation, actor: Actor): Promise<Outcome> {
   const at = random.below(damaged.length);
   damaged[at] = (damaged[at] as number) ^ (1 << random.below(8));
   if (!kv.put(key, random.chance(0.7) ? damaged : damaged.slice(0, at))) return 'refused';
+  sim.damagedParts.add(key);
   const is = kv.read(key);
   // Origins that have the file already need no part of it.
   for (let times = random.between(1, 3); times > 0; times -= 1) {
@@ -131,6 +135,7 @@ async function damagePart(sim: Simulation, actor: Actor): Promise<Outcome> {
   }
   // Unless somebody has erased it meanwhile.
   while (kv.read(key) === is && !kv.put(key, whole)) await time.sleep(actor.life, SECOND);
+  sim.damagedParts.delete(key);
   return (await complete(sim, actor, { model: name })) === 'done' ? 'done' : 'refused';
 }
 

@@ -10,7 +10,7 @@ import { createApp } from '../../../gpu-origin/http/app.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
 import { UsageMemory } from '../../../gpu-origin/http/run-prompts.ts';
-import { Serving } from '../../../gpu-origin/http/serve.ts';
+import { drain, Serving } from '../../../gpu-origin/http/serve.ts';
 import { openJobStore } from '../../../gpu-origin/jobs/job-store.ts';
 import { Jobs } from '../../../gpu-origin/jobs/jobs.ts';
 import type { StartTraining } from '../../../gpu-origin/jobs/start-training.ts';
@@ -281,11 +281,13 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
         .adapters.map(({ digest, pinned, state }) => ({ digest, pinned, ready: state === 'ready' })),
     usedBytes: () => ({ adapters: engine.residents().used_bytes, disk: store.disk().usedBytes }),
     async drain(graceMs) {
-      serving.drain();
       const halted = jobs?.halt();
-      await sleep(graceMs);
-      serving.refuse();
-      await serving.whenIdle();
+      await drain({
+        ...{ serving, graceMs, sleep, abortAll: () => engine.close() },
+        // The network knows what has been sent.
+        server: { close: (closed) => closed(), closeIdleConnections() {}, closeAllConnections() {} },
+        connections: { whenSent: () => Promise.resolve() },
+      });
       await halted;
     },
   };
