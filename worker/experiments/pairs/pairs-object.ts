@@ -183,8 +183,11 @@ export class PairTally {
         return [...pairs.values()].filter(({ at }) => !isOld(at, call.at)).slice(0, call.keep);
       }
       case 'forget':
+        // An erasure that overtook the archiving has deleted everything, and leaves nothing behind.
+        if (await this.#isErased()) return null;
         await this.#storage.put(FORGOTTEN, true);
         await this.#keepLast(0);
+        await this.#setAlarm();
         return null;
       case 'erase':
         await this.#storage.deleteAll();
@@ -220,8 +223,12 @@ export class PairTally {
       await this.#storage.put(PAIR + String(next).padStart(DIGITS, '0'), pair);
     }
     await this.#keepLast(keep);
-    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(this.#now() + PAIR_CLEAN_MS);
+    await this.#setAlarm();
     return null;
+  }
+
+  async #setAlarm(): Promise<void> {
+    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(this.#now() + PAIR_CLEAN_MS);
   }
 
   async #keepLast(keep: number): Promise<void> {

@@ -1,8 +1,8 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createDoPairs } from '../../../../worker/experiments/pairs/pairs-object.ts';
+import { createDoPairs, PairTally } from '../../../../worker/experiments/pairs/pairs-object.ts';
 import { judged, pairAt, pairTalliesContract } from '../../../contracts/pair-tallies.ts';
-import { createFakePairs } from '../../../fakes/fake-pairs.ts';
+import { createFakePairs, mapStorage } from '../../../fakes/fake-pairs.ts';
 import { inOwnRoom, namespaceOf, objectSource, startObjects } from '../../platform/object-rig.ts';
 import { WAIT_MS } from '../../../setup/slow.ts';
 
@@ -50,4 +50,33 @@ it('deletes pairs by itself when they are old, and everything half a year after 
   expect(await pairs.snapshot('e', { seed: 's', at: now })).toMatchObject({ wins: 2 });
   await pairs.ring('e', now + 181 * DAY_MS);
   expect(await pairs.snapshot('e', { seed: 's', at: now })).toMatchObject({ wins: 0 });
+});
+
+/** What an object keeps, and when its alarm rings, after these calls. */
+async function leftAfter(calls: readonly ('erase' | 'forget')[]) {
+  const storage = mapStorage();
+  const object = new PairTally({ storage }, undefined, { now: () => Date.UTC(2026, 0, 1) });
+  for (const call of calls)
+    await object.fetch(new Request('https://pairs', { method: 'POST', body: JSON.stringify({ call }) }));
+  const keys = async () => [...(await storage.list({ prefix: '' })).keys()];
+  const before = await keys();
+  const alarm = await storage.getAlarm();
+  await object.alarm();
+  return { before, alarm, after: await keys() };
+}
+
+it('keeps nothing of an experiment that was erased before its archiving had ended', async () => {
+  expect(await leftAfter(['erase', 'forget'])).toEqual({
+    before: ['erased'],
+    alarm: Date.UTC(2026, 0, 1) + DAY_MS / 4,
+    after: [],
+  });
+});
+
+it('deletes what marks an archived experiment that never had a pair', async () => {
+  expect(await leftAfter(['forget'])).toEqual({
+    before: ['forgotten'],
+    alarm: Date.UTC(2026, 0, 1) + DAY_MS / 4,
+    after: [],
+  });
 });
