@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('5951aaf990b3490d29c78b2a4ea7099a16baba2aa071de1e3bdabbc87a165524');
+INSERT INTO schema_hash VALUES ('f46ec1ad69ab5c135f6552080cd13cd7056b9c820b9c8a452e00b755d78064a2');
 
 -- Names, versions, and what became of them
 
@@ -366,11 +366,12 @@ CREATE TABLE usage (
   key_id TEXT NOT NULL,
   name TEXT NOT NULL,
   version INTEGER NOT NULL,    -- 0 for the base model
+  base TEXT NOT NULL,          -- whose price it has: the version's base, or the base model's own name
   requests INTEGER NOT NULL,
   errors INTEGER NOT NULL,
   prompt_tokens INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL,
-  PRIMARY KEY (tenant, hour, key_id, name, version)
+  PRIMARY KEY (tenant, hour, key_id, name, version, base)
 ) WITHOUT ROWID;
 CREATE INDEX usage_by_hour ON usage (hour);
 
@@ -378,7 +379,7 @@ CREATE INDEX usage_by_hour ON usage (hour);
 CREATE TABLE usage_days (
   day INTEGER NOT NULL,        -- days since 1970, UTC
   tenant TEXT NOT NULL,
-  base TEXT NOT NULL,          -- whose price it has: the version's base, or the name of what has none; '' = unknown
+  base TEXT NOT NULL,          -- as in usage
   requests INTEGER NOT NULL,
   errors INTEGER NOT NULL,
   prompt_tokens INTEGER NOT NULL,

@@ -74,6 +74,7 @@ const Usage: z.ZodType<UsageRow> = z.object({
   keyId: z.string(),
   name: z.string(),
   version: count,
+  base: z.string(),
   requests: count,
   errors: count,
   promptTokens: count,

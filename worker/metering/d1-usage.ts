@@ -1,6 +1,6 @@
 import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import { isUniqueViolation, jsonLists, type SqlDatabase } from '../platform/d1-database.ts';
-import { addingUsage, DAY_H, PRICED_BY, usageValues, VERSION_OF } from './d1-usage-rows.ts';
+import { addingUsage, DAY_H, usageValues } from './d1-usage-rows.ts';
 import type { UsageLedger } from './ports.ts';
 
 const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
@@ -49,16 +49,16 @@ const SUMS = statements(
 const COSTS = statements(
   (expression, order, tenant) =>
     `${costsBy(expression, ['?', '?'])}
-     FROM usage u ${VERSION_OF} LEFT JOIN json_each(?) p ON p.key = ${PRICED_BY}
+     FROM usage u LEFT JOIN json_each(?) p ON p.key = u.base
      WHERE ${tenant} u.hour >= ? AND u.hour < ?
      GROUP BY grouped ORDER BY ${order} LIMIT ?`,
 );
 
 /** Like rows of `usage_days`. */
 const hoursBetween = (from: string, to: string): string =>
-  `SELECT u.hour, u.tenant, ${PRICED_BY} AS base, u.requests, u.errors, u.prompt_tokens, u.completion_tokens,
+  `SELECT u.hour, u.tenant, u.base, u.requests, u.errors, u.prompt_tokens, u.completion_tokens,
      u.hour AS last_hour
-   FROM usage u ${VERSION_OF} WHERE u.hour >= ${from} AND u.hour < ${to}`;
+   FROM usage u WHERE u.hour >= ${from} AND u.hour < ${to}`;
 
 /**
  * Of all tenants between the hours ?1 and ?2, for those groups that the sums of days know: the whole days, from the hour

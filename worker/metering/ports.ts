@@ -165,6 +165,8 @@ export interface UsageEvent {
   name: string;
   /** 0 for the base model. */
   version: number;
+  /** Whose price it has: the version's base, or the base model's own name here. */
+  base: string;
   promptTokens: number;
   completionTokens: number;
   /** HTTP status; 499 if the client disconnected, 502 if the stream broke off. */
@@ -198,6 +200,8 @@ export interface UsageRow extends UsageCounts {
   keyId: string;
   name: string;
   version: number;
+  /** As in {@link UsageEvent}. */
+  base: string;
 }
 
 export interface UsageSum extends UsageCounts {
@@ -229,7 +233,7 @@ export interface UsageLedger {
     to: number;
     limit: number;
   }): Promise<UsageSum[]>;
-  /** @returns the same groups' costs in the list's currency, by the base of each version, if it is known. */
+  /** @returns the same groups' costs in the list's currency, by the base of each row. */
   costs(
     params: Omit<Parameters<UsageLedger['sum']>[0], 'name'> & { prices: PriceList },
   ): Promise<ReadonlyMap<string, number>>;
@@ -272,7 +276,7 @@ export interface MeteredAnswer {
   /** For a stream: resolves when it has ended, with its outcome. */
   ended?: Promise<StreamOutcome> | null;
   /** The version that served it; null = nothing was resolved, so nothing is recorded. */
-  served: { name: string; version: number } | null;
+  served: { name: string; version: number; base: string } | null;
   /**
    * Cancels it at the origin when its client has disconnected; undefined if no origin was asked. Never
    * throws.

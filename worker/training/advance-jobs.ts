@@ -323,7 +323,7 @@ async function countTokens(
 
 /** Usage of a job that ends. @returns null if it has trained nothing. */
 export const usageOf = (
-  { tenant, keyId, name, trained, doneAt }: TrainingJob,
+  { tenant, keyId, name, base, trained, doneAt }: TrainingJob,
   end: { at: number; version?: number; errors?: number },
 ): UsageRow | null =>
   trained === 0
@@ -334,6 +334,7 @@ export const usageOf = (
         keyId,
         name,
         version: end.version ?? 0,
+        base,
         requests: 1,
         errors: end.errors ?? 0,
         promptTokens: trained,

@@ -28,7 +28,7 @@ beforeAll(async () => {
   await db
     .prepare(
       `INSERT INTO usage WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1201)
-       SELECT 'x', i / 7, 'key_' || (i % 7), 'a/b', 1, i, 0, 1, 2 FROM n`,
+       SELECT 'x', i / 7, 'key_' || (i % 7), 'a/b', 1, 'tiny', i, 0, 1, 2 FROM n`,
     )
     .run();
   await db

@@ -95,7 +95,7 @@ async function noteTraffic(tenant: string, name: string) {
     ...{ sender: `isolate-${isolates}`, number: 1 },
     usage: [
       {
-        ...{ hour: 1, tenant, keyId: 'key_x', name, version: 1 },
+        ...{ hour: 1, tenant, keyId: 'key_x', name, version: 1, base: 'tiny' },
         ...{ requests: 1, errors: 0, promptTokens: 1, completionTokens: 1 },
       },
     ],

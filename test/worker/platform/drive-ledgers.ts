@@ -95,7 +95,7 @@ const job: TrainingJob = {
 };
 const event = { at: AT, level: 'info', message: 'hello', metrics: null } as const;
 const used = {
-  ...{ tenant: ME, hour: 500_000, keyId: 'key_1', name: 'team', version: 1 },
+  ...{ tenant: ME, hour: 500_000, keyId: 'key_1', name: 'team', version: 1, base: 'tiny' },
   ...{ requests: 1, errors: 0, promptTokens: 5, completionTokens: 5 },
 };
 
