@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('f46ec1ad69ab5c135f6552080cd13cd7056b9c820b9c8a452e00b755d78064a2');
+INSERT INTO schema_hash VALUES ('7e42525a902cb22a280347217f1b21eb489c34be7c3e8dcb81c7da768942d8aa');
 
 -- Names, versions, and what became of them
 
@@ -283,6 +283,14 @@ CREATE TABLE training_deletions (
   job TEXT NOT NULL,
   asked_at INTEGER NOT NULL,   -- when it was last asked
   PRIMARY KEY (origin, job)
+) WITHOUT ROWID;
+
+-- Usage of jobs that have ended, until `usage` has it, which may lie in another database.
+CREATE TABLE training_usage (
+  tenant TEXT NOT NULL,
+  batch TEXT NOT NULL,         -- random, as in usage_batches: a repetition is not counted, and nothing names the job
+  used TEXT NOT NULL,          -- JSON, UsageRow of worker/metering/ports.ts
+  PRIMARY KEY (tenant, batch)
 ) WITHOUT ROWID;
 
 -- What became of the files put under KV's drop:<name>, the last few of each name.

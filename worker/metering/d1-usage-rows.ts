@@ -1,4 +1,4 @@
-/** How rows of usage are added in D1, also together with a change of another room, and the sums of their days with them. */
+/** How rows of usage are added in D1, and the sums of their days with them. */
 import type { UsageRow } from './ports.ts';
 
 /** For a conflict: the counts of the new row are added to those that are there. */
@@ -9,29 +9,25 @@ const ADDED = `requests = requests + excluded.requests, errors = errors + exclud
 export const DAY_H = 24;
 
 /** @param rows SQL: rows of usage. @returns a statement that adds them to the sums of their days. */
-const addingDays = (rows: string, condition: string): string =>
+const addingDays = (rows: string): string =>
   `INSERT INTO usage_days (day, tenant, base, requests, errors, prompt_tokens, completion_tokens, last_hour)
    SELECT u.hour / ${DAY_H}, u.tenant, u.base, SUM(u.requests), SUM(u.errors), SUM(u.prompt_tokens),
      SUM(u.completion_tokens), MAX(u.hour)
    FROM ${rows} u
-   WHERE ${condition} GROUP BY 1, 2, 3
+   WHERE true GROUP BY 1, 2, 3
    ON CONFLICT DO UPDATE SET ${ADDED}, last_hour = MAX(last_hour, excluded.last_hour)`;
 
-/**
- * @param condition SQL.
- * @returns statements, made of constants, that add the rows in the JSON `source` if it holds: to the hours, and to the days.
- */
-export const addingUsage = (source: string, condition = 'true'): [hours: string, days: string] => [
+/** Statements that add the rows in the JSON list ?: to the hours, and to the days. */
+export const ADDING_USAGE: readonly string[] = [
   `INSERT INTO usage (tenant, hour, key_id, name, version, base, requests, errors, prompt_tokens, completion_tokens)
    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
      value ->> 6, value ->> 7, value ->> 8, value ->> 9
-   FROM json_each(${source}) WHERE ${condition}
+   FROM json_each(?) WHERE true
    ON CONFLICT DO UPDATE SET ${ADDED}`,
   addingDays(
     `(SELECT value ->> 0 AS tenant, value ->> 1 AS hour, value ->> 5 AS base, value ->> 6 AS requests,
         value ->> 7 AS errors, value ->> 8 AS prompt_tokens, value ->> 9 AS completion_tokens
-      FROM json_each(${source}))`,
-    condition,
+      FROM json_each(?))`,
   ),
 ];
 
@@ -41,12 +37,8 @@ export const SUMMING_DAYS_ANEW: readonly string[] = [
   addingDays(
     `(SELECT h.* FROM json_each(?1) d
         CROSS JOIN usage h ON h.tenant = ?2 AND h.hour >= d.value * ${DAY_H} AND h.hour < (d.value + 1) * ${DAY_H})`,
-    'true',
   ),
 ];
-
-/** For {@link addingUsage}: one value, so that D1's limits do not bound the number of rows. */
-export const usageJson = (rows: readonly UsageRow[]): string => JSON.stringify(rows.map(usageValues));
 
 export type UsageValues = [
   ...[tenant: string, hour: number, keyId: string, name: string, version: number, base: string],

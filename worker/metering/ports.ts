@@ -203,6 +203,18 @@ export interface UsageRow extends UsageCounts {
   /** As in {@link UsageEvent}. */
   base: string;
 }
+const count = z.int().min(0);
+export const UsageRow: z.ZodType<UsageRow> = z.object({
+  ...{
+    hour: count,
+    tenant: z.string(),
+    keyId: z.string(),
+    name: z.string(),
+    version: count,
+    base: z.string(),
+  },
+  ...{ requests: count, errors: count, promptTokens: count, completionTokens: count },
+});
 
 export interface UsageSum extends UsageCounts {
   /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
@@ -237,6 +249,19 @@ export interface UsageLedger {
   costs(
     params: Omit<Parameters<UsageLedger['sum']>[0], 'name'> & { prices: PriceList },
   ): Promise<ReadonlyMap<string, number>>;
+  /** Rows of a tenant. @param of.names only of these; null = of all. */
+  rows(of: { tenant: string; names: readonly string[] | null }): Promise<number>;
+  /**
+   * Deletes some of these rows, and sums their days anew.
+   * @param of.until last hour.
+   * @returns how many; fewer than `limit` when those were all.
+   */
+  forget(of: {
+    tenant: string;
+    names: readonly string[] | null;
+    until: number;
+    limit: number;
+  }): Promise<number>;
 }
 
 export interface TokenCounts {
