@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('7e42525a902cb22a280347217f1b21eb489c34be7c3e8dcb81c7da768942d8aa');
+INSERT INTO schema_hash VALUES ('ad7e766003da41b7ab73cf7d9ea66cd15bafa2bed042748baa1031b8526a7286');
 
 -- Names, versions, and what became of them
 
@@ -434,6 +434,9 @@ CREATE TABLE traffic (
   d24 INTEGER NOT NULL DEFAULT 0, d25 INTEGER NOT NULL DEFAULT 0, d26 INTEGER NOT NULL DEFAULT 0, d27 INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (step, at, tenant, name, key_id, status, code, writer)
 ) WITHOUT ROWID;
+-- The operator looks at one name or key, whoever used it.
+CREATE INDEX traffic_by_name ON traffic (name, step, at) WHERE name <> '';
+CREATE INDEX traffic_by_key ON traffic (key_id, step, at) WHERE key_id <> '';
 
 -- How far days are summed up.
 CREATE TABLE traffic_marks (

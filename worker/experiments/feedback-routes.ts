@@ -152,7 +152,7 @@ function problemOf(problem: ExposureProblem): ApiError {
     case 'malformed':
       return {
         code: 'exposure_malformed',
-        message: `This is the id of no answer that can be rated: it belongs to no experiment. ${SEND_THE_ID}`,
+        message: `This is the id of no answer that can be rated: it belongs to no experiment, or a fallback answered. ${SEND_THE_ID}`,
         param,
       };
     case 'forged':

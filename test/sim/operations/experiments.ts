@@ -134,7 +134,9 @@ async function askAsUser(sim: Simulation, actor: Actor): Promise<Outcome> {
   const variant = answered.headers.get('x-graft-variant');
   // Another experiment of the name may have begun, or this one be over.
   if (variant === null || answered.headers.get('x-graft-experiment') !== trial.id) return 'done';
-  if (id !== undefined) trial.answers.push(id);
+  // What answered in a variant's place is not rated.
+  const isFallback = ['ancestor', 'base'].includes(answered.headers.get('x-graft-degraded') ?? '');
+  if (id !== undefined && !isFallback) trial.answers.push(id);
   const adapter = answered.headers.get('x-graft-adapter') ?? '';
   const states = sim.truth.experiments.during(trial.id, from - STALE_MS, sim.world.time.now);
   if (

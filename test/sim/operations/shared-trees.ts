@@ -93,6 +93,47 @@ function end(
   return random.weighted(ways)();
 }
 
+/** A live name of the tenant in a room, published if there is none. */
+async function ownInRoom(sim: Simulation, actor: Actor): Promise<string | null> {
+  const { random } = actor;
+  const live = namesOf(sim, actor, 'live');
+  const there = sharedNames(sim).filter((name) => live.includes(name) && name.split('/').length < 5);
+  if (there.length > 0 && random.chance(0.7)) return random.pick(there);
+  const free = ROOMS.flatMap((room) => LETTERS.map((letter) => `${room}/${letter}`)).filter(
+    (name) => (sim.truth.names.now(name)?.owner ?? actor.tenant.id) === actor.tenant.id,
+  );
+  if (free.length === 0) return null;
+  const name = random.pick(free);
+  return (await publish(sim, actor, { stage: false, name, byOperator: true })) === 'done' ? name : null;
+}
+
+/**
+ * Another tenant's name below one that it is granted loses what it stands on. What is missing below that is not
+ * answered by the one above, which has another owner.
+ */
+async function endBelowGranted(sim: Simulation, actor: Actor): Promise<Outcome> {
+  const { random } = actor;
+  const other = asOther(sim, actor);
+  const above = other === null ? null : await ownInRoom(sim, actor);
+  if (other === null || above === null) return 'refused';
+  const parent = pickName(sim, actor, 'live');
+  if (parent === above) return 'refused';
+  for (const scope of [above, parent]) {
+    const body = { scope, tenant: other.tenant.id };
+    const { outcome } = await repeat(sim, actor, { path: '/admin/grants', body }, ['invalid_request']);
+    if (outcome !== 'done') return outcome;
+  }
+  const name = `${above}/${random.pick(['d', 'e'])}`;
+  const published = await publish(sim, other, { stage: false, name, parent, byOperator: true });
+  if (published !== 'done') return published;
+  await askAs(sim, other, `${name}/x`);
+  const grant = { scope: parent, tenant: other.tenant.id };
+  const ended = await end(sim, actor, { parent, grant, other: other.tenant });
+  await sim.world.time.sleep(actor.life, STALE_MS + random.below(20 * SECOND));
+  for (const missing of ['x', 'y']) await askAs(sim, other, `${name}/${missing}`);
+  return ended;
+}
+
 const removeWhole = onName('/admin/remove', 'live', () => ({ cascade: true }));
 
 async function askAs(sim: Simulation, actor: Actor, model: string): Promise<void> {
@@ -114,6 +155,11 @@ export const SHARED_TREES = {
     weight: 1.5,
     possible: (sim, actor) => sim.tenants.length > 1 && has('live')(sim, actor),
     run: endUnderChild,
+  },
+  "end what a name below another's stands on": {
+    weight: 1,
+    possible: (sim, actor) => sim.tenants.length > 1 && has('live')(sim, actor),
+    run: endBelowGranted,
   },
   "publish among others' names": {
     weight: 1.5,
