@@ -251,7 +251,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'job-deletion-unheard',
     when: 'an origin was away when it was to delete a job',
     file: 'worker/training/advance-jobs.ts',
-    after: '      if (gone) await trainingJobs.deleted(one);',
+    after: '      if (gone) await trainingJobs.deleted({ ...one, now: now() });',
     if: '!gone',
   },
   {

@@ -96,7 +96,7 @@ export async function removeAtOrigins({
     for (const one of jobs.filter((job) => job.origin === origin)) {
       // An origin that has left ORIGINS deletes by itself what no edge asks about.
       const gone = !originJobs.isKnown(origin) || (await originJobs.remove(origin, one.job));
-      if (gone) await trainingJobs.deleted(one);
+      if (gone) await trainingJobs.deleted({ ...one, now: now() });
       if (!gone || now() >= until) return;
     }
   };

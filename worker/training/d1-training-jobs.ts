@@ -320,15 +320,22 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
       return results;
     },
 
-    async deleted({ origin, job }) {
-      await db.prepare('DELETE FROM training_deletions WHERE origin = ? AND job = ?').bind(origin, job).run();
+    async deleted({ origin, job, now }) {
+      await db
+        .prepare(
+          `DELETE FROM training_deletions WHERE origin = ?1 AND job = ?2
+             AND NOT EXISTS (SELECT 1 FROM training_jobs WHERE id = ?2 AND leased_until > ?3)`,
+        )
+        .bind(origin, job, now)
+        .run();
     },
 
     async leaves({ origin, job }) {
       await db
         .prepare(
-          `INSERT OR IGNORE INTO training_deletions (origin, job, asked_at) SELECT ?1, ?2, 0
-           WHERE NOT EXISTS (SELECT 1 FROM training_jobs WHERE id = ?2 AND origin = ?1)`,
+          `INSERT INTO training_deletions (origin, job, asked_at) SELECT ?1, ?2, 0
+           WHERE NOT EXISTS (SELECT 1 FROM training_jobs WHERE id = ?2 AND origin = ?1)
+           ON CONFLICT DO UPDATE SET asked_at = 0`,
         )
         .bind(origin, job)
         .run();

@@ -236,7 +236,8 @@ export interface TrainingJobs {
   next(of: { base: string; now: number }): Promise<TrainingJob | null>;
   /** What origins are to delete, the longest unasked first; they count as asked now. */
   deletions(of: { now: number; limit: number }): Promise<{ origin: string; job: string }[]>;
-  deleted(of: { origin: string; job: string }): Promise<void>;
+  /** The origin has deleted it. While somebody attends to the job, who may be giving it to the origin, it is asked again. */
+  deleted(of: { origin: string; job: string; now: number }): Promise<void>;
   /** Notes that the origin is to delete the job, unless that is given to it again. */
   leaves(of: { origin: string; job: string }): Promise<void>;
   /** Usage of ended jobs that the ledger of usage may not have. @param of.tenant null = any. */

@@ -500,7 +500,7 @@ export const DRIVES: Drives = {
     busyOrigins: (jobs) => jobs.busyOrigins(),
     next: (jobs) => jobs.next({ base: 'tiny', now: AT }),
     deletions: (jobs) => jobs.deletions({ now: AT, limit: 9 }),
-    deleted: (jobs) => jobs.deleted({ origin: 'o1', job: job.id }),
+    deleted: (jobs) => jobs.deleted({ origin: 'o1', job: job.id, now: AT }),
     leaves: (jobs) => jobs.leaves({ origin: 'o1', job: 'ftjob-9' }),
     async uncounted(jobs) {
       for (const tenant of [null, ME]) await jobs.uncounted({ tenant, limit: 9 });

@@ -314,6 +314,29 @@ it('that its origin gets after its deletion is deleted there, however long the o
   expect(await rig.count('training_deletions')).toBe(0);
 });
 
+it('that its origin gets after its deletion is deleted there, also if D1 fails in between', async () => {
+  const rig = await createJobRig();
+  const key = await rig.makeKey({ tenant: 'alice', train: true });
+  const { id } = (await rig.create(key)).body;
+  const { trainingJobs } = rig.graft.services;
+  const { answer } = rig.graft.origin;
+  let deletions = 0;
+  rig.graft.origin.answer = async (method, path, init, url) => {
+    if (path === `/jobs/${id}` && method === 'DELETE') deletions += 1;
+    if (path === `/jobs/${id}` && method === 'PUT') {
+      await rig.step(id, 'cancel', key);
+      await vi.waitFor(() => expect(deletions).toBe(1));
+      vi.spyOn(trainingJobs, 'save').mockRejectedValueOnce(new StoreUnavailable('D1', new Error('lost')));
+    }
+    return answer(method, path, init, url);
+  };
+  await expect(rig.run()).rejects.toThrow('lost');
+  expect([rig.origin.jobs.size, deletions]).toEqual([1, 1]);
+  await rig.run();
+  expect(rig.origin.jobs.size).toBe(0);
+  expect(await rig.count('training_deletions')).toBe(0);
+});
+
 it('and others are deleted at once at each origin, which has the time of one call for all of them', async () => {
   let now = 0;
   const asked: string[] = [];
