@@ -4,8 +4,11 @@
  */
 import { toHalves } from '../../adapters/index.ts';
 
-/** llama.cpp's names of the architectures; Mistral's is `llama`. */
-export type Family = 'llama' | 'qwen2' | 'qwen3' | 'gemma3' | 'smollm3' | 'phi3';
+/** llama.cpp's names of the architectures; Mistral's is `llama`, and `mistral3` where it is part of a model that sees. */
+export const FAMILIES = [
+  ...(['llama', 'mistral3', 'qwen2', 'qwen2vl', 'qwen3', 'qwen3vl', 'gemma3', 'smollm3', 'phi3'] as const),
+] as const;
+export type Family = (typeof FAMILIES)[number];
 
 /** Rotary positions: pair i of a head turns by position * theta^(-2i/dim) / divisors[i]. */
 export interface Rope {
@@ -47,9 +50,9 @@ export interface LlamaConfig {
   attentionScale: number | null;
   /** The head is the embedding. */
   tiedHead: boolean;
-  /** q, k and v have biases (Qwen2). */
+  /** q, k and v have biases (Qwen2, Qwen2.5-VL). */
   qkvBias: boolean;
-  /** Each head of q and k is normalized before rotation (Qwen3, Gemma 3). */
+  /** Each head of q and k is normalized before rotation (Qwen3, Qwen3-VL, Gemma 3). */
   qkNorm: boolean;
   /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma). */
   postNorms: boolean;

@@ -68,12 +68,57 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   phi3: 'phi3',
 };
 
+/**
+ * Models that also see, of which the text is served: `model_type`, then that of their `text_config`. For text alone,
+ * the three positions of a Qwen's token are the same, so its sections of rotary positions make no difference.
+ */
+const SEEING: Readonly<Record<string, Readonly<Record<string, Family>>>> = {
+  qwen3_vl: { qwen3_vl_text: 'qwen3vl' },
+  qwen2_5_vl: { qwen2_5_vl_text: 'qwen2vl' },
+  gemma3: { gemma3_text: 'gemma3' },
+  mistral3: { mistral: 'mistral3' },
+};
+
+/** Whether a folder has a model that also sees, by its config.json. */
+export const sees = (json: unknown): boolean => {
+  const type = ModelType.safeParse(json);
+  return type.success && Object.hasOwn(SEEING, type.data.model_type);
+};
+
+/** Of transformers' configurations: a `text_config` lacks what is equal to them. */
+const TEXT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  qwen3_vl_text: {
+    ...{ vocab_size: 151_936, hidden_size: 4_096, intermediate_size: 22_016, num_hidden_layers: 32 },
+    ...{ num_attention_heads: 32, num_key_value_heads: 32, head_dim: 128 },
+    ...{ max_position_embeddings: 128_000, rms_norm_eps: 1e-6 },
+  },
+  qwen2_5_vl_text: {
+    ...{ vocab_size: 152_064, hidden_size: 8_192, intermediate_size: 29_568, num_hidden_layers: 80 },
+    ...{ num_attention_heads: 64, num_key_value_heads: 8, max_window_layers: 80 },
+    ...{ max_position_embeddings: 32_768, rms_norm_eps: 1e-5 },
+  },
+  gemma3_text: {
+    ...{ vocab_size: 262_208, hidden_size: 2_304, intermediate_size: 9_216, num_hidden_layers: 26 },
+    ...{ num_attention_heads: 8, num_key_value_heads: 4, head_dim: 256 },
+    ...{ max_position_embeddings: 131_072, rms_norm_eps: 1e-6 },
+  },
+  mistral: {
+    ...{ vocab_size: 32_000, hidden_size: 4_096, intermediate_size: 14_336, num_hidden_layers: 32 },
+    ...{ num_attention_heads: 32, num_key_value_heads: 8 },
+    ...{ max_position_embeddings: 131_072, rms_norm_eps: 1e-6 },
+  },
+};
+
 /** `default_theta` of transformers' configurations; elsewhere 10,000. */
-const DEFAULT_THETA: Partial<Record<Family, number>> = { gemma3: 1_000_000, smollm3: 2_000_000 };
+const DEFAULT_THETA: Partial<Record<Family, number>> = {
+  ...{ gemma3: 1_000_000, smollm3: 2_000_000 },
+  ...{ qwen2vl: 1_000_000, qwen3vl: 500_000 },
+};
 /** Defaults of transformers' configurations by `model_type`: tokens without the field in config.json. */
 const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   mistral: 4096,
   qwen2: 4096,
+  qwen2_5_vl_text: 4096,
   qwen3: 4096,
   gemma3_text: 4096,
 };
@@ -84,6 +129,9 @@ const GEMMA_PATTERN = 6;
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
 
+/** Qwen2 has them always; elsewhere `attention_bias` would add one at o too, which is refused. */
+const hasBiases = (family: Family): boolean => family === 'qwen2' || family === 'qwen2vl';
+
 function refuseUnsupported(hub: HubConfig, family: Family): void {
   if (hub.quantization_config != null)
     throw new BaseModelError(
@@ -91,7 +139,7 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
         `${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), which is not supported ` +
         'in a Hugging Face folder. Give the original checkpoint, or a GGUF file',
     );
-  if (hub.mlp_bias === true || (hub.attention_bias === true && family !== 'qwen2'))
+  if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(family)))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
   const activation = (family === 'gemma3' ? hub.hidden_activation : undefined) ?? hub.hidden_act;
   const expected = family === 'gemma3' ? 'gelu_pytorch_tanh' : 'silu';
@@ -108,8 +156,8 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
 
 /** The window of layers of the kind {@link SLIDING}, as in the family's configuration in transformers. */
 function windowOf(hub: HubConfig, family: Family): number | null {
-  // A Llama has none: an active one is refused above.
-  if (hub.model_type === 'llama') return null;
+  // A Llama has none: an active one is refused above. Qwen3-VL's configuration has no such field.
+  if (hub.model_type === 'llama' || family === 'qwen3vl') return null;
   // Qwen's configurations contain an inactive window.
   if (family.startsWith('qwen') && hub.use_sliding_window !== true) return null;
   return hub.sliding_window === undefined ? (DEFAULT_WINDOW[hub.model_type] ?? null) : hub.sliding_window;
@@ -120,7 +168,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const layers = hub.num_hidden_layers;
   const types = hub.layer_types;
   // For these, transformers applies windows to all layers or none.
-  const alike = hub.model_type === 'llama' || family === 'phi3';
+  const alike = hub.model_type === 'llama' || family === 'phi3' || family === 'qwen3vl';
   if (types != null) {
     const other = types.find((type) => type !== SLIDING && type !== FULL);
     if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
@@ -139,6 +187,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
       case 'gemma3':
         return (layer + 1) % pattern !== 0;
       case 'qwen2':
+      case 'qwen2vl':
       case 'qwen3':
         return hub.use_sliding_window === true && layer >= (hub.max_window_layers ?? 28);
       case 'smollm3':
@@ -194,7 +243,9 @@ function ropesOf(
   headDim: number,
 ): Pick<LlamaConfig, 'rope' | 'localRope' | 'context'> {
   const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
-  const given = ropeFields(hub, family, FULL);
+  const named = ropeFields(hub, family, FULL);
+  const isSections = family === 'qwen2vl' && (named['rope_type'] ?? named['type']) === 'mrope';
+  const given = isSections ? { ...named, rope_type: 'default' } : named;
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[family] ?? 10_000;
   const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? 1;
   if (part !== 1 && family !== 'phi3')
@@ -221,14 +272,67 @@ function ropesOf(
   return { rope, localRope, context: right };
 }
 
+const ModelType = z.object({ model_type: z.string() });
+const TextConfig = z.object({ text_config: z.record(z.string(), z.unknown()).nullish() });
+const WholeModel = z.object({
+  _name_or_path: z.string().optional(),
+  tie_word_embeddings: z.boolean().nullish(),
+  quantization_config: fields,
+});
+
 /** Checked first: other families name their sizes differently (GPT-2: n_embd). @throws BaseModelError */
 export function refuseOtherModels(json: unknown): void {
-  const type = z.object({ model_type: z.string() }).safeParse(json);
-  if (type.success && !Object.hasOwn(FAMILIES, type.data.model_type))
+  const type = ModelType.safeParse(json);
+  if (!type.success) return;
+  const { model_type: model } = type.data;
+  if (Object.hasOwn(SEEING, model)) return void textOf(json, model);
+  if (!Object.hasOwn(FAMILIES, model))
     throw new BaseModelError(
-      `model_type ${type.data.model_type} is not supported; supported are ` +
-        `${Object.keys(FAMILIES).join(', ')}`,
+      `model_type ${model} is not supported; supported are ` +
+        `${[...Object.keys(FAMILIES), ...Object.keys(SEEING)].join(', ')}`,
     );
+}
+
+/** The text of a model that also sees, as a configuration of its own. @throws BaseModelError */
+function textOf(json: unknown, model: string): { family: Family; fields: Record<string, unknown> } {
+  const families = SEEING[model]!;
+  const [usual] = Object.keys(families) as [string];
+  // Qwen2.5-VL's first files have the fields of the text beside the others.
+  const flat = model === 'qwen2_5_vl' ? { ...(json as object), model_type: usual } : undefined;
+  const parsed = TextConfig.safeParse(json);
+  const text = (parsed.success ? parsed.data.text_config : undefined) ?? flat;
+  if (text === undefined) throw new BaseModelError(`config.json lacks text_config, which ${model} needs`);
+  const type = typeof text['model_type'] === 'string' ? text['model_type'] : usual;
+  const family = Object.hasOwn(families, type) ? families[type] : undefined;
+  if (family === undefined)
+    throw new BaseModelError(
+      `model_type ${model} with text_config.model_type ${type} is not supported; supported is ` +
+        Object.keys(families).join(', '),
+    );
+  return { family, fields: { ...TEXT_DEFAULTS[type], ...text, model_type: type } };
+}
+
+/**
+ * One configuration of a model's text, wherever its fields are.
+ * @throws BaseModelError
+ */
+function flattened(json: unknown, hasHead: boolean): { family: Family; fields: unknown } {
+  const { model_type: model } = ModelType.parse(json);
+  if (!Object.hasOwn(SEEING, model)) return { family: FAMILIES[model]!, fields: json };
+  const { family, fields: text } = textOf(json, model);
+  const whole = WholeModel.parse(json);
+  const tied = whole.tie_word_embeddings ?? text['tie_word_embeddings'];
+  const quantization = whole.quantization_config ?? text['quantization_config'];
+  return {
+    family,
+    fields: {
+      ...text,
+      ...(whole._name_or_path === undefined ? {} : { _name_or_path: whole._name_or_path }),
+      ...(quantization === undefined ? {} : { quantization_config: quantization }),
+      // transformers ties no head that is stored with other values, whatever the configuration says.
+      tie_word_embeddings: hasHead ? false : (tied ?? true),
+    },
+  };
 }
 
 /**
@@ -241,10 +345,12 @@ export function readHubConfig(
   hasHead: boolean,
 ): { config: LlamaConfig; name: string | undefined } {
   refuseOtherModels(json);
-  const parsed = HubConfig.safeParse(json);
+  const type = ModelType.safeParse(json);
+  if (!type.success) throw new BaseModelError(`config.json: ${z.prettifyError(type.error)}`);
+  const { family, fields: flat } = flattened(json, hasHead);
+  const parsed = HubConfig.safeParse(flat);
   if (!parsed.success) throw new BaseModelError(`config.json: ${z.prettifyError(parsed.error)}`);
   const hub = parsed.data;
-  const family = FAMILIES[hub.model_type]!;
   refuseUnsupported(hub, family);
   const headDim = hub.head_dim ?? hub.hidden_size / hub.num_attention_heads;
   const gemma = family === 'gemma3';
@@ -263,9 +369,8 @@ export function readHubConfig(
     attention: attentionOf(hub, family),
     attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null,
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
-    // Qwen2 always has them; elsewhere `attention_bias` would add one at o too, which is refused above.
-    qkvBias: family === 'qwen2',
-    qkNorm: family === 'qwen3' || gemma,
+    qkvBias: hasBiases(family),
+    qkNorm: family === 'qwen3' || family === 'qwen3vl' || gemma,
     postNorms: gemma,
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,

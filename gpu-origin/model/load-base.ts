@@ -16,6 +16,7 @@ import {
   type BaseModel,
   BaseModelError,
   checkConfig,
+  FAMILIES,
   type Family,
   type LayerAttention,
   type LlamaConfig,
@@ -28,7 +29,7 @@ import {
   storedShape,
 } from './base-model.ts';
 import { fileDigest, readFully } from './read-file.ts';
-import { readHubConfig, refuseOtherModels, linearDivisors, longRopeScale } from './hub-config.ts';
+import { readHubConfig, refuseOtherModels, linearDivisors, longRopeScale, sees } from './hub-config.ts';
 import type { TokenizerSource } from './load-tokenizer.ts';
 import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
 import { FINAL_NORM, keptGains, mlpNorm } from './prepare-weights.ts';
@@ -81,6 +82,28 @@ function locateTensors(folder: string, files: readonly string[], fds: number[]):
   return tensors;
 }
 
+/** Parts of models that also see. Text is the same without them. */
+const VISION = /^(?:model\.)?(?:visual|vision_tower|multi_modal_projector)\./;
+/** Of the text in such a model, as transformers 5 and older ones store it. */
+const TEXT_PREFIXES: readonly (readonly [stored: string, plain: string])[] = [
+  ['model.language_model.', 'model.'],
+  ['language_model.model.', 'model.'],
+  ['language_model.lm_head.', 'lm_head.'],
+];
+
+/** @returns the text's tensors under the names that they have in a model of text alone. @throws BaseModelError */
+function textTensors(tensors: ReadonlyMap<string, Located>): Map<string, Located> {
+  const text = new Map<string, Located>();
+  for (const [stored, located] of tensors) {
+    if (VISION.test(stored)) continue;
+    const [prefix, plain] = TEXT_PREFIXES.find(([start]) => stored.startsWith(start)) ?? ['', ''];
+    const name = `${plain}${stored.slice(prefix.length)}`;
+    if (text.has(name)) throw new BaseModelError(`the base has ${name} twice, once as ${stored}`);
+    text.set(name, located);
+  }
+  return text;
+}
+
 const INDEX = 'model.safetensors.index.json';
 const ShardIndex = z.object({ weight_map: z.record(z.string(), z.string()) });
 
@@ -130,7 +153,8 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
   const fds: number[] = [];
   const close = (): void => fds.forEach((fd) => closeSync(fd));
   try {
-    const tensors = locateTensors(folder, files, fds);
+    const stored = locateTensors(folder, files, fds);
+    const tensors = sees(json) ? textTensors(stored) : stored;
     const { config, name: repository } = readHubConfig(json, tensors.has(HEAD));
     refuseQuantized(tensors);
     const digests = await Promise.all(
@@ -269,8 +293,6 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
   };
   return splitFused(base);
 }
-
-const FAMILIES: readonly Family[] = ['llama', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'phi3'];
 
 /** Tensors that become part of the configuration: stretched frequencies. */
 const ROPE_TENSORS = {
@@ -420,7 +442,7 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     attentionScale: gemma ? (layers === GEMMA_27B_LAYERS ? hidden / heads : headDim) ** -0.5 : null,
     tiedHead: !file.tensors.has('output.weight'),
     qkvBias: file.tensors.has('blk.0.attn_q.bias'),
-    qkNorm: family === 'qwen3' || gemma,
+    qkNorm: family === 'qwen3' || family === 'qwen3vl' || gemma,
     postNorms: gemma,
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,

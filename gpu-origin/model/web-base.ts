@@ -8,6 +8,7 @@ import {
   type BaseModel,
   BaseModelError,
   checkConfig,
+  FAMILIES,
   type LlamaConfig,
   GRAPH_FILE_ALIGNMENT,
   WEIGHT_TYPES,
@@ -26,7 +27,7 @@ const Rope = z.strictObject({
 });
 
 const ConfigJson = z.strictObject({
-  family: z.enum(['llama', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'phi3']),
+  family: z.enum(FAMILIES),
   hidden: z.int(),
   layers: z.int(),
   heads: z.int(),

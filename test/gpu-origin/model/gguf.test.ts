@@ -13,7 +13,7 @@ import {
 } from '../../../gpu-origin/model/gguf.ts';
 import { loadFolderBase, idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
-import { TINY_LLAMA, TINY_QWEN, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
+import { TINY_LLAMA, TINY_QWEN, TINY_SEEING, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
 import { writeTinyGguf } from '../../fixtures/tiny-gguf.ts';
 import { makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
 import { encodeGguf, type GgufTensorInput } from '../../fixtures/write-gguf.ts';
@@ -78,7 +78,7 @@ describe('block formats', () => {
 });
 
 describe('a base in GGUF', () => {
-  it.each(Object.entries(TINY_SHAPES))(
+  it.each(Object.entries({ ...TINY_SHAPES, ...TINY_SEEING }))(
     '%s has the configuration and weights of the Hugging Face folder that it was made from',
     async (name, shape) => {
       const hub = join(folder, name);
@@ -94,14 +94,14 @@ describe('a base in GGUF', () => {
         data: f32(divisors ?? new Float32Array(8)),
       };
       writeTinyGguf(path, hub, shape, {
-        metadata: name === 'gemma3' ? { 'gemma3.attention.sliding_window_pattern': 3 } : {},
+        metadata: name.startsWith('gemma3') ? { 'gemma3.attention.sliding_window_pattern': 3 } : {},
         tensors: name === 'llama3' ? [frequencies] : [],
       });
       const { base } = await loadGgufBase({ path });
       expect(base.id).toBe('tiny-base');
       const { rmsEpsilon, attentionScale, ...config } = base.config;
       expect(rmsEpsilon).toBeCloseTo(1e-5, 10);
-      expect(attentionScale).toBe(name === 'gemma3' ? 16 ** -0.5 : null);
+      expect(attentionScale).toBe(name.startsWith('gemma3') ? 16 ** -0.5 : null);
       const windows = source.config.attention.map((layer) => ({
         ...layer,
         // llama.cpp knows none of Mistral's.
@@ -255,7 +255,7 @@ describe('a base in GGUF that cannot be served', () => {
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; supported are llama, qwen2, qwen3, gemma3, smollm3, phi3",
+      "the base's architecture gpt2 is not supported; supported are llama, mistral3, qwen2, qwen2vl, qwen3, qwen3vl, gemma3, smollm3, phi3",
     );
   });
 
