@@ -439,6 +439,7 @@ export function ggufOfModule(module: string, architecture: string): string | nul
  */
 export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
   ['llama', true],
+  ['granite', true],
   ['mistral3', true],
   ['smollm3', true],
   ['qwen2', false],

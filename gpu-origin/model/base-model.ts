@@ -6,7 +6,18 @@ import { toHalves } from '../../adapters/index.ts';
 
 /** llama.cpp's names of the architectures; Mistral's is `llama`, and `mistral3` where it is part of a model that sees. */
 export const FAMILIES = [
-  ...(['llama', 'mistral3', 'qwen2', 'qwen2vl', 'qwen3', 'qwen3vl', 'gemma3', 'smollm3', 'phi3'] as const),
+  ...([
+    'llama',
+    'mistral3',
+    'granite',
+    'qwen2',
+    'qwen2vl',
+    'qwen3',
+    'qwen3vl',
+    'gemma3',
+    'smollm3',
+    'phi3',
+  ] as const),
 ] as const;
 export type Family = (typeof FAMILIES)[number];
 
@@ -58,8 +69,10 @@ export interface LlamaConfig {
   postNorms: boolean;
   /** Of the gate: SiLU, or GELU by its tanh approximation. */
   activation: 'silu' | 'gelu_tanh';
-  /** Factor of embeddings (Gemma: the root of hidden). */
+  /** Factor of embeddings (Gemma: the root of hidden; Granite). */
   embeddingScale: number;
+  /** Factor of logits (Granite). */
+  logitScale: number;
   /** q, k and v are stored as one linear `qkv_proj`, gate and up as `gate_up_proj` (Phi-3). */
   fused: boolean;
 }
@@ -73,8 +86,26 @@ export const PLAIN_FAMILY = {
   postNorms: false,
   activation: 'silu',
   embeddingScale: 1,
+  logitScale: 1,
   fused: false,
 } as const satisfies Partial<LlamaConfig>;
+
+/**
+ * Granite's constants. What its layers add to the stream, it multiplies by `residual`. The norms that read the stream
+ * divide its size out, so the stream is kept divided by `residual` instead: weights and adapters stay as they are.
+ */
+export const graniteConstants = (given: {
+  embedding: number;
+  residual: number;
+  attention: number;
+  logits: number;
+  rmsEpsilon: number;
+}): Pick<LlamaConfig, 'embeddingScale' | 'attentionScale' | 'logitScale' | 'rmsEpsilon'> => ({
+  embeddingScale: given.embedding / given.residual,
+  attentionScale: given.attention,
+  logitScale: 1 / given.logits,
+  rmsEpsilon: given.rmsEpsilon / given.residual ** 2,
+});
 
 export type LinearKind = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down';
 
@@ -165,6 +196,9 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
     if (!Number.isInteger(value) || value < 1 || value > 10_000_000)
       throw new BaseModelError(`the base's ${key} is ${value}`);
   }
+  for (const key of ['rmsEpsilon', 'embeddingScale', 'logitScale'] as const)
+    if (!Number.isFinite(config[key]) || config[key] <= 0)
+      throw new BaseModelError(`the base's ${key} is ${config[key]}`);
   if (config.heads % config.kvHeads !== 0)
     throw new BaseModelError(
       `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,

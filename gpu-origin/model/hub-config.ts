@@ -6,6 +6,7 @@ import { z } from 'zod';
 import {
   BaseModelError,
   checkConfig,
+  graniteConstants,
   type Family,
   type LayerAttention,
   type LlamaConfig,
@@ -54,6 +55,10 @@ const HubConfig = z.object({
   attn_logit_softcapping: z.number().nullish(),
   final_logit_softcapping: z.number().nullish(),
   use_bidirectional_attention: z.boolean().nullish(),
+  embedding_multiplier: z.number().nullish(),
+  residual_multiplier: z.number().nullish(),
+  attention_multiplier: z.number().nullish(),
+  logits_scaling: z.number().nullish(),
   quantization_config: fields,
 });
 type HubConfig = z.infer<typeof HubConfig>;
@@ -61,6 +66,8 @@ type HubConfig = z.infer<typeof HubConfig>;
 const FAMILIES: Readonly<Record<string, Family>> = {
   llama: 'llama',
   mistral: 'llama',
+  ministral3: 'mistral3',
+  granite: 'granite',
   qwen2: 'qwen2',
   qwen3: 'qwen3',
   gemma3_text: 'gemma3',
@@ -76,7 +83,7 @@ const SEEING: Readonly<Record<string, Readonly<Record<string, Family>>>> = {
   qwen3_vl: { qwen3_vl_text: 'qwen3vl' },
   qwen2_5_vl: { qwen2_5_vl_text: 'qwen2vl' },
   gemma3: { gemma3_text: 'gemma3' },
-  mistral3: { mistral: 'mistral3' },
+  mistral3: { mistral: 'mistral3', ministral3: 'mistral3' },
 };
 
 /** Whether a folder has a model that also sees, by its config.json. */
@@ -107,6 +114,17 @@ const TEXT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, unknown>>>>
     ...{ num_attention_heads: 32, num_key_value_heads: 8 },
     ...{ max_position_embeddings: 131_072, rms_norm_eps: 1e-6 },
   },
+  ministral3: {
+    ...{ vocab_size: 131_072, hidden_size: 4_096, intermediate_size: 14_336, num_hidden_layers: 34 },
+    ...{ num_attention_heads: 32, num_key_value_heads: 8, head_dim: 128 },
+    ...{ max_position_embeddings: 262_144, rms_norm_eps: 1e-5 },
+  },
+};
+
+/** Of a `ministral3` that has neither `rope_parameters` nor `rope_scaling`. */
+const MINISTRAL_ROPE: RopeFields = {
+  ...{ type: 'yarn', rope_theta: 1_000_000, factor: 16, original_max_position_embeddings: 16_384 },
+  ...{ mscale: 1, mscale_all_dim: 1, llama_4_scaling_beta: 0.1 },
 };
 
 /** `default_theta` of transformers' configurations; elsewhere 10,000. */
@@ -143,7 +161,8 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
   const activation = (family === 'gemma3' ? hub.hidden_activation : undefined) ?? hub.hidden_act;
   const expected = family === 'gemma3' ? 'gelu_pytorch_tanh' : 'silu';
-  if (activation != null && activation !== expected)
+  // transformers has two names of it.
+  if (activation != null && (activation === 'swish' ? 'silu' : activation) !== expected)
     throw new BaseModelError(`activation ${activation} is not supported; use ${expected}`);
   if (hub.attn_logit_softcapping != null || hub.final_logit_softcapping != null)
     throw new BaseModelError('logit soft caps (attn_logit_softcapping) are not supported');
@@ -243,7 +262,8 @@ function ropesOf(
   headDim: number,
 ): Pick<LlamaConfig, 'rope' | 'localRope' | 'context'> {
   const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
-  const named = ropeFields(hub, family, FULL);
+  const own = ropeFields(hub, family, FULL);
+  const named = hub.model_type === 'ministral3' && Object.keys(own).length === 0 ? MINISTRAL_ROPE : own;
   const isSections = family === 'qwen2vl' && (named['rope_type'] ?? named['type']) === 'mrope';
   const given = isSections ? { ...named, rope_type: 'default' } : named;
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[family] ?? 10_000;
@@ -375,9 +395,19 @@ export function readHubConfig(
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
     fused: family === 'phi3',
+    ...(family === 'granite' ? graniteOf(hub) : {}),
   });
   return { config, name: hub._name_or_path };
 }
+
+const graniteOf = (hub: HubConfig): ReturnType<typeof graniteConstants> =>
+  graniteConstants({
+    embedding: hub.embedding_multiplier ?? 1,
+    residual: hub.residual_multiplier ?? 1,
+    attention: hub.attention_multiplier ?? 1,
+    logits: hub.logits_scaling ?? 1,
+    rmsEpsilon: hub.rms_norm_eps,
+  });
 
 /** Fields of `rope_scaling` or `rope_parameters`. */
 type RopeFields = Readonly<Record<string, unknown>>;
@@ -434,8 +464,62 @@ function longRope(
 }
 
 /**
+ * YaRN (arXiv:2309.00071), as transformers' `_compute_yarn_parameters` and ggml's `rope_yarn`: frequencies that turn
+ * more than `betaFast` times in the original context stay, those below `betaSlow` are divided by the factor.
+ * @param given.rounds whether the borders between them are whole numbers.
+ */
+export function yarnDivisors(given: {
+  theta: number;
+  dim: number;
+  factor: number;
+  original: number;
+  betaFast?: number | undefined;
+  betaSlow?: number | undefined;
+  rounds?: boolean;
+}): Float32Array {
+  const { theta, dim, factor, original, betaFast = 32, betaSlow = 1, rounds = true } = given;
+  const turning = (times: number): number =>
+    (dim * Math.log(original / (times * 2 * Math.PI))) / (2 * Math.log(theta));
+  const [from, to] = [turning(betaFast), turning(betaSlow)];
+  const low = Math.max(rounds ? Math.floor(from) : from, 0);
+  const high = Math.min(rounds ? Math.ceil(to) : to, dim - 1);
+  const width = low === high ? 0.001 : high - low;
+  return Float32Array.from({ length: dim / 2 }, (_, i) => {
+    const divided = Math.min(1, Math.max(0, (i - low) / width));
+    return 1 / (divided / factor + (1 - divided));
+  });
+}
+
+/** YaRN's factor of cosine and sine. */
+export const yarnScale = (factor: number, weight = 1): number =>
+  factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1;
+
+function yarn(
+  fields: RopeFields,
+  { theta, dim, context, original }: { theta: number; dim: number; context: number; original: number },
+): { rope: Pick<Rope, 'divisors' | 'scale'>; context: number } {
+  const given = (key: string): number | undefined =>
+    typeof fields[key] === 'number' ? fields[key] : undefined;
+  const factor = given('factor') ?? context / original;
+  const [own, all] = [given('mscale'), given('mscale_all_dim')];
+  // 0 is as good as nothing there.
+  const scale = own && all ? yarnScale(factor, own) / yarnScale(factor, all) : yarnScale(factor);
+  const divisors = yarnDivisors({
+    ...{ theta, dim, factor, original, rounds: fields['truncate'] !== false },
+    ...{ betaFast: given('beta_fast') || undefined, betaSlow: given('beta_slow') || undefined },
+  });
+  return {
+    rope: { divisors, scale: given('attention_factor') ?? scale },
+    // Ministral 3 multiplies q behind the original context, which is not done here.
+    context: given('llama_4_scaling_beta')
+      ? Math.min(context, original)
+      : Math.max(context, Math.floor(original * factor)),
+  };
+}
+
+/**
  * @param params.context tokens that the configuration allows. @param params.original those of training before
- * LongRoPE.
+ * LongRoPE or YaRN.
  * @returns the positions, and the number of tokens for which they are valid.
  * @throws BaseModelError for unsupported kinds of scaling.
  */
@@ -462,9 +546,13 @@ function hubRope(params: {
         rope: { ...plain, ...longRope(fields, dim, context, original) },
         context: Math.min(context, original),
       };
+    case 'yarn': {
+      const stretched = yarn(fields, { theta, dim, context, original });
+      return { rope: { ...plain, ...stretched.rope }, context: stretched.context };
+    }
     default:
       throw new BaseModelError(
-        `the base uses rotary scaling "${String(type)}"; supported are default, linear, llama3 and longrope`,
+        `the base uses rotary scaling "${String(type)}"; supported are default, linear, llama3, yarn and longrope`,
       );
   }
 }

@@ -49,6 +49,7 @@ const ConfigJson = z.strictObject({
   postNorms: z.boolean(),
   activation: z.enum(['silu', 'gelu_tanh']),
   embeddingScale: z.number(),
+  logitScale: z.number(),
   fused: z.boolean(),
 }) satisfies z.ZodType<LlamaConfig>;
 

@@ -112,7 +112,7 @@ describe('a model that also sees', () => {
     [
       MISTRAL,
       { model_type: 'mistral4' },
-      'text_config.model_type mistral4 is not supported; supported is mistral',
+      'text_config.model_type mistral4 is not supported; supported is mistral, ministral3',
     ],
     [MISTRAL, { model_type: '__proto__' }, 'text_config.model_type __proto__ is not supported'],
     [GEMMA, { use_bidirectional_attention: true }, 'bidirectional attention'],

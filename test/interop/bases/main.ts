@@ -17,6 +17,7 @@ import {
   TINY_MISTRAL,
   TINY_SEEING,
   TINY_SHAPES,
+  TINY_STRETCHED,
   type TinyShape,
   writeTinyAdapter,
   writeTinyBase,
@@ -109,7 +110,11 @@ async function compareReal(basePath: string): Promise<{ tokens: number; kl: numb
 function references(): { prompt: number[]; rows: Map<string, Row[]> } {
   const rows = new Map<string, Row[]>();
   let prompt: number[] = [];
-  for (const file of ['tiny-reference.json', 'tiny-families-reference.json', 'tiny-seeing-reference.json']) {
+  for (const file of [
+    'tiny-reference.json',
+    'tiny-families-reference.json',
+    'tiny-variants-reference.json',
+  ]) {
     const { prompt: same, ...families } = fixture(file) as { prompt: number[] } & Record<string, Row[]>;
     prompt = same;
     for (const [family, reference] of Object.entries(families)) rows.set(family, reference as Row[]);
@@ -130,7 +135,7 @@ const AS_GGUF_HAS_IT: Record<string, TinyShape> = {
   gemma3: GEMMA_AS_GGUF,
   gemma3_vl: { ...TINY_SEEING.gemma3_vl!, ...GEMMA_AS_GGUF },
 };
-const SHAPES = { ...TINY_SHAPES, ...TINY_SEEING };
+const SHAPES = { ...TINY_SHAPES, ...TINY_SEEING, ...TINY_STRETCHED };
 
 /**
  * The tiny bases as llama.cpp's own converter writes them to GGUF, against PyTorch's and PEFT's log-probabilities.

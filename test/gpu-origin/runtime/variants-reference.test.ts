@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { TINY_SEEING } from '../../fixtures/tiny-base.ts';
+import { TINY_SEEING, TINY_STRETCHED } from '../../fixtures/tiny-base.ts';
 import {
   argmax,
   divergence,
@@ -15,15 +15,15 @@ interface Row {
   likeliest: number[];
 }
 const { prompt: PROMPT, ...reference } = JSON.parse(
-  readFileSync(new URL('../../fixtures/tiny-seeing-reference.json', import.meta.url), 'utf8'),
+  readFileSync(new URL('../../fixtures/tiny-variants-reference.json', import.meta.url), 'utf8'),
 ) as { prompt: number[] } & Record<string, Row[]>;
 
 /** The arithmetic is that of the families of text alone, which tiny-reference.test.ts compares in every format. */
-it.each(Object.keys(TINY_SEEING))(
-  'the text of %s, with adapters of the whole model, matches PyTorch and PEFT',
-  async (name) => {
+it.each(Object.entries({ ...TINY_SEEING, ...TINY_STRETCHED }))(
+  '%s, with adapters as PEFT names them, matches PyTorch and PEFT',
+  async (name, shape) => {
     const logits = async (weights: 'f32' | 'int8'): Promise<Float32Array[][]> => {
-      const tiny = await makeTinyRunner({ shape: TINY_SEEING[name]!, weights, kv: 'f32' });
+      const tiny = await makeTinyRunner({ shape, weights, kv: 'f32' });
       const rows: Float32Array[][] = [];
       for (const { chain } of reference[name] as unknown as Row[]) {
         const adapters = await Promise.all(chain.map((one) => tiny.adapter(one)));
