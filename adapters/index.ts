@@ -23,6 +23,7 @@ export {
   inFeatures,
   makeLoraModule,
   outFeatures,
+  isVision,
   textModule,
   type LoraModule,
 } from './format/lora-module.ts';

@@ -332,6 +332,28 @@ function textOf(json: unknown, model: string): { family: Family; fields: Record<
   return { family, fields: { ...TEXT_DEFAULTS[type], ...text, model_type: type } };
 }
 
+const LooseModel = z.looseObject({ model_type: z.string() });
+
+/**
+ * For bases that another engine runs, of any family.
+ * @returns the fields of a model's text beside those of the whole one; `model_type` as llama.cpp calls it where the model
+ * also sees and its text is a family of graft's. @throws BaseModelError
+ */
+export function textFields(json: unknown): Record<string, unknown> {
+  const whole = LooseModel.safeParse(json);
+  if (!whole.success) throw new BaseModelError(`config.json: ${z.prettifyError(whole.error)}`);
+  const { model_type: model } = whole.data;
+  const text = TextConfig.safeParse(json).data?.text_config ?? {};
+  const families = Object.hasOwn(SEEING, model) ? SEEING[model]! : {};
+  const type = String(text['model_type'] ?? Object.keys(families)[0]);
+  const family = Object.hasOwn(families, type) ? families[type] : undefined;
+  return {
+    ...(family === undefined ? {} : TEXT_DEFAULTS[type]),
+    ...{ ...whole.data, ...text },
+    ...{ model_type: family ?? model, _name_or_path: whole.data['_name_or_path'] },
+  };
+}
+
 /**
  * One configuration of a model's text, wherever its fields are.
  * @throws BaseModelError
