@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('5951aaf990b3490d29c78b2a4ea7099a16baba2aa071de1e3bdabbc87a165524');
+INSERT INTO schema_hash VALUES ('878a56ec0cb38c65635b04d5a336716a830ec7a6f0fd53f31e8d9f819d4113d6');
 
 -- Names, versions, and what became of them
 
@@ -425,6 +425,9 @@ CREATE TABLE traffic (
   d24 INTEGER NOT NULL DEFAULT 0, d25 INTEGER NOT NULL DEFAULT 0, d26 INTEGER NOT NULL DEFAULT 0, d27 INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (step, at, tenant, name, key_id, status, code, writer)
 ) WITHOUT ROWID;
+-- The operator looks at one name or key, whoever used it.
+CREATE INDEX traffic_by_name ON traffic (name, step, at) WHERE name <> '';
+CREATE INDEX traffic_by_key ON traffic (key_id, step, at) WHERE key_id <> '';
 
 -- How far days are summed up.
 CREATE TABLE traffic_marks (

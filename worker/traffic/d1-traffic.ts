@@ -41,23 +41,31 @@ const SUM_UP_AGAIN = 'UPDATE traffic_marks SET until = ?1 WHERE step = 86400 AND
 /**
  * Statements made of constants only.
  * @param meant condition.
+ * @param table with its index, where SQLite would choose the primary key's, and read every tenant's rows.
  */
-const sumsOf = (meant: string): string =>
+const sumsOf = (meant: string, table = 'traffic'): string =>
   `SELECT at / CAST(? AS INTEGER) * CAST(? AS INTEGER) AS begins, status, code,
      ${SUMS.map((column) => `SUM(${column}) AS ${column}`).join(', ')}
-   FROM traffic WHERE step = ? AND at IN (SELECT value FROM json_each(?)) AND ${meant}
+   FROM ${table} WHERE step = ? AND at IN (SELECT value FROM json_each(?)) AND ${meant}
    GROUP BY begins, status, code`;
 
 const ONE = sumsOf('tenant = ? AND name = ? AND key_id = ?');
 const OF_NAME = sumsOf('tenant = ? AND name = ?');
 const OF_KEY = sumsOf('tenant = ? AND key_id = ?');
-/** For any tenant. */
-const ANY = sumsOf('COALESCE(?, name) = name AND COALESCE(?, key_id) = key_id');
+// For any tenant. Two indexes have only rows with a name, or with a key.
+const ANY_OF_NAME = sumsOf(
+  "name = ? AND name <> '' AND COALESCE(?, key_id) = key_id",
+  'traffic INDEXED BY traffic_by_name',
+);
+const ANY_OF_KEY = sumsOf("key_id = ? AND key_id <> ''", 'traffic INDEXED BY traffic_by_key');
 
 /** @returns the statement and its last values. */
 function readingOf({ tenant, name, keyId }: Pick<TrafficQuery, 'tenant' | 'name' | 'keyId'>) {
   if (name === null && keyId === null) return { query: ONE, values: [tenant ?? '', '', ''] };
-  if (tenant === null) return { query: ANY, values: [name, keyId] };
+  if (tenant === null)
+    return name === null
+      ? { query: ANY_OF_KEY, values: [keyId] }
+      : { query: ANY_OF_NAME, values: [name, keyId] };
   if (name === null) return { query: OF_KEY, values: [tenant, keyId] };
   return keyId === null
     ? { query: OF_NAME, values: [tenant, name] }

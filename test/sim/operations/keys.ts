@@ -136,11 +136,13 @@ export async function revoke(sim: Simulation, actor: Actor, key: Key): Promise<O
   const query = actor.random.pick(['', '?report=true', '?forget_prompts=true']);
   const path = `/admin/keys/${key.id}${query}`;
   if (query.includes('forget')) sim.forgetting.add(key.counter);
+  const from = sim.world.time.now;
   const { outcome } = await repeat(sim, actor, { method: 'DELETE', path });
   if (outcome !== 'done') return outcome;
   ended(sim, actor, key.id);
   if (query.includes('forget')) sim.forgotten.add(key.id);
-  if (sim.truth.keys.now(key.id)?.revoked !== true)
+  // An erasure of its tenant takes revoked keys away.
+  if (sim.truth.keys.now(key.id)?.revoked !== true && !sim.truth.erasedDuring(actor.tenant.id, from))
     sim.fail(LOST, `the revocation of ${key.id} is not in D1`);
   return outcome;
 }

@@ -21,7 +21,6 @@ interface Reason {
 const SORT = /TEMP B-TREE/;
 const SCAN = /^SCAN/;
 const ANY = /./;
-const LATER = 'to be gathered by tenant';
 
 const REASONS: readonly Reason[] = [
   {
@@ -119,7 +118,7 @@ const REASONS: readonly Reason[] = [
     step: ANY,
   },
   { why: 'Usage of a tenant, or of all by key, name or hour.', of: /FROM usage u/, step: ANY },
-  { why: `Traffic of a series, or of all: ${LATER}.`, of: /FROM traffic WHERE step = \?/, step: SORT },
+  { why: 'Traffic of one series, name or key.', of: /FROM traffic( INDEXED BY \w+)? WHERE step = \?/, step: SORT },
   { why: 'Of the hours of one day, once.', of: /FROM traffic WHERE step = 3600/, step: SORT },
 
   // Erasures
