@@ -240,7 +240,14 @@ export async function gatherCounts(load: GatherLoad) {
     }
     const recorder = recorders[isolate];
     recorder?.recordUsage(
-      { ...of, keyId: ended.key_id, promptTokens: 100, completionTokens: 50, requestId: ended.id },
+      {
+        ...of,
+        base: 'tiny',
+        keyId: ended.key_id,
+        promptTokens: 100,
+        completionTokens: 50,
+        requestId: ended.id,
+      },
       () => undefined,
     );
     recorder?.record(ended, () => undefined);

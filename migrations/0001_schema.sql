@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('878a56ec0cb38c65635b04d5a336716a830ec7a6f0fd53f31e8d9f819d4113d6');
+INSERT INTO schema_hash VALUES ('ad7e766003da41b7ab73cf7d9ea66cd15bafa2bed042748baa1031b8526a7286');
 
 -- Names, versions, and what became of them
 
@@ -285,6 +285,14 @@ CREATE TABLE training_deletions (
   PRIMARY KEY (origin, job)
 ) WITHOUT ROWID;
 
+-- Usage of jobs that have ended, until `usage` has it, which may lie in another database.
+CREATE TABLE training_usage (
+  tenant TEXT NOT NULL,
+  batch TEXT NOT NULL,         -- random, as in usage_batches: a repetition is not counted, and nothing names the job
+  used TEXT NOT NULL,          -- JSON, UsageRow of worker/metering/ports.ts
+  PRIMARY KEY (tenant, batch)
+) WITHOUT ROWID;
+
 -- What became of the files put under KV's drop:<name>, the last few of each name.
 CREATE TABLE drops (
   name TEXT NOT NULL,
@@ -366,11 +374,12 @@ CREATE TABLE usage (
   key_id TEXT NOT NULL,
   name TEXT NOT NULL,
   version INTEGER NOT NULL,    -- 0 for the base model
+  base TEXT NOT NULL,          -- whose price it has: the version's base, or the base model's own name
   requests INTEGER NOT NULL,
   errors INTEGER NOT NULL,
   prompt_tokens INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL,
-  PRIMARY KEY (tenant, hour, key_id, name, version)
+  PRIMARY KEY (tenant, hour, key_id, name, version, base)
 ) WITHOUT ROWID;
 CREATE INDEX usage_by_hour ON usage (hour);
 
@@ -378,7 +387,7 @@ CREATE INDEX usage_by_hour ON usage (hour);
 CREATE TABLE usage_days (
   day INTEGER NOT NULL,        -- days since 1970, UTC
   tenant TEXT NOT NULL,
-  base TEXT NOT NULL,          -- whose price it has: the version's base, or the name of what has none; '' = unknown
+  base TEXT NOT NULL,          -- as in usage
   requests INTEGER NOT NULL,
   errors INTEGER NOT NULL,
   prompt_tokens INTEGER NOT NULL,

@@ -23,20 +23,21 @@ import { USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
 import type { Stores } from './parts.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
 
-export const createD1Stores = (db: SqlDatabase) =>
+/** @param usageDb what is counted lies in it; no statement and no transaction spans the two. Default: the same one. */
+export const createD1Stores = (db: SqlDatabase, usageDb = db) =>
   ({
     registry: createD1Registry(db),
     blobLedger: createD1BlobLedger(db),
     garbage: createD1Garbage(db),
     rowAudit: createD1RowAudit(db),
     erasures: createD1Erasures(db),
-    backups: createD1Backup(db),
+    backups: createD1Backup(db, usageDb),
     keyLedger: createD1KeyLedger(db),
     grantLedger: createD1GrantLedger(db),
     staleRights: createD1StaleRights(db),
     tenantLimits: createD1TenantLimits(db),
-    usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS),
-    traffic: createD1Traffic(db),
+    usage: createD1Usage(usageDb, USAGE_BATCH_MEMORY_MS),
+    traffic: createD1Traffic(usageDb),
     keptPrompts: createD1KeptPrompts(db),
     preferences: createD1Preferences(db),
     pins: createD1Pins(db),

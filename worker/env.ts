@@ -14,6 +14,8 @@ import type { ObjectBucket } from './blobs/parts.ts';
 export interface RawEnv {
   ADAPTERS: KvNamespace;
   DB: SqlDatabase;
+  /** A database of its own, with the same schema, for usage and traffic; without it they lie in DB. */
+  DB_USAGE?: SqlDatabase;
   /** Storage of adapters' bytes; without it they go to KV. Existing data in KV is still read from there. */
   BLOBS?: ObjectBucket;
   /** Writes names to KV, one change at a time (worker/registry/pointer-writer-object.ts). */
@@ -203,7 +205,16 @@ const Variables = z
 export function parseEnv(
   raw: Omit<
     RawEnv,
-    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'GATHERERS' | 'ANALYTICS'
+    | 'ADAPTERS'
+    | 'DB'
+    | 'DB_USAGE'
+    | 'POINTERS'
+    | 'BLOBS'
+    | 'QUOTAS'
+    | 'EXPERIMENTS'
+    | 'PAIRS'
+    | 'GATHERERS'
+    | 'ANALYTICS'
   >,
 ): Config {
   const parsed = Variables.safeParse(raw);

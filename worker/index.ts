@@ -27,7 +27,7 @@ export { PointerWriter } from './registry/pointer-writer-object.ts';
 
 function storesOf(env: RawEnv): Stores {
   return {
-    ...createD1Stores(guardDatabase(env.DB)),
+    ...createD1Stores(guardDatabase(env.DB), guardDatabase(env.DB_USAGE ?? env.DB)),
     kv: env.ADAPTERS,
     bucket: env.BLOBS,
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),

@@ -56,6 +56,10 @@ export const deployCommand = command({
       description: 'Name of the deployment; default: graft. Other names are separate deployments',
       valueHint: 'name',
     },
+    'usage-db': {
+      type: 'boolean',
+      description: 'Keep usage and traffic in a D1 database of their own; only for the first deployment',
+    },
     r2: { type: 'boolean', description: 'Store adapters’ bytes in R2, at a thirtieth of KV’s price' },
     var: {
       type: 'string',
@@ -76,7 +80,7 @@ export const deployCommand = command({
     originProgram('main');
     const folder = path.resolve(args.folder);
     const deployment = planDeployment(await readDeployment(folder), {
-      ...{ name: args.name, account: args.account, r2: args.r2 },
+      ...{ name: args.name, account: args.account, r2: args.r2, usageDb: args['usage-db'] },
       origins: repeatedFlag(rawArgs, 'origin'),
       variables: repeatedFlag(rawArgs, 'var'),
     });
@@ -213,6 +217,11 @@ export function plannedSteps(deployment: Deployment): { title: string; does: str
     does: 'is created if missing',
     commands: [shown(['r2', 'bucket', 'create', names.bucket])],
   };
+  const usageDatabase = {
+    title: 'Usage database',
+    does: 'is looked up, and created if missing',
+    commands: [shown(['d1', 'create', names.usageDatabase])],
+  };
   return [
     { title: 'Sign-in', does: 'asks for the account', commands: [shown(['whoami'])] },
     {
@@ -225,12 +234,13 @@ export function plannedSteps(deployment: Deployment): { title: string; does: str
       does: 'is looked up, and created if missing',
       commands: [shown(['d1', 'list', '--json']), shown(['d1', 'create', names.database])],
     },
+    ...(deployment.usageDb ? [usageDatabase] : []),
     ...(deployment.r2 ? [bucket] : []),
     { title: 'Configuration', does: 'is written: wrangler.toml', commands: [] },
     {
       title: 'Tables',
       does: 'get the missing migrations',
-      commands: [shown(migrate(names.database)), shown(schemaQuery(names.database))],
+      commands: databasesOf(deployment).flatMap((name) => [shown(migrate(name)), shown(schemaQuery(name))]),
     },
     {
       title: 'Secrets',
@@ -244,6 +254,11 @@ export function plannedSteps(deployment: Deployment): { title: string; does: str
     },
   ];
 }
+
+const databasesOf = (deployment: Deployment): string[] => {
+  const { database, usageDatabase } = namesOf(deployment);
+  return deployment.usageDb ? [database, usageDatabase] : [database];
+};
 
 const migrate = (database: string): string[] => [
   ...['d1', 'migrations', 'apply', database],
@@ -297,12 +312,24 @@ export async function deploySteps(context: DeployContext, planned: Deployment): 
   });
   await keep({ database });
 
+  if (deployment.usageDb) {
+    const usageDatabase = await findOrMake({
+      ...{ run, onStep, title: 'Usage database', name: names.usageDatabase },
+      kept: deployment.usageDatabase,
+      there: databases.map(({ name, uuid }) => ({ name, id: uuid })),
+      make: ['d1', 'create', names.usageDatabase],
+    });
+    await keep({ usageDatabase });
+  }
+
   if (deployment.r2) await makeBucket(context, names.bucket);
   onStep({ title: 'Configuration', outcome: path.join(folder, 'wrangler.toml'), command: null });
 
-  await run(migrate(names.database));
-  await checkSchema(run, names.database);
-  onStep({ title: 'Tables', outcome: 'up to date', command: shown(migrate(names.database)) });
+  for (const database of databasesOf(deployment)) {
+    await run(migrate(database));
+    await checkSchema(run, database);
+    onStep({ title: 'Tables', outcome: 'up to date', command: shown(migrate(database)) });
+  }
 
   const flags = await secretFlags(context);
   const deploy = ['deploy', ...inEnvironment, ...flags];

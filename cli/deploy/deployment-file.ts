@@ -23,6 +23,10 @@ const Deployment = z.strictObject({
   /** Ids at Cloudflare; null = not created yet. */
   namespace: z.string().nullable(),
   database: z.string().nullable(),
+  /** Usage and traffic in a database of their own. */
+  usageDb: z.boolean(),
+  /** Its id; null = not created yet. */
+  usageDatabase: z.string().nullable(),
   /** Adapters' bytes in R2 instead of KV. */
   r2: z.boolean(),
   origins: z.array(DeployedOrigin),
@@ -37,6 +41,7 @@ export const namesOf = ({ name }: Pick<Deployment, 'name'>) => ({
   worker: `${name}-production`,
   namespace: `${name}-adapters`,
   database: name,
+  usageDatabase: `${name}-usage`,
   bucket: `${name}-blobs`,
 });
 
@@ -67,6 +72,7 @@ export interface DeployWishes {
   name: string | undefined;
   account: string | undefined;
   r2: boolean | undefined;
+  usageDb: boolean | undefined;
   /** `id=url` or `id=url,base`; empty = the stored ones. */
   origins: readonly string[];
   /** `NAME=value`; an empty value removes it. */
@@ -82,6 +88,11 @@ export function planDeployment(kept: Deployment | null, wishes: DeployWishes): D
     );
   if (kept?.r2 === true && wishes.r2 === false)
     throw usageError('The edge would lose the adapters in R2: --r2 cannot be undone.');
+  if (kept !== null && kept.database !== null && (wishes.usageDb ?? kept.usageDb) !== kept.usageDb)
+    throw usageError(
+      'What was counted so far would stay in the other database: --usage-db is for the first deployment. Restore a ' +
+        'backup into a new one.',
+    );
   const origins =
     wishes.origins.length === 0 ? (kept?.origins ?? []) : parseOrigins(wishes.origins, { tls: true });
   if (origins.length === 0)
@@ -98,6 +109,8 @@ export function planDeployment(kept: Deployment | null, wishes: DeployWishes): D
     account: wishes.account ?? kept?.account ?? null,
     namespace: kept?.namespace ?? null,
     database: kept?.database ?? null,
+    usageDb: wishes.usageDb ?? kept?.usageDb ?? false,
+    usageDatabase: kept?.usageDatabase ?? null,
     r2: wishes.r2 ?? kept?.r2 ?? false,
     origins,
     variables: Object.fromEntries(variables),
@@ -208,6 +221,12 @@ export function productionConfig(params: {
   text = before + after.replace('database_name = "graft"', () => `database_name = ${quoted(names.database)}`);
   if (deployment.database !== null)
     put(/^database_id = "[0-]{36}"$/m, `database_id = ${quoted(deployment.database)}`);
+  if (deployment.usageDb)
+    put(
+      /^# \[\[env\.production\.d1_databases\]\]\n(?:# .*\n)+/m,
+      `[[env.production.d1_databases]]\nbinding = "DB_USAGE"\ndatabase_name = ${quoted(names.usageDatabase)}\n` +
+        `database_id = ${quoted(deployment.usageDatabase ?? NO_ID)}\nmigrations_dir = ${quoted(paths.migrations)}\n`,
+    );
   if (deployment.r2)
     put(
       /^# \[\[env\.production\.r2_buckets\]\]\n# binding = "BLOBS"\n# bucket_name = .*$/m,
@@ -215,6 +234,8 @@ export function productionConfig(params: {
     );
   return text;
 }
+
+const NO_ID = '00000000-0000-0000-0000-000000000000';
 
 function splitAt(text: string, mark: string): [string, string] {
   const at = text.indexOf(mark);

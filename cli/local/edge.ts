@@ -40,6 +40,7 @@ export interface Edge {
  * @param bindings secrets and variables, over those of wrangler.toml.
  * @param page folder of the built dashboard; default: none.
  * @param r2Bucket bound as BLOBS, so that adapters' bytes go there; to KV unless given.
+ * @param usageDatabase bound as DB_USAGE, so that usage and traffic lie there; in DB unless given.
  */
 export async function startEdge(params: {
   port: number;
@@ -48,6 +49,7 @@ export async function startEdge(params: {
   stateFolder: string;
   bindings: Record<string, string>;
   r2Bucket?: string;
+  usageDatabase?: string;
   page?: string;
   onLog?: (line: string) => void;
 }): Promise<Edge> {
@@ -58,8 +60,13 @@ export async function startEdge(params: {
       params.onLog?.(message);
     }
   })(LogLevel.WARN);
+  const { usageDatabase } = params;
+  const d1Databases = {
+    ...workerOptions.d1Databases,
+    ...(usageDatabase === undefined ? {} : { DB_USAGE: { id: usageDatabase } }),
+  };
   const worker = {
-    ...workerOptions,
+    ...{ ...workerOptions, d1Databases },
     bindings: { ...workerOptions.bindings, ...params.bindings },
     ...(params.r2Bucket === undefined ? {} : { r2Buckets: { BLOBS: params.r2Bucket } }),
     serviceBindings: {
@@ -119,7 +126,7 @@ export async function startEdge(params: {
       getR2Bucket: (binding) => miniflare.getR2Bucket(binding, graft),
       getDurableObjectNamespace: (binding) => miniflare.getDurableObjectNamespace(binding, graft),
     };
-    await migrate(await stores.getD1Database('DB'), state);
+    for (const binding of Object.keys(d1Databases)) await migrate(await stores.getD1Database(binding), state);
     const runSchedule = async () => {
       const { outcome } = await (await miniflare.getWorker(graft)).scheduled();
       if (outcome !== 'ok') throw new Error(`the worker's schedule ended with "${outcome}"`);

@@ -117,6 +117,8 @@ export interface AppHarnessOptions {
   beside?: AppHarness;
   /** An empty one unless given. */
   db?: SqlDatabase;
+  /** For usage and traffic; the same one unless given. */
+  usageDb?: SqlDatabase;
   /** Of an edge that was copied, with its database; new ones unless given. */
   copied?: Pick<AppHarness, 'clock' | 'kv' | 'adminKey'>;
   experimentLedger?: ExperimentLedger;
@@ -150,12 +152,12 @@ const locationOf = (cache: ResponseCache) => ({
 
 /** All that one edge keeps, but for what writes KV. */
 function createStores(
-  db: SqlDatabase,
+  [db, usageDb]: readonly [SqlDatabase, SqlDatabase],
   kv: FakeKv,
   now: () => number,
   quiet = false,
 ): Omit<Stores, 'writers'> {
-  const stores = createD1Stores(db);
+  const stores = createD1Stores(db, usageDb);
   return {
     ...stores,
     kv,
@@ -202,7 +204,8 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   };
   const adminKey = (beside ?? copied)?.adminKey ?? generateApiKey('ga');
   const db = beside?.db ?? options.db ?? (await openDatabase());
-  const own = beside?.stores ?? createStores(db, bareKv, now, options.quietGatherers);
+  const own =
+    beside?.stores ?? createStores([db, options.usageDb ?? db], bareKv, now, options.quietGatherers);
   const macKey = new Uint8Array(32).fill(3);
   const fakeQuotas = createFakeQuotas();
   const shared: Omit<Stores, 'writers'> = {

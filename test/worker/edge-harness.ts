@@ -8,6 +8,8 @@ import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { parseSigningKeys } from '../../protocol/signature.ts';
 import { startFakeOrigin, type FakeOrigin } from '../fakes/fake-origin.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
+import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
+import { splitDatabases } from './platform/split-databases.ts';
 
 const SECRET = Buffer.alloc(32, 7).toString('base64');
 export const ORIGIN_KEYS = `k1:${SECRET}`;
@@ -20,6 +22,8 @@ export interface TestEdge {
   origin: FakeOrigin;
   adminKey: string;
   logs: string[];
+  /** Binding of the database with usage and traffic. */
+  usageBinding: 'DB' | 'DB_USAGE';
   request(path: string, init?: RequestInit & { key?: string | null }): Promise<Response>;
   admin(path: string, init?: RequestInit & { key?: string }): Promise<Response>;
   makeKey(params: {
@@ -56,6 +60,7 @@ const JSON_TYPE = { 'content-type': 'application/json' };
  * @param overrides.moreOrigins as `ORIGINS` has them, beside the fake one.
  * @param overrides.bindings further variables of the worker.
  * @param overrides.r2Bucket bound as BLOBS.
+ * @param overrides.usageDatabase bound as DB_USAGE; each database then has its own tables alone.
  * @param overrides.adminKey a new one unless given.
  * @param overrides.base of the fake origin; the tiny one unless given.
  * @param overrides.page folder of the files that the edge serves.
@@ -67,6 +72,7 @@ export async function startTestEdge(
     moreOrigins?: { id: string; url: string }[];
     bindings?: Record<string, string>;
     r2Bucket?: string;
+    usageDatabase?: string;
     adminKey?: string;
     base?: BaseInfo;
     page?: string;
@@ -94,8 +100,15 @@ export async function startTestEdge(
     },
     ...(overrides.page === undefined ? {} : { page: overrides.page }),
     ...(overrides.r2Bucket === undefined ? {} : { r2Bucket: overrides.r2Bucket }),
+    ...(overrides.usageDatabase === undefined ? {} : { usageDatabase: overrides.usageDatabase }),
     onLog: (line) => logs.push(line),
   });
+  const usageBinding = overrides.usageDatabase === undefined ? 'DB' : 'DB_USAGE';
+  if (usageBinding === 'DB_USAGE') {
+    const databases = (['DB', usageBinding] as const).map((binding) => edge.miniflare.getD1Database(binding));
+    const [db, usageDb] = (await Promise.all(databases)) as unknown as [SqlDatabase, SqlDatabase];
+    await splitDatabases(db, usageDb);
+  }
 
   const send = (pathAndQuery: string, init: RequestInit & { key?: string | null }) => {
     const { key, ...rest } = init;
@@ -142,6 +155,7 @@ export async function startTestEdge(
     origin,
     adminKey,
     logs,
+    usageBinding,
     request: (pathAndQuery, init = {}) => send(pathAndQuery, init),
     admin,
     makeKey: (params) => createKey(params),

@@ -32,6 +32,14 @@ const LEFT_OUT = [
   'training_events',
   'training_jobs',
 ];
+/** Tables that may lie in a database of their own (`DB_USAGE`). */
+export const USAGE_TABLES: readonly string[] = [
+  'traffic',
+  'traffic_marks',
+  'usage',
+  'usage_batches',
+  'usage_days',
+];
 /** An empty registry may have keys, of whoever tries it out; a row of any of these tables means it is in use. */
 const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
 
@@ -61,22 +69,24 @@ interface Column {
  * Names of tables and columns come from the schema only, never from a request: requested ones are looked up
  * among them.
  */
-export function createD1Backup(db: SqlDatabase) {
+export function createD1Backup(db: SqlDatabase, usageDb: SqlDatabase) {
+  const databaseOf = (table: string): SqlDatabase => (USAGE_TABLES.includes(table) ? usageDb : db);
+
   async function tables(): Promise<string[]> {
     const { results } = await db
       .prepare(
         `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN (SELECT value FROM json_each(?))
            AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' ORDER BY name`,
       )
-      .bind(JSON.stringify(LEFT_OUT))
+      .bind(JSON.stringify([...LEFT_OUT, ...USAGE_TABLES]))
       .all<{ name: string }>();
-    const names = results.map(({ name }) => name);
+    const names = [...results.map(({ name }) => name), ...USAGE_TABLES].sort();
     return [...names.filter((name) => !LAST.includes(name)), ...LAST.filter((name) => names.includes(name))];
   }
 
   async function columnsOf(table: string): Promise<Column[] | null> {
     if (!(await tables()).includes(table)) return null;
-    const { results } = await db
+    const { results } = await databaseOf(table)
       .prepare('SELECT name, pk FROM pragma_table_info(?)')
       .bind(table)
       .all<Column>();
@@ -92,7 +102,7 @@ export function createD1Backup(db: SqlDatabase) {
     after: readonly (string | number)[];
   }): Promise<number> {
     const length = of.all.map((name) => `COALESCE(LENGTH("${name}"), 0)`).join(' + ');
-    const page = await db
+    const page = await databaseOf(of.table)
       .prepare(
         // eslint-disable-next-line no-restricted-syntax -- names of the schema's own table and columns
         `SELECT COALESCE(SUM(size <= ${BACKUP_PAGE_BYTES}), 0) AS fit FROM (
@@ -129,8 +139,10 @@ export function createD1Backup(db: SqlDatabase) {
     async counts(): Promise<EndedRestore['tables']> {
       const counts: EndedRestore['tables'] = [];
       for (const name of await tables()) {
-        // eslint-disable-next-line no-restricted-syntax -- a name of the schema's own tables
-        const row = await db.prepare(`SELECT COUNT(*) AS rows FROM "${name}"`).first<{ rows: number }>();
+        const row = await databaseOf(name)
+          // eslint-disable-next-line no-restricted-syntax -- a name of the schema's own tables
+          .prepare(`SELECT COUNT(*) AS rows FROM "${name}"`)
+          .first<{ rows: number }>();
         counts.push({ name, rows: row?.rows ?? 0 });
       }
       return counts;
@@ -151,7 +163,7 @@ export function createD1Backup(db: SqlDatabase) {
       const all = columns.map(({ name }) => name);
       const limit = Math.max(1, await pageOf({ table, all, names, where, after: after ?? [] }));
       // One more says whether there are others: some may have been added since the page was counted.
-      const { results } = await db
+      const { results } = await databaseOf(table)
         // eslint-disable-next-line no-restricted-syntax -- names of the schema's own table and columns
         .prepare(`SELECT * FROM "${table}" ${where} ORDER BY ${names} LIMIT ?`)
         .bind(...(after ?? []), limit + 1)
@@ -239,7 +251,7 @@ export function createD1Backup(db: SqlDatabase) {
         );
       if (rows.some((row) => row.length !== given.length))
         return `A row of '${table}' has a different number of values than columns.`;
-      await db
+      await databaseOf(table)
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- names that were found among the schema's own
           `INSERT OR REPLACE INTO "${table}" (${given.map((name) => `"${name}"`).join(', ')})

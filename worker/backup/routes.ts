@@ -11,6 +11,9 @@ import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import type { Gatherers } from '../gathering/ports.ts';
+import type { UsageLedger } from '../metering/ports.ts';
+import { countUsage } from '../training/count-usage.ts';
+import type { TrainingJobs } from '../training/ports.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { parseInput, readBody, fail, type AppEnv } from '../http/request.ts';
@@ -22,6 +25,8 @@ interface BackupDeps {
   blobLedger: BlobLedger;
   uploadMemory: UploadMemoryLimit;
   gatherers: Pick<Gatherers, 'writeOut'>;
+  trainingJobs: Pick<TrainingJobs, 'uncounted' | 'counted'>;
+  usage: Pick<UsageLedger, 'add'>;
   now: () => number;
 }
 
@@ -47,6 +52,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     'GET /admin/backup',
     async ({ context }) => {
       await deps.gatherers.writeOut();
+      await countUsage(deps, null);
       return context.json(await backups.plan());
     },
     { operatorOnly },

@@ -349,7 +349,8 @@ async function serve<T extends CompletionBody>(
   outcome.stoodIn = resolution !== resolved.resolution;
   const { declared } = deps.origins.bases;
   const served = usageName(resolution, declared);
-  trace.note({ ...served, chainId: resolution.chainId, stream: kind.streams(body) });
+  const { base: _, ...name } = served;
+  trace.note({ ...name, chainId: resolution.chainId, stream: kind.streams(body) });
   if (!answer.ok) {
     // No origin can report its usage any more: an upper bound of its prompt.
     const { promptTokens } = kind.mostTokens(body, UNKNOWN_CONTEXT_TOKENS);
@@ -530,11 +531,12 @@ function responseHeaders(
   return headers;
 }
 
-/** A base model's name in usage; the default base is called `base`. */
+/** What usage records; the default base is called `base`. */
 function usageName({ manifest, base }: Resolution, declared: readonly string[] | null) {
-  if (manifest !== null) return { name: manifest.name, version: manifest.version };
+  if (manifest !== null) return { name: manifest.name, version: manifest.version, base: manifest.base.id };
   const isDefault = base === null || declared === null || base === declared[0];
-  return { name: isDefault ? 'base' : base, version: 0 };
+  const name = isDefault ? 'base' : base;
+  return { name, version: 0, base: name };
 }
 
 /** The origin's headers that clients get. */

@@ -6,7 +6,6 @@ import { listRecorded } from '../blobs/d1-blob-rows.ts';
 import { DELETER_GONE_MS } from '../blobs/limits.ts';
 import { KEPT_COUNTERS } from './limits.ts';
 import { gaveRow, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
-import { DAY_H, SUMMING_DAYS_ANEW } from '../metering/d1-usage-rows.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
 import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
 import {
@@ -399,9 +398,6 @@ export function createD1ErasedFiles(db: SqlDatabase) {
   };
 }
 
-const HOURS = `SELECT hour, key_id, name, version FROM usage u
-  WHERE u.tenant = ?2 AND u.hour <= ?4 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
-
 /** The tenant's key `id` has ended with it: one that has not was made by who has its name since. */
 const endedKey = (id: string): string =>
   `NOT EXISTS (SELECT 1 FROM keys k WHERE k.id = ${id} AND k.revoked_at IS NULL)`;
@@ -418,31 +414,12 @@ const REVOKED = 'keys.revoked_at IS NOT NULL';
 const UNWRITTEN = "EXISTS (SELECT 1 FROM stale_rights s WHERE s.record = 'key:' || keys.hash)";
 
 const gone = (answer: { results: unknown[] } | undefined): number => answer?.results.length ?? 0;
-const counted = (answer: { results: unknown[] } | undefined): number =>
-  (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
-
-const HOUR_MS = 3_600_000;
 
 /** Records of requests, and what else a tenant leaves behind. */
 export function createD1ErasedTraces(db: SqlDatabase) {
   return {
-    /** @returns how many sums of traffic were deleted: of the tenant, and of its names, whoever requested them. */
-    async forgetTraffic(
-      erasure: Erasure,
-      { step, from, to }: { step: number; from: number; to: number },
-    ): Promise<number> {
-      const { id, owner, kind } = erasure;
-      const end = Math.min(to, untilOf(erasure) / 1_000);
-      // Sums over all tenants stay: they name nobody.
-      const meant = `FROM traffic WHERE step = ?3 AND at >= ?4 AND at < ?5
-        AND (tenant = ?2 AND ?6 = 'tenant' OR name IN (${WHOLE}))`;
-      const run = (sql: string) => numbered(db, sql, [id, owner, step, from, end, kind]);
-      const [found] = await db.batch([run(`SELECT COUNT(*) AS count ${meant}`), run(`DELETE ${meant}`)]);
-      return counted(found);
-    },
-
     /** Names that are erased as a whole, in order. */
-    async wholeNames({ id }: Erasure, after: string, limit: number): Promise<string[]> {
+    async wholeNames({ id }: Pick<Erasure, 'id'>, after: string, limit: number): Promise<string[]> {
       const { results } = await db
         .prepare(`${WHOLE} AND name > ?2 ORDER BY name LIMIT ?3`)
         .bind(id, after, limit)
@@ -453,31 +430,6 @@ export function createD1ErasedTraces(db: SqlDatabase) {
     async forgetPrompts(erasure: Erasure): Promise<void> {
       const values = [erasure.id, erasure.owner, untilOf(erasure)];
       await db.batch([KEPT_PROMPTS, PREFERENCES].map((sql) => numbered(db, sql, values)));
-    },
-
-    /**
-     * Of the owner only: others' use is on their bills. @returns how many were deleted; fewer than `limit` at the
-     * end.
-     */
-    async forgetUsage(erasure: Erasure, limit: number): Promise<number> {
-      const { id, owner } = erasure;
-      const { results } = await db
-        .prepare(HOURS)
-        .bind(id, owner, limit, Math.floor(untilOf(erasure) / HOUR_MS))
-        .all<{ hour: number }>();
-      if (results.length === 0) return 0;
-      const list = JSON.stringify(results);
-      const days = JSON.stringify([...new Set(results.map(({ hour }) => Math.floor(hour / DAY_H)))]);
-      await db.batch([
-        db
-          .prepare(
-            `DELETE FROM usage WHERE (tenant, hour, key_id, name, version) IN (
-               SELECT ?2, value ->> 'hour', value ->> 'key_id', value ->> 'name', value ->> 'version' FROM json_each(?1))`,
-          )
-          .bind(list, owner),
-        ...SUMMING_DAYS_ANEW.map((sql) => db.prepare(sql).bind(days, owner)),
-      ]);
-      return results.length;
     },
 
     /** Tenants that have grants from it, or refuse them. */

@@ -78,9 +78,9 @@ const COUNTS = [
   `SELECT COUNT(*) AS jobs FROM training_jobs WHERE (tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})
      OR parent IN (${WHOLE})`,
   `SELECT COUNT(*) AS evaluations FROM evaluations WHERE name IN (${WHOLE})`,
-  `SELECT COUNT(*) AS usage FROM usage u WHERE u.tenant = ?2 AND (${OF_TENANT} OR u.name IN (${WHOLE}))
-     AND EXISTS (SELECT 1 FROM erasures t WHERE t.id = ?1 AND t.usage = 1)`,
 ];
+/** Usage may lie in another database, and gatherers have a part of the rest. */
+const COUNTED_ELSEWHERE = { usage: 0, traffic: 0, requests: 0 };
 const OF_FILES = `SELECT ${STAYS} AS stays, COUNT(*) AS files, COALESCE(SUM(${SIZE}), 0) AS bytes
   FROM (${FILES}) f GROUP BY stays`;
 
@@ -186,7 +186,7 @@ export function createD1Erasures(db: SqlDatabase) {
       const counted = Object.assign({}, ...answers.slice(0, COUNTS.length).map(({ results }) => results[0]));
       return {
         id,
-        counts: { ...counted, files: files(0).files, bytes: files(0).bytes, traffic: 0, requests: 0 },
+        counts: { ...counted, files: files(0).files, bytes: files(0).bytes, ...COUNTED_ELSEWHERE },
         kept: { files: files(1).files, bytes: files(1).bytes },
         stops: { versions: count(3), experiments: count(4) },
         inTheWay: { versions: ids(1), experiments: ids(2) },

@@ -11,10 +11,12 @@ import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
 import { GATHERER_SHARDS } from '../gathering/limits.ts';
 import type { Gatherers } from '../gathering/ports.ts';
-import type { Quotas } from '../metering/ports.ts';
+import type { Quotas, UsageLedger } from '../metering/ports.ts';
 import type { PointerWriter, Registry } from '../registry/ports.ts';
 import { syncStalePointers } from '../registry/write-pointer.ts';
 import { KEPT_S } from '../traffic/limits.ts';
+import type { TrafficLedger } from '../traffic/ports.ts';
+import { countUsage } from '../training/count-usage.ts';
 import type { RowFiles, RowParts, TrainingJobs } from '../training/ports.ts';
 import {
   ERASED_AT_ONCE,
@@ -59,7 +61,9 @@ export interface EraseDeps {
   originDrops: OriginDrops;
   rowFiles: Pick<RowFiles, 'erase'>;
   rowParts: Pick<RowParts, 'delete'>;
-  trainingJobs: Pick<TrainingJobs, 'erase'>;
+  trainingJobs: Pick<TrainingJobs, 'erase' | 'uncounted' | 'counted'>;
+  usage: Pick<UsageLedger, 'add' | 'rows' | 'forget'>;
+  traffic: Pick<TrafficLedger, 'forget'>;
   gatherers: Pick<Gatherers, 'writeOut' | 'forget'>;
   /** Unix ms. */
   now: () => number;
@@ -267,24 +271,28 @@ function windowsOf(now: number): { step: number; from: number; to: number }[] {
  * The first of the steps that erase what was counted, for which gatherers give D1 what they have, and forget it: minutes,
  * and requests. Then D1 forgets hours and days, so that none of them is written anew of what is erased.
  */
-const traffic: Step = async ({ erasures, gatherers, now }, erasure) => {
+const traffic: Step = async ({ erasures, gatherers, traffic: ledger, now }, erasure) => {
+  const tenant = erasure.kind === 'tenant' ? erasure.owner : null;
   if (!erasure.place.startsWith(WINDOW)) {
     if (erasure.place === '') await gatherers.writeOut();
     const names = await erasures.wholeNames(erasure, erasure.place, ERASED_TRACES);
-    const tenant = erasure.kind === 'tenant' ? erasure.owner : null;
     const isAny = tenant !== null || names.length > 0;
     const erased = isAny ? await gatherers.forget({ tenant, names, until: untilOf(erasure) }) : {};
     const last = names.length < ERASED_TRACES ? undefined : names.at(-1);
     return { place: last ?? `${WINDOW}0`, calls: 2 * GATHERER_SHARDS + 1, erased };
   }
   const windows = windowsOf(now());
-  const at = Number(erasure.place.slice(WINDOW.length));
-  const window = windows[at];
+  const [at = '', after = ''] = erasure.place.slice(WINDOW.length).split(' ');
+  const window = windows[Number(at)];
   if (window === undefined) return { place: null, calls: 0 };
-  const went = await erasures.forgetTraffic(erasure, window);
+  const names = await erasures.wholeNames(erasure, after, ERASED_TRACES);
+  const to = Math.min(window.to, untilOf(erasure) / 1_000);
+  const went = await ledger.forget({ ...window, tenant, names, to });
+  const last = names.length < ERASED_TRACES ? undefined : names.at(-1);
+  const next = Number(at) + 1 < windows.length ? `${WINDOW}${Number(at) + 1}` : null;
   return {
-    place: at + 1 < windows.length ? `${WINDOW}${at + 1}` : null,
-    calls: 2,
+    place: last === undefined ? next : `${WINDOW}${at} ${last}`,
+    calls: 3,
     erased: { traffic: went },
   };
 };
@@ -296,11 +304,39 @@ const requests: Step = async ({ erasures }, erasure) => {
   return { place: null, calls: 2 };
 };
 
-const usage: Step = async ({ erasures }, erasure) => {
+/**
+ * Of the owner only: others' use is on their bills. What ended jobs have used is counted first, under the ids that keep it
+ * from being counted again. Position: the last name of the page before.
+ */
+const usage: Step = async (deps, erasure) => {
   if (!erasure.usage) return { place: null, calls: 0 };
-  const went = await erasures.forgetUsage(erasure, ERASED_ROWS);
-  return { place: went < ERASED_ROWS ? null : 'more', calls: 1, erased: { usage: went } };
+  const { kind, owner: tenant, place } = erasure;
+  const jobs = await countUsage(deps, tenant);
+  const calls = 2 * jobs.counted + 4;
+  if (!jobs.over) return { place, calls };
+  const page = kind === 'tenant' ? [] : await deps.erasures.wholeNames(erasure, place, ERASED_TRACES);
+  const names = kind === 'tenant' ? null : page;
+  const until = Math.floor(untilOf(erasure) / HOUR_MS);
+  const went = await deps.usage.forget({ tenant, names, until, limit: ERASED_ROWS });
+  const next = page.length < ERASED_TRACES ? null : (page.at(-1) ?? null);
+  return { place: went < ERASED_ROWS ? next : place, calls, erased: { usage: went } };
 };
+const HOUR_MS = 3_600_000;
+
+/** Rows of usage that an erasure is to delete. */
+export async function usageOf(
+  { erasures, usage: ledger }: Pick<EraseDeps, 'erasures' | 'usage'>,
+  { id, kind, owner: tenant }: Pick<Erasure, 'id' | 'kind' | 'owner'>,
+): Promise<number> {
+  if (kind === 'tenant') return ledger.rows({ tenant, names: null });
+  let rows = 0;
+  for (let after: string | undefined = ''; after !== undefined;) {
+    const names: string[] = await erasures.wholeNames({ id }, after, ERASED_TRACES);
+    rows += await ledger.rows({ tenant, names });
+    after = names.length < ERASED_TRACES ? undefined : names.at(-1);
+  }
+  return rows;
+}
 
 /**
  * Position: the tenants whose grants are next, which would be unknown once their rows are deleted before KV is

@@ -8,7 +8,8 @@ import {
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
-import { type EraseDeps, NOTHING, sumCounts, workOff, type Worked } from './erase-steps.ts';
+import { countUsage } from '../training/count-usage.ts';
+import { type EraseDeps, NOTHING, sumCounts, usageOf, workOff, type Worked } from './erase-steps.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { conflict, DELETION_MS, registryUnavailable } from '../errors.ts';
 import { MAX_IN_THE_WAY } from './limits.ts';
@@ -103,10 +104,14 @@ async function begin(
 ): Promise<Result<EraseAnswer, ApiError>> {
   const { erasures, gatherers, now } = deps;
   // What a tenant has used alone would else be nothing to erase.
-  if (target.kind === 'tenant') await gatherers.writeOut();
+  if (target.kind === 'tenant') {
+    await gatherers.writeOut();
+    await countUsage(deps, target.owner);
+  }
   const { cascade, usage } = { cascade: request.cascade === true, usage: request.usage === true };
   const plan = await erasures.plan({ ...target, cascade, usage, at: now() });
-  const { id, counts, kept, stops } = plan;
+  const { id, kept, stops } = plan;
+  const counts = { ...plan.counts, usage: usage ? await usageOf(deps, { ...target, id }) : 0 };
   const planned: EraseAnswer = { ...NO_ANSWER, owner: target.owner, plan: counts, kept, stops };
   const refusal = refusalOf(request, plan, cascade);
   const nothing = Object.values(counts).every((count) => count === 0) && kept.files === 0;

@@ -7,7 +7,7 @@ import { createD1KeptPrompts } from '../prompts/d1-kept-prompts.ts';
 import type { KeptPrompts, PromptRow } from '../prompts/ports.ts';
 import { createD1Usage } from '../metering/d1-usage.ts';
 import { USAGE_BATCH_MEMORY_MS } from '../metering/limits.ts';
-import type { UsageLedger, UsageRow } from '../metering/ports.ts';
+import { type UsageLedger, UsageRow } from '../metering/ports.ts';
 import { guardDatabase, type SqlDatabase } from '../platform/d1-database.ts';
 import {
   askObject,
@@ -68,17 +68,6 @@ import type { ForgottenTraces, Gatherers } from './ports.ts';
 import { addUsage, packUsage, sumUsage, unpackUsage } from './sum-usage.ts';
 
 const count = z.int().min(0);
-const Usage: z.ZodType<UsageRow> = z.object({
-  hour: count,
-  tenant: z.string(),
-  keyId: z.string(),
-  name: z.string(),
-  version: count,
-  requests: count,
-  errors: count,
-  promptTokens: count,
-  completionTokens: count,
-});
 const Prompt: z.ZodType<PromptRow> = z.object({
   tenant: z.string(),
   at: count,
@@ -113,7 +102,7 @@ const GathererCall = z.discriminatedUnion('call', [
     call: z.literal('add'),
     sender: z.string(),
     number: z.int().min(1),
-    usage: z.array(Usage),
+    usage: z.array(UsageRow),
     traffic: z.array(Packed),
     requests: Chunks,
   }),
@@ -363,7 +352,7 @@ export class Gatherer {
   /** @param parts replaced by tests. */
   constructor(
     context: { storage: GathererStorage },
-    env: { DB: SqlDatabase; FLUSH_MS?: string },
+    env: { DB: SqlDatabase; DB_USAGE?: SqlDatabase; FLUSH_MS?: string },
     parts?: {
       now: () => number;
       sleep: (ms: number) => Promise<void>;
@@ -374,8 +363,9 @@ export class Gatherer {
     },
   ) {
     this.#storage = context.storage;
-    this.#usage = parts?.usage ?? createD1Usage(guardDatabase(env.DB), USAGE_BATCH_MEMORY_MS);
-    this.#traffic = parts?.traffic ?? createD1Traffic(guardDatabase(env.DB));
+    const usageDb = guardDatabase(env.DB_USAGE ?? env.DB);
+    this.#usage = parts?.usage ?? createD1Usage(usageDb, USAGE_BATCH_MEMORY_MS);
+    this.#traffic = parts?.traffic ?? createD1Traffic(usageDb);
     this.#prompts = parts?.keptPrompts ?? createD1KeptPrompts(guardDatabase(env.DB));
     this.#now = parts?.now ?? Date.now;
     this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));

@@ -64,8 +64,8 @@ function taken<T>(rows: Map<string, T>, most: number): T[] {
 
 const HOUR_MS = 3_600_000;
 
-const usageOf = ({ at, tenant, keyId, name, version, ...event }: UsageEvent): UsageRow => ({
-  ...{ hour: Math.floor(at / HOUR_MS), tenant, keyId, name, version, requests: 1 },
+const usageOf = ({ at, tenant, keyId, name, version, base, ...event }: UsageEvent): UsageRow => ({
+  ...{ hour: Math.floor(at / HOUR_MS), tenant, keyId, name, version, base, requests: 1 },
   // 499: the client disconnected, which is not an error.
   errors: event.status >= 400 && event.status !== 499 ? 1 : 0,
   promptTokens: event.promptTokens,

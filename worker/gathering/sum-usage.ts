@@ -3,9 +3,9 @@ import type { UsageRow } from '../metering/ports.ts';
 
 /** Adds a row to the sums. @returns whether nothing was counted there before. */
 export function addUsage(sums: Map<string, UsageRow>, row: UsageRow): boolean {
-  const { hour, tenant, keyId, name, version } = row;
+  const { hour, tenant, keyId, name, version, base } = row;
   // None of them can contain a space.
-  const key = `${hour} ${tenant} ${keyId} ${version} ${name}`;
+  const key = `${hour} ${tenant} ${keyId} ${version} ${base} ${name}`;
   const sum = sums.get(key);
   if (sum === undefined) {
     sums.set(key, { ...row });
@@ -30,12 +30,13 @@ export const packUsage = (rows: readonly UsageRow[]): string => JSON.stringify(r
 /** @param text of {@link packUsage}. */
 export const unpackUsage = (text: string): UsageRow[] =>
   (JSON.parse(text) as UsageValues[]).map(
-    ([tenant, hour, keyId, name, version, requests, errors, promptTokens, completionTokens]) => ({
+    ([tenant, hour, keyId, name, version, base, requests, errors, promptTokens, completionTokens]) => ({
       hour,
       tenant,
       keyId,
       name,
       version,
+      base,
       requests,
       errors,
       promptTokens,

@@ -1,4 +1,4 @@
-/** How rows of usage are added in D1, also together with a change of another room, and the sums of their days with them. */
+/** How rows of usage are added in D1, and the sums of their days with them. */
 import type { UsageRow } from './ports.ts';
 
 /** For a conflict: the counts of the new row are added to those that are there. */
@@ -7,35 +7,27 @@ const ADDED = `requests = requests + excluded.requests, errors = errors + exclud
      completion_tokens = completion_tokens + excluded.completion_tokens`;
 
 export const DAY_H = 24;
-/** Joins the version `v` of the row `u` of usage, if there is one. */
-export const VERSION_OF = 'LEFT JOIN versions v ON v.name = u.name AND v.version = u.version';
-/** What prices that row, as in `usage_days`: its version's base. A base that was asked itself is there by its own name. */
-export const PRICED_BY = "CASE u.version WHEN 0 THEN u.name ELSE COALESCE(v.base_id, '') END";
 
 /** @param rows SQL: rows of usage. @returns a statement that adds them to the sums of their days. */
-const addingDays = (rows: string, condition: string): string =>
+const addingDays = (rows: string): string =>
   `INSERT INTO usage_days (day, tenant, base, requests, errors, prompt_tokens, completion_tokens, last_hour)
-   SELECT u.hour / ${DAY_H}, u.tenant, ${PRICED_BY}, SUM(u.requests), SUM(u.errors), SUM(u.prompt_tokens),
+   SELECT u.hour / ${DAY_H}, u.tenant, u.base, SUM(u.requests), SUM(u.errors), SUM(u.prompt_tokens),
      SUM(u.completion_tokens), MAX(u.hour)
-   FROM ${rows} u ${VERSION_OF}
-   WHERE ${condition} GROUP BY 1, 2, 3
+   FROM ${rows} u
+   WHERE true GROUP BY 1, 2, 3
    ON CONFLICT DO UPDATE SET ${ADDED}, last_hour = MAX(last_hour, excluded.last_hour)`;
 
-/**
- * @param condition SQL.
- * @returns statements, made of constants, that add the rows in the JSON `source` if it holds: to the hours, and to the days.
- */
-export const addingUsage = (source: string, condition = 'true'): [hours: string, days: string] => [
-  `INSERT INTO usage (tenant, hour, key_id, name, version, requests, errors, prompt_tokens, completion_tokens)
-   SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
-     value ->> 5, value ->> 6, value ->> 7, value ->> 8
-   FROM json_each(${source}) WHERE ${condition}
+/** Statements that add the rows in the JSON list ?: to the hours, and to the days. */
+export const ADDING_USAGE: readonly string[] = [
+  `INSERT INTO usage (tenant, hour, key_id, name, version, base, requests, errors, prompt_tokens, completion_tokens)
+   SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+     value ->> 6, value ->> 7, value ->> 8, value ->> 9
+   FROM json_each(?) WHERE true
    ON CONFLICT DO UPDATE SET ${ADDED}`,
   addingDays(
-    `(SELECT value ->> 0 AS tenant, value ->> 1 AS hour, value ->> 3 AS name, value ->> 4 AS version, value ->> 5 AS requests,
-        value ->> 6 AS errors, value ->> 7 AS prompt_tokens, value ->> 8 AS completion_tokens
-      FROM json_each(${source}))`,
-    condition,
+    `(SELECT value ->> 0 AS tenant, value ->> 1 AS hour, value ->> 5 AS base, value ->> 6 AS requests,
+        value ->> 7 AS errors, value ->> 8 AS prompt_tokens, value ->> 9 AS completion_tokens
+      FROM json_each(?))`,
   ),
 ];
 
@@ -45,19 +37,15 @@ export const SUMMING_DAYS_ANEW: readonly string[] = [
   addingDays(
     `(SELECT h.* FROM json_each(?1) d
         CROSS JOIN usage h ON h.tenant = ?2 AND h.hour >= d.value * ${DAY_H} AND h.hour < (d.value + 1) * ${DAY_H})`,
-    'true',
   ),
 ];
 
-/** For {@link addingUsage}: one value, so that D1's limits do not bound the number of rows. */
-export const usageJson = (rows: readonly UsageRow[]): string => JSON.stringify(rows.map(usageValues));
-
 export type UsageValues = [
-  ...[tenant: string, hour: number, keyId: string, name: string, version: number],
+  ...[tenant: string, hour: number, keyId: string, name: string, version: number, base: string],
   ...[requests: number, errors: number, promptTokens: number, completionTokens: number],
 ];
 
 export const usageValues = (row: UsageRow): UsageValues => [
-  ...([row.tenant, row.hour, row.keyId, row.name, row.version] as const),
+  ...([row.tenant, row.hour, row.keyId, row.name, row.version, row.base] as const),
   ...([row.requests, row.errors, row.promptTokens, row.completionTokens] as const),
 ];

@@ -1,6 +1,6 @@
 import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import { isUniqueViolation, jsonLists, type SqlDatabase } from '../platform/d1-database.ts';
-import { addingUsage, DAY_H, PRICED_BY, usageValues, VERSION_OF } from './d1-usage-rows.ts';
+import { ADDING_USAGE, DAY_H, SUMMING_DAYS_ANEW, usageValues } from './d1-usage-rows.ts';
 import type { UsageLedger } from './ports.ts';
 
 const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
@@ -49,16 +49,16 @@ const SUMS = statements(
 const COSTS = statements(
   (expression, order, tenant) =>
     `${costsBy(expression, ['?', '?'])}
-     FROM usage u ${VERSION_OF} LEFT JOIN json_each(?) p ON p.key = ${PRICED_BY}
+     FROM usage u LEFT JOIN json_each(?) p ON p.key = u.base
      WHERE ${tenant} u.hour >= ? AND u.hour < ?
      GROUP BY grouped ORDER BY ${order} LIMIT ?`,
 );
 
 /** Like rows of `usage_days`. */
 const hoursBetween = (from: string, to: string): string =>
-  `SELECT u.hour, u.tenant, ${PRICED_BY} AS base, u.requests, u.errors, u.prompt_tokens, u.completion_tokens,
+  `SELECT u.hour, u.tenant, u.base, u.requests, u.errors, u.prompt_tokens, u.completion_tokens,
      u.hour AS last_hour
-   FROM usage u ${VERSION_OF} WHERE u.hour >= ${from} AND u.hour < ${to}`;
+   FROM usage u WHERE u.hour >= ${from} AND u.hour < ${to}`;
 
 /**
  * Of all tenants between the hours ?1 and ?2, for those groups that the sums of days know: the whole days, from the hour
@@ -84,13 +84,15 @@ const byDays = (by: UsageGroup): { sums: string; costs: string } => {
     costs: `${costsBy(expression, ['?6', '?7'])} FROM ${OF_ALL} u LEFT JOIN json_each(?8) p ON p.key = u.base ${rest}`,
   };
 };
+/** Rows of the tenant ?1: all of them where ?2 is NULL, else those of the names in that JSON list. */
+const OF_TENANT = `FROM usage WHERE tenant = ?1
+  AND (?2 IS NULL OR name IN (SELECT value FROM json_each(?2)))`;
+
 /** The sums of days know no other groups. */
 const BY_DAYS: Partial<Record<UsageGroup, { sums: string; costs: string }>> = {
   tenant: byDays('tenant'),
   day: byDays('day'),
 };
-
-const ADD = addingUsage('?');
 
 interface SumRow {
   grouped: string;
@@ -108,7 +110,9 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
       try {
         await db.batch([
           db.prepare('INSERT INTO usage_batches (id, at) VALUES (?, ?)').bind(id, at),
-          ...jsonLists(rows.map(usageValues)).flatMap((list) => ADD.map((sql) => db.prepare(sql).bind(list))),
+          ...jsonLists(rows.map(usageValues)).flatMap((list) =>
+            ADDING_USAGE.map((sql) => db.prepare(sql).bind(list)),
+          ),
           db.prepare('DELETE FROM usage_batches WHERE at < ?').bind(at - memoryMs),
         ]);
       } catch (error) {
@@ -147,6 +151,34 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
             : db.prepare(one).bind(...priced, tenant, from, to, limit);
       const { results } = await statement.all<{ grouped: string; cost: number }>();
       return new Map(results.map((row) => [row.grouped, row.cost]));
+    },
+    async rows({ tenant, names }) {
+      const found = await db
+        .prepare(`SELECT COUNT(*) AS count ${OF_TENANT}`)
+        .bind(tenant, names === null ? null : JSON.stringify(names))
+        .first<{ count: number }>();
+      return found?.count ?? 0;
+    },
+    async forget({ tenant, names, until, limit }) {
+      const { results } = await db
+        .prepare(
+          `SELECT hour, key_id, name, version, base ${OF_TENANT} AND hour <= ?3 ORDER BY hour LIMIT ?4`,
+        )
+        .bind(tenant, names === null ? null : JSON.stringify(names), until, limit)
+        .all<{ hour: number }>();
+      if (results.length === 0) return 0;
+      const days = [...new Set(results.map(({ hour }) => Math.floor(hour / DAY_H)))];
+      await db.batch([
+        db
+          .prepare(
+            `DELETE FROM usage WHERE (tenant, hour, key_id, name, version, base) IN (
+               SELECT ?2, value ->> 'hour', value ->> 'key_id', value ->> 'name', value ->> 'version', value ->> 'base'
+               FROM json_each(?1))`,
+          )
+          .bind(JSON.stringify(results), tenant),
+        ...SUMMING_DAYS_ANEW.map((sql) => db.prepare(sql).bind(JSON.stringify(days), tenant)),
+      ]);
+      return results.length;
     },
   };
 }

@@ -165,6 +165,8 @@ export interface UsageEvent {
   name: string;
   /** 0 for the base model. */
   version: number;
+  /** Whose price it has: the version's base, or the base model's own name here. */
+  base: string;
   promptTokens: number;
   completionTokens: number;
   /** HTTP status; 499 if the client disconnected, 502 if the stream broke off. */
@@ -198,7 +200,21 @@ export interface UsageRow extends UsageCounts {
   keyId: string;
   name: string;
   version: number;
+  /** As in {@link UsageEvent}. */
+  base: string;
 }
+const count = z.int().min(0);
+export const UsageRow: z.ZodType<UsageRow> = z.object({
+  ...{
+    hour: count,
+    tenant: z.string(),
+    keyId: z.string(),
+    name: z.string(),
+    version: count,
+    base: z.string(),
+  },
+  ...{ requests: count, errors: count, promptTokens: count, completionTokens: count },
+});
 
 export interface UsageSum extends UsageCounts {
   /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
@@ -229,10 +245,23 @@ export interface UsageLedger {
     to: number;
     limit: number;
   }): Promise<UsageSum[]>;
-  /** @returns the same groups' costs in the list's currency, by the base of each version, if it is known. */
+  /** @returns the same groups' costs in the list's currency, by the base of each row. */
   costs(
     params: Omit<Parameters<UsageLedger['sum']>[0], 'name'> & { prices: PriceList },
   ): Promise<ReadonlyMap<string, number>>;
+  /** Rows of a tenant. @param of.names only of these; null = of all. */
+  rows(of: { tenant: string; names: readonly string[] | null }): Promise<number>;
+  /**
+   * Deletes some of these rows, and sums their days anew.
+   * @param of.until last hour.
+   * @returns how many; fewer than `limit` when those were all.
+   */
+  forget(of: {
+    tenant: string;
+    names: readonly string[] | null;
+    until: number;
+    limit: number;
+  }): Promise<number>;
 }
 
 export interface TokenCounts {
@@ -272,7 +301,7 @@ export interface MeteredAnswer {
   /** For a stream: resolves when it has ended, with its outcome. */
   ended?: Promise<StreamOutcome> | null;
   /** The version that served it; null = nothing was resolved, so nothing is recorded. */
-  served: { name: string; version: number } | null;
+  served: { name: string; version: number; base: string } | null;
   /**
    * Cancels it at the origin when its client has disconnected; undefined if no origin was asked. Never
    * throws.

@@ -109,7 +109,19 @@ export const createD1Traffic = (db: SqlDatabase): TrafficLedger => ({
     await sumUpDay(db, seconds);
     await db.batch(([3600, 86400] as const).map((step) => pruneStep(db, step, seconds)));
   },
+
+  async forget({ tenant, names, step, from, to }) {
+    const values = [step, from, to, tenant, JSON.stringify(names)];
+    const [found] = await db.batch([
+      db.prepare(`SELECT COUNT(*) AS count ${OF_ANY}`).bind(...values),
+      db.prepare(`DELETE ${OF_ANY}`).bind(...values),
+    ]);
+    return (found?.results[0] as { count: number } | undefined)?.count ?? 0;
+  },
 });
+
+const OF_ANY = `FROM traffic WHERE step = ?1 AND at >= ?2 AND at < ?3
+  AND (tenant = ?4 OR name IN (SELECT value FROM json_each(?5)))`;
 
 /** Unix s from which days still have to be summed; null = none is. */
 const markOf = (db: SqlDatabase): Promise<{ until: number } | null> =>

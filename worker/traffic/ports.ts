@@ -85,4 +85,16 @@ export interface TrafficLedger {
    * @param now unix ms.
    */
   tend(now: number): Promise<void>;
+  /**
+   * Deletes sums of a tenant, and of names, whoever requested them. Those of all tenants stay: they name nobody.
+   * @param of.tenant null = of none. @param of.step 3600 or 86400. @param of.from unix s. @param of.to exclusive.
+   * @returns how many.
+   */
+  forget(of: {
+    tenant: string | null;
+    names: readonly string[];
+    step: number;
+    from: number;
+    to: number;
+  }): Promise<number>;
 }

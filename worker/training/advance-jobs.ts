@@ -14,13 +14,14 @@ import { PART_SETTLE_MS } from '../blobs/limits.ts';
 import { finishBlob, receivePart } from '../blobs/stored-file.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { budgetWords, type Budgets } from '../metering/meter.ts';
-import type { UsageRow } from '../metering/ports.ts';
+import type { UsageLedger, UsageRow } from '../metering/ports.ts';
 import type { JobAnswer, OriginJobs } from '../origins/jobs.ts';
 import { JOB_CALL_MS } from '../origins/limits.ts';
 import type { PageUploads } from '../publications/d1-page-uploads.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { IntakeDeps, RequestLife } from '../registry/ports.ts';
 import { publishVersion } from '../registry/publish-version.ts';
+import { countUsage } from './count-usage.ts';
 import {
   CHECKPOINT_LOST_MS,
   JOB_DELETIONS_PER_RUN,
@@ -54,6 +55,7 @@ export interface AdvanceDeps extends IntakeDeps {
   grantLedger: Pick<GrantLedger, 'usableBy'>;
   pageUploads: PageUploads;
   budgets: Budgets;
+  usage: Pick<UsageLedger, 'add'>;
 }
 
 type KeepAlive = RequestLife['keepAlive'];
@@ -74,6 +76,7 @@ export async function advanceJobs(deps: AdvanceDeps, keepAlive: KeepAlive): Prom
   for (const id of await trainingJobs.attended({ now: now(), limit: JOBS_PER_RUN }))
     await attempt(() => advanceJob(deps, id, keepAlive), id);
   await attempt(() => beginJobs(deps, keepAlive));
+  await attempt(() => countUsage(deps, null));
   await attempt(() => trainingJobs.tend(now()));
   if (failures.length > 0) throw failures[0];
 }
@@ -323,7 +326,7 @@ async function countTokens(
 
 /** Usage of a job that ends. @returns null if it has trained nothing. */
 export const usageOf = (
-  { tenant, keyId, name, trained, doneAt }: TrainingJob,
+  { tenant, keyId, name, base, trained, doneAt }: TrainingJob,
   end: { at: number; version?: number; errors?: number },
 ): UsageRow | null =>
   trained === 0
@@ -334,6 +337,7 @@ export const usageOf = (
         keyId,
         name,
         version: end.version ?? 0,
+        base,
         requests: 1,
         errors: end.errors ?? 0,
         promptTokens: trained,

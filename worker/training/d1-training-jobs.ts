@@ -9,7 +9,7 @@ import {
   type SqlDatabase,
   type SqlStatement,
 } from '../platform/d1-database.ts';
-import { addingUsage, usageJson } from '../metering/d1-usage-rows.ts';
+import { UsageRow } from '../metering/ports.ts';
 import { notFreeFor } from '../registry/d1-claim-rows.ts';
 import {
   JOB_DELETION_RETRY_MS,
@@ -235,9 +235,14 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
         ...addEvents(next, events),
         ...(usage === null
           ? []
-          : addingUsage('?4', MADE).map((sql) =>
-              db.prepare(sql).bind(job.id, next.revision, documentOf(next), usageJson([usage])),
-            )),
+          : [
+              db
+                .prepare(`INSERT INTO training_usage (tenant, batch, used) SELECT ?4, ?5, ?6 WHERE ${MADE}`)
+                .bind(
+                  ...[job.id, next.revision, documentOf(next)],
+                  ...[usage.tenant, crypto.randomUUID(), JSON.stringify(usage)],
+                ),
+            ]),
         // An origin that is given it again must not delete it then.
         ...(next.origin === null || next.origin === job.origin
           ? []
@@ -327,6 +332,24 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
         )
         .bind(origin, job)
         .run();
+    },
+
+    async uncounted({ tenant, limit }) {
+      const statement =
+        tenant === null
+          ? db.prepare('SELECT batch, used FROM training_usage ORDER BY tenant, batch LIMIT ?').bind(limit)
+          : db
+              .prepare('SELECT batch, used FROM training_usage WHERE tenant = ? ORDER BY batch LIMIT ?')
+              .bind(tenant, limit);
+      const { results } = await statement.all<{ batch: string; used: string }>();
+      return readable(results, ({ batch, used }) => ({
+        batch,
+        row: readColumn(UsageRow, used, { table: 'training_usage', id: batch, column: 'used' }),
+      }));
+    },
+
+    async counted({ tenant, batch }) {
+      await db.prepare('DELETE FROM training_usage WHERE tenant = ? AND batch = ?').bind(tenant, batch).run();
     },
 
     async tend(now) {

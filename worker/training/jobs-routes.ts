@@ -21,6 +21,7 @@ import {
 } from '../http/request.ts';
 import { loggingFailure } from '../log.ts';
 import { withTimeout } from '../platform/store-calls.ts';
+import { countUsage } from './count-usage.ts';
 import { advanceJob, type AdvanceDeps, removeAtOrigins, usageOf } from './advance-jobs.ts';
 import { createJob, parseJobRequest, type CreateDeps } from './create-job.ts';
 import { eventNumberOf, shownCheckpoints, shownEvent, shownJob } from './job-view.ts';
@@ -128,7 +129,10 @@ export function jobRoutes(deps: JobDeps): Hono<AppEnv> {
           ...(step === 'cancel' ? { leaves: true, usage: usageOf(job, { at: now() }) } : {}),
         });
         if (saved === null) continue;
-        if (step === 'cancel') keepAlive(context, removeAtOrigins(deps));
+        if (step === 'cancel') {
+          keepAlive(context, removeAtOrigins(deps));
+          keepAlive(context, countUsage(deps, job.tenant));
+        }
         await settle(deps, context, saved);
         return context.json(shownJob(saved));
       }

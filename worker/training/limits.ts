@@ -55,6 +55,8 @@ export const JOB_LEASE_MS = 20 * SECOND;
 export const JOB_LEASE_RENEW_MS = 5 * SECOND;
 /** Jobs that one run of the schedule attends to, the longest unattended first; each is some calls of its origin. */
 export const JOBS_PER_RUN = 10;
+/** Ended jobs whose usage is counted at once: two calls each. */
+export const COUNTED_JOBS = 50;
 /** Jobs that one run deletes at their origins, and rows of ended jobs that it deletes. */
 export const JOB_DELETIONS_PER_RUN = 20;
 /** An origin that does not answer is asked for a deletion again after this time. */

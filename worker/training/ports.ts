@@ -218,7 +218,7 @@ export interface TrainingJobs {
   release(of: { id: string; until: number }): Promise<void>;
   /**
    * Changes the job as it was read, adds events, and notes what its origin is to delete, together.
-   * @param more.leaves the origin is to delete it. @param more.usage of a job that ends: counted with the change.
+   * @param more.leaves the origin is to delete it. @param more.usage of a job that ends: noted for {@link TrainingJobs.uncounted}.
    * @returns null if somebody has changed it since.
    */
   save(
@@ -239,6 +239,10 @@ export interface TrainingJobs {
   deleted(of: { origin: string; job: string }): Promise<void>;
   /** Notes that the origin is to delete the job, unless that is given to it again. */
   leaves(of: { origin: string; job: string }): Promise<void>;
+  /** Usage of ended jobs that the ledger of usage may not have. @param of.tenant null = any. */
+  uncounted(of: { tenant: string | null; limit: number }): Promise<{ batch: string; row: UsageRow }[]>;
+  /** The ledger of usage has it. */
+  counted(of: { tenant: string; batch: string }): Promise<void>;
   /** Deletes some of the jobs that ended long ago. */
   tend(now: number): Promise<void>;
   /**

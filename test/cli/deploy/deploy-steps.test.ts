@@ -13,9 +13,9 @@ const template = readFileSync(path.join(import.meta.dirname, '../../../wrangler.
 const NAMESPACE = 'a'.repeat(32);
 const DATABASE = '11111111-2222-4333-8444-555555555555';
 const URL = 'https://graft-production.acme.workers.dev';
-const plan = (r2 = false): Deployment =>
+const plan = (r2 = false, usageDb = false): Deployment =>
   planDeployment(null, {
-    ...{ name: undefined, account: undefined, r2, variables: [] },
+    ...{ name: undefined, account: undefined, r2, usageDb, variables: [] },
     origins: ['origin-1=https://o1.example.com'],
   });
 
@@ -65,9 +65,9 @@ async function run(deployment: Deployment, replies: Record<string, Reply> = {}) 
 }
 
 describe('deploySteps', () => {
-  it('runs the steps of --dry-run, in that order', async () => {
-    const { commands, deployed } = await run(plan(true));
-    const said = plannedSteps(plan(true)).flatMap((step) => step.commands);
+  it.each([false, true])('runs the steps of --dry-run, in that order (usage apart: %s)', async (usageDb) => {
+    const { commands, deployed } = await run(plan(true, usageDb));
+    const said = plannedSteps(plan(true, usageDb)).flatMap((step) => step.commands);
     expect(commands.map((line) => `npx wrangler ${line.replace('whoami --json', 'whoami')}`)).toEqual(
       said.map((line) => line.replaceAll('"', '')),
     );

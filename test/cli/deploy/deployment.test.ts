@@ -17,7 +17,8 @@ import {
 const TEMPLATE = readFileSync(path.join(import.meta.dirname, '../../../wrangler.toml'), 'utf8');
 const ORIGIN = 'origin-1=https://o1.example.com/';
 const wishes = (more: Partial<DeployWishes> = {}): DeployWishes => ({
-  ...{ name: undefined, account: undefined, r2: undefined, origins: [], variables: [], ...more },
+  ...{ name: undefined, account: undefined, r2: undefined, usageDb: undefined },
+  ...{ origins: [], variables: [], ...more },
 });
 const plan = (kept: Deployment | null, more: Partial<DeployWishes>) => planDeployment(kept, wishes(more));
 
@@ -91,6 +92,16 @@ describe('planDeployment', () => {
     expect(() => plan(kept, { name: 'staging' })).toThrow(/--folder/);
     expect(() => plan(kept, { r2: false })).toThrow(/would lose the adapters/);
   });
+
+  it('refuses to leave usage behind in another database', () => {
+    for (const usageDb of [true, false]) {
+      const kept = plan(null, { origins: [ORIGIN], usageDb });
+      expect(plan(kept, { usageDb: !usageDb }).usageDb).toBe(!usageDb);
+      const deployed = { ...kept, database: '11111111-2222-4333-8444-555555555555' };
+      expect(plan(deployed, {})).toEqual(deployed);
+      expect(() => plan(deployed, { usageDb: !usageDb })).toThrow(/for the first deployment/);
+    }
+  });
 });
 
 describe('productionConfig', () => {
@@ -121,6 +132,14 @@ describe('productionConfig', () => {
       },
     ]);
     expect(read.r2_buckets).toEqual([{ binding: 'BLOBS', bucket_name: 'staging-blobs' }]);
+    const two = await config({ ...deployment, usageDb: true, usageDatabase: deployment.database });
+    expect(two.d1_databases).toEqual([
+      ...read.d1_databases,
+      {
+        ...{ binding: 'DB_USAGE', database_name: 'staging-usage', database_id: deployment.database },
+        migrations_dir: '/tree/migrations',
+      },
+    ]);
     expect(read.vars).toEqual({
       ORIGINS: '[{"id":"origin-1","url":"https://o1.example.com"}]',
       ANALYTICS_SAMPLE: '0.01',

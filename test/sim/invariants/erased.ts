@@ -196,7 +196,7 @@ function checkTallies(sim: Simulation): void {
 
 /** An erased tenant's keys are gone, and with them what was noted of their requests, however long these took. */
 async function checkKeysOfRequests(sim: Simulation): Promise<void> {
-  const { results } = await sim.world.database.truth
+  const { results } = await sim.world.usageDatabase.truth
     .prepare(
       `SELECT 'usage' AS place, tenant, key_id, (hour + 1) * 3600000 AS until FROM usage
        UNION SELECT 'traffic', tenant, key_id, (at + step) * 1000 FROM traffic`,
@@ -231,10 +231,7 @@ async function checkKeysOfRequests(sim: Simulation): Promise<void> {
 
 /** All of D1, and of gatherers, but what a client asked for in vain. */
 async function allRows(sim: Simulation): Promise<{ table: string; row: string }[]> {
-  const db = sim.world.database.truth;
-  const { results: tables } = await db
-    .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
-    .all<{ name: string }>();
+  const { database, usageDatabase } = sim.world;
   const gathered = [
     ...listedRequests(sim).map((row) => ({ table: 'requests', row })),
     ...countedMinutes(sim).map((row) => ({ table: 'minutes', row: { ...row, step: 60 } })),
@@ -244,9 +241,14 @@ async function allRows(sim: Simulation): Promise<{ table: string; row: string }[
     table,
     row: JSON.stringify(row).replaceAll(IN_VAIN, ''),
   }));
-  for (const { name } of tables) {
-    const { results } = await db.prepare(`SELECT * FROM "${name}"`).all();
-    rows.push(...results.map((row) => ({ table: name, row: JSON.stringify(row).replaceAll(IN_VAIN, '') })));
+  for (const { truth: db } of new Set([database, usageDatabase])) {
+    const { results: tables } = await db
+      .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
+      .all<{ name: string }>();
+    for (const { name } of tables) {
+      const { results } = await db.prepare(`SELECT * FROM "${name}"`).all();
+      rows.push(...results.map((row) => ({ table: name, row: JSON.stringify(row).replaceAll(IN_VAIN, '') })));
+    }
   }
   return rows;
 }

@@ -50,7 +50,7 @@ async function checkDays(sim: Simulation): Promise<void> {
   const of = (day: string): string =>
     `${day}, tenant, SUM(requests) AS requests, SUM(errors) AS errors, SUM(prompt_tokens) AS prompt_tokens,
      SUM(completion_tokens) AS completion_tokens`;
-  const { results } = await sim.world.database.truth
+  const { results } = await sim.world.usageDatabase.truth
     .prepare(
       `SELECT day, tenant, SUM(side), requests, errors, prompt_tokens, completion_tokens FROM (
          SELECT 1 AS side, ${of('hour / 24 AS day')} FROM usage GROUP BY 2, 3
@@ -68,7 +68,7 @@ async function checkDays(sim: Simulation): Promise<void> {
 export async function checkUsage(sim: Simulation): Promise<void> {
   const { world } = sim;
   await checkDays(sim);
-  const { results } = await world.database.truth
+  const { results } = await world.usageDatabase.truth
     .prepare('SELECT tenant, SUM(completion_tokens) AS tokens FROM usage GROUP BY tenant')
     .all<{ tenant: string; tokens: number }>();
   const billed = new Map(results.map(({ tenant, tokens }) => [tenant, tokens]));

@@ -80,6 +80,8 @@ interface Shape {
   isolates: number;
   origins: number;
   bucket: boolean;
+  /** Usage and traffic lie in a database of their own. */
+  usageApart: boolean;
   cryptoDelayMs: number;
 }
 
@@ -132,6 +134,8 @@ export class World {
   readonly kv: SimKv;
   readonly #locationCaches: SimLocationCaches;
   readonly database: SimDatabase;
+  /** Where usage and traffic lie: {@link database}, or one of its own. */
+  readonly usageDatabase: SimDatabase;
   readonly bucket: SimBucket;
   readonly shape: Shape;
   readonly base = BASE;
@@ -174,6 +178,7 @@ export class World {
       isolates: shaping.between(2, 5),
       origins: shaping.between(1, 4),
       bucket: shaping.chance(0.4),
+      usageApart: this.random.fork('usage apart').chance(0.4),
       cryptoDelayMs: shaping.pick([0, 0, 0, 2]),
     };
     this.#around = {
@@ -189,6 +194,9 @@ export class World {
       random: this.random.fork('location caches'),
     });
     this.database = new SimDatabase(this.#around, openSqlite());
+    this.usageDatabase = this.shape.usageApart
+      ? new SimDatabase({ ...this.#around, random: this.random.fork('usage database') }, openSqlite())
+      : this.database;
     this.bucket = new SimBucket(this.#around);
     for (const [binding, name] of Object.entries(OBJECT_CLASSES))
       this.objects.set(
@@ -359,6 +367,7 @@ export class World {
     return {
       ADAPTERS: this.kv.binding(life, location),
       DB: this.database.binding(life),
+      ...(this.shape.usageApart ? { DB_USAGE: this.usageDatabase.binding(life) } : {}),
       ...(this.shape.bucket ? { BLOBS: this.bucket.binding(life) } : {}),
       ...Object.fromEntries(objects),
       CALL_OUT: {

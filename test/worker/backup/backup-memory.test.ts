@@ -43,7 +43,10 @@ it('reads no more of long rows than a page takes, and all of them page by page',
     .bind(ROWS, ROW_CHARACTERS)
     .run();
   let most = 0;
-  const backup = createD1Backup(measured(db, (characters) => (most = Math.max(most, characters))));
+  const backup = createD1Backup(
+    measured(db, (characters) => (most = Math.max(most, characters))),
+    db,
+  );
   const seen: unknown[] = [];
   for (let cursor: string | null = null; ;) {
     const page = await backup.rows({ table: 'evaluation_rows', cursor });

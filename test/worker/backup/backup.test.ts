@@ -15,7 +15,7 @@ let to: TestEdge;
 let key: string;
 beforeAll(async () => {
   from = await startTestEdge({ r2Bucket: 'graft-blobs' });
-  to = await startTestEdge();
+  to = await startTestEdge({ usageDatabase: 'graft-usage' });
   expect((await from.publish({ name: 'a/b', adapter, partBytes: PART_BYTES })).status).toBe(201);
   key = await from.makeKey({ tenant: 'default' });
   const kept = await from.admin('/admin/evaluations', {
@@ -28,7 +28,7 @@ beforeAll(async () => {
   await db
     .prepare(
       `INSERT INTO usage WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1201)
-       SELECT 'x', i / 7, 'key_' || (i % 7), 'a/b', 1, i, 0, 1, 2 FROM n`,
+       SELECT 'x', i / 7, 'key_' || (i % 7), 'a/b', 1, 'tiny', i, 0, 1, 2 FROM n`,
     )
     .run();
   await db
@@ -164,6 +164,8 @@ describe('a backup', () => {
     expect((await sendPart(parts, new Uint8Array(1))).status).toBe(422);
     expect((await from.admin(`/admin/backup/parts/${await sha256Hex('x')}?index=0`)).status).toBe(503);
 
+    const usageDb = await to.edge.miniflare.getD1Database('DB_USAGE');
+    expect(await usageDb.prepare('SELECT COUNT(*) AS rows FROM usage').first('rows')).toBe(1_201);
     const { tables } = EndedRestore.parse(await (await post(to, 'end', { id: ID })).json());
     expect(tables).toEqual(counts.filter(({ name }) => name !== 'proofs'));
     expect((await post(to, 'end', { id: ID })).status).toBe(409);

@@ -29,7 +29,10 @@ it('has each row that was there at its beginning', async () => {
   const db = await openDatabase();
   for (const name of ['m', 'n', 'z']) await insert(db, name);
   let added = 0;
-  const backup = createD1Backup(interrupted(db, () => insert(db, `a${(added += 1)}`)));
+  const backup = createD1Backup(
+    interrupted(db, () => insert(db, `a${(added += 1)}`)),
+    db,
+  );
   const seen: unknown[] = [];
   for (let cursor: string | null = null; ;) {
     const page = await backup.rows({ table: 'pins', cursor });

@@ -52,7 +52,7 @@ it('has another mark after every change of names, versions, grants and keys', as
   // What a request leaves behind is no reason to read everything again.
   const before = await mark();
   const counts = { requests: 1, errors: 0, promptTokens: 1, completionTokens: 1 };
-  const used = { tenant: 'default', hour: 1, keyId: 'key_1', name: 'a', version: 1, ...counts };
+  const used = { tenant: 'default', hour: 1, keyId: 'key_1', name: 'a', version: 1, base: 'tiny', ...counts };
   await usage.add({ id: 'batch', at: AT, rows: [used] });
   expect(await mark()).toBe(before);
 });

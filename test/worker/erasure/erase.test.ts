@@ -77,7 +77,7 @@ const child = async (name: string, parent: string, seed: number, key: string) =>
 let isolates = 0;
 async function noteTraffic(tenant: string, name: string) {
   isolates += 1;
-  const db = await graft.edge.miniflare.getD1Database('DB');
+  const db = await graft.edge.miniflare.getD1Database(graft.usageBinding);
   for (const step of [3600, 86400])
     await db
       .prepare(
@@ -95,7 +95,7 @@ async function noteTraffic(tenant: string, name: string) {
     ...{ sender: `isolate-${isolates}`, number: 1 },
     usage: [
       {
-        ...{ hour: 1, tenant, keyId: 'key_x', name, version: 1 },
+        ...{ hour: 1, tenant, keyId: 'key_x', name, version: 1, base: 'tiny' },
         ...{ requests: 1, errors: 0, promptTokens: 1, completionTokens: 1 },
       },
     ],
@@ -177,7 +177,7 @@ describe.each([
 ])('a tenant, its adapters in %s', (_, r2Bucket) => {
   let mine: string[];
   beforeAll(async () => {
-    graft = await startTestEdge(r2Bucket === undefined ? {} : { r2Bucket });
+    graft = await startTestEdge(r2Bucket === undefined ? {} : { r2Bucket, usageDatabase: 'graft-usage' });
     await fill();
   });
   afterAll(() => graft.stop());
@@ -283,7 +283,7 @@ describe.each([
   ['R2', 'graft-blobs'],
 ])('files of rows in %s', (_, r2Bucket) => {
   beforeAll(async () => {
-    graft = await startTestEdge(r2Bucket === undefined ? {} : { r2Bucket });
+    graft = await startTestEdge(r2Bucket === undefined ? {} : { r2Bucket, usageDatabase: 'graft-usage' });
   });
   afterAll(() => graft.stop());
 

@@ -17,13 +17,15 @@ export async function everything(graft: TestEdge, r2 = false): Promise<string[]>
   const gatherers = await gatherersOf(graft);
   for (const { requests } of await gatherers.requests({ tenant: null, limit: 1_000 }))
     lines.push(...requests.map((request) => `gatherers requests: ${JSON.stringify(request)}`));
-  const db = await edge.miniflare.getD1Database('DB');
-  const { results: tables } = await db
-    .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '%\\_%cf%' ESCAPE '\\'")
-    .all<{ name: string }>();
-  for (const { name } of tables) {
-    const { results } = await db.prepare(`SELECT * FROM "${name}"`).all();
-    lines.push(...results.map((row) => `D1 ${name}: ${JSON.stringify(row)}`));
+  for (const binding of new Set(['DB', graft.usageBinding])) {
+    const db = await edge.miniflare.getD1Database(binding);
+    const { results: tables } = await db
+      .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '%\\_%cf%' ESCAPE '\\'")
+      .all<{ name: string }>();
+    for (const { name } of tables) {
+      const { results } = await db.prepare(`SELECT * FROM "${name}"`).all();
+      lines.push(...results.map((row) => `D1 ${name}: ${JSON.stringify(row)}`));
+    }
   }
   const kv = await edge.miniflare.getKVNamespace('ADAPTERS');
   for (const { name, expiration } of (await kv.list()).keys) {

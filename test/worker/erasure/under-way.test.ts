@@ -144,9 +144,9 @@ describe('a tenant that is erased', () => {
     const used = { tenant: 'acme', keyId: 'key_1', errors: 0, promptTokens: 10, completionTokens: 5 };
     const hour = Math.floor(app.graft.clock.now() / 3_600_000);
     const usageRows = [
-      { ...used, hour, name: 'acme/notes', version: 1, requests: 3 },
-      { ...used, hour, name: 'base', version: 0, requests: 4 },
-      { ...used, hour: hour - 24, name: 'acme/notes', version: 1, requests: 5 },
+      { ...used, hour, name: 'acme/notes', version: 1, base: 'tiny', requests: 3 },
+      { ...used, hour, name: 'base', version: 0, base: 'base', requests: 4 },
+      { ...used, hour: hour - 24, name: 'acme/notes', version: 1, base: 'tiny', requests: 5 },
     ];
     await app.graft.stores.usage.add({ id: 'batch', at: 1, rows: usageRows });
     expect(await rows('SELECT SUM(requests) AS sum FROM usage_days')).toEqual([{ sum: 12 }]);

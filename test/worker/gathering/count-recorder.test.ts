@@ -63,6 +63,7 @@ const recorder = (more: { maxRows?: number } = {}) => {
         tenant: 'a',
         name: 'notes',
         version: 1,
+        base: 'tiny',
         promptTokens: 10,
         completionTokens: 5,
         status: 200,

@@ -46,7 +46,7 @@ const HOUR = Math.floor(AT / 3_600_000);
 const DAY_MS = 86_400_000;
 
 const row = (more: Partial<UsageRow> = {}): UsageRow => ({
-  ...{ hour: HOUR, tenant: 'acme', keyId: 'key_1', name: 'notes', version: 1 },
+  ...{ hour: HOUR, tenant: 'acme', keyId: 'key_1', name: 'notes', version: 1, base: 'tiny' },
   ...{ requests: 1, errors: 0, promptTokens: 10, completionTokens: 5 },
   ...more,
 });

@@ -14,7 +14,7 @@ const count = (tenant: string, number: number) =>
     ...{ sender: 'isolate', number, traffic: [], requests: [] },
     usage: [
       {
-        ...{ hour: HOUR, tenant, keyId: 'key_1', name: 'base', version: 0 },
+        ...{ hour: HOUR, tenant, keyId: 'key_1', name: 'base', version: 0, base: 'base' },
         ...{ requests: 1, errors: 0, promptTokens: 3, completionTokens: 2 },
       },
     ],

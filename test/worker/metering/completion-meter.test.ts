@@ -9,7 +9,7 @@ import { passedStream } from '../origins/passed-stream.ts';
 import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';
 
 const RENEW_MS = 15_000;
-const SERVED = { name: 'notes', version: 1 };
+const SERVED = { name: 'notes', version: 1, base: 'tiny' };
 
 let quotas: FakeQuotas;
 let events: UsageEvent[];

@@ -9,7 +9,8 @@ it('reports costs only if there is a price list', async () => {
     const graft = await createAppHarness(prices === undefined ? {} : { prices: prices as never });
     const rows = [
       {
-        ...{ hour, tenant: 'acme', keyId: 'key_1', name: 'base', version: 0, requests: 1, errors: 0 },
+        ...{ hour, tenant: 'acme', keyId: 'key_1', name: 'base', version: 0 },
+        ...{ base: 'base', requests: 1, errors: 0 },
         ...{ promptTokens: 2_000_000, completionTokens: 1_000_000 },
       },
     ];

@@ -14,6 +14,7 @@ const usageRow = (more: Partial<UsageRow> = {}): UsageRow => ({
   keyId: 'key_1',
   name: 'notes',
   version: 1,
+  base: 'tiny',
   requests: 1,
   errors: 0,
   promptTokens: 10,
@@ -77,6 +78,7 @@ describe('UsageLedger', () => {
       keyId: fc.constantFrom('key_1', 'key_2'),
       name: fc.constantFrom('base', 'large', 'notes'),
       version: fc.constantFrom(0, 1),
+      base: fc.constantFrom('base', 'large', 'tiny'),
       requests: fc.integer({ min: 1, max: 9 }),
       errors: fc.integer({ min: 0, max: 1 }),
       promptTokens: fc.integer({ min: 0, max: 1_000 }),
@@ -127,7 +129,7 @@ describe('UsageLedger', () => {
   it('returns the same groups’ costs', async () => {
     const rows = [
       usageRow({ promptTokens: 1_000_000, completionTokens: 500_000 }),
-      usageRow({ name: 'large', version: 0, promptTokens: 1_000_000, completionTokens: 0 }),
+      usageRow({ version: 2, base: 'large', promptTokens: 1_000_000, completionTokens: 0 }),
       usageRow({ tenant: 'you', keyId: 'key_2', promptTokens: 4, completionTokens: 0 }),
     ];
     await ledger.add({ id: 'a', at: START, rows });
@@ -141,7 +143,8 @@ describe('UsageLedger', () => {
       Object.fromEntries(
         await ledger.costs({ by, tenant, from: HOUR - 100, to: HOUR + 100, limit: 100, prices }),
       );
-    expect(await costs('name')).toEqual({ notes: 3.000004, large: 10 });
+    expect(await costs('name')).toEqual({ notes: 13.000004 });
+    expect(await costs('version', 'default')).toEqual({ 'notes@1': 3, 'notes@2': 10 });
     expect(await costs('key', 'default')).toEqual({ key_1: 13 });
     expect(await costs('tenant')).toEqual({ default: 13, you: 0.000004 });
     expect(Object.keys(await costs('hour'))).toEqual((await sum('hour')).map(({ group }) => group));

@@ -19,7 +19,6 @@ export const ACROSS_SEGMENTS: readonly { why: string; of: RegExp }[] = [
   { why: 'A page of rows whose secret has changed.', of: /WHERE r\.secret IN/ },
   { why: 'The experiments whose turn it is.', of: /INDEXED BY experiments_in_turn/ },
   { why: 'How much a tenant keeps in evaluations, altogether.', of: /^INSERT INTO evaluations / },
-  { why: 'What all tenants have used costs, by their versions’ bases.', of: /FROM usage_days WHERE day/ },
   { why: 'How many pins there are; few, so they stay in the first database.', of: /^INSERT INTO pins / },
   { why: 'A page of a tenant’s history, which it erases.', of: /^DELETE FROM history WHERE id IN/ },
 

@@ -95,7 +95,7 @@ const job: TrainingJob = {
 };
 const event = { at: AT, level: 'info', message: 'hello', metrics: null } as const;
 const used = {
-  ...{ tenant: ME, hour: 500_000, keyId: 'key_1', name: 'team', version: 1 },
+  ...{ tenant: ME, hour: 500_000, keyId: 'key_1', name: 'team', version: 1, base: 'tiny' },
   ...{ requests: 1, errors: 0, promptTokens: 5, completionTokens: 5 },
 };
 
@@ -378,6 +378,13 @@ export const DRIVES: Drives = {
       for (const by of USAGE_GROUPS)
         for (const tenant of [null, ME]) await usage.costs({ ...span, by, tenant, prices });
     },
+    async rows(usage) {
+      for (const names of [null, ['team']]) await usage.rows({ tenant: ME, names });
+    },
+    async forget(usage) {
+      for (const names of [['team'], null])
+        await usage.forget({ tenant: ME, names, until: 500_000, limit: 9 });
+    },
   },
 
   traffic: {
@@ -390,6 +397,7 @@ export const DRIVES: Drives = {
       await traffic.read({ tenant: ME, name: null, keyId: null, from: 0, to: 86_400, step: 86_400 });
     },
     tend: (traffic) => traffic.tend(ENDED_AT + 2 * DAY_MS),
+    forget: (traffic) => traffic.forget({ tenant: ME, names: ['team'], step: 3600, from: 0, to: 3600 }),
   },
 
   keptPrompts: {
@@ -494,6 +502,10 @@ export const DRIVES: Drives = {
     deletions: (jobs) => jobs.deletions({ now: AT, limit: 9 }),
     deleted: (jobs) => jobs.deleted({ origin: 'o1', job: job.id }),
     leaves: (jobs) => jobs.leaves({ origin: 'o1', job: 'ftjob-9' }),
+    async uncounted(jobs) {
+      for (const tenant of [null, ME]) await jobs.uncounted({ tenant, limit: 9 });
+    },
+    counted: (jobs) => jobs.counted({ tenant: ME, batch: 'batch' }),
     tend: (jobs) => jobs.tend(AT),
     erase: (jobs) => jobs.erase({ erasure: 1, tenant: ME, limit: 9 }),
   },
@@ -602,13 +614,8 @@ export const DRIVES: Drives = {
     fileStays: (erasures) => erasures.fileStays(OF_TENANT, digest),
     atOrigins: (erasures) => erasures.atOrigins(OF_TENANT, { after: '', limit: 9, all: true }),
     unused: (erasures) => erasures.unused([digest]),
-    async forgetTraffic(erasures) {
-      for (const of of [OF_TENANT, OF_NAME])
-        await erasures.forgetTraffic(of, { step: 3600, from: 0, to: 3600 });
-    },
     wholeNames: (erasures) => erasures.wholeNames(OF_TENANT, '', 9),
     forgetPrompts: (erasures) => erasures.forgetPrompts(OF_TENANT),
-    forgetUsage: (erasures) => erasures.forgetUsage(OF_TENANT, 9),
     holders: (erasures) => erasures.holders(OF_TENANT, 9),
     forgetGrantsFrom: (erasures) => erasures.forgetGrantsFrom(OF_TENANT, [YOU]),
     async forgetHistory(erasures) {
@@ -653,7 +660,7 @@ export const undriven = (ledgers: Ledgers): string[] =>
  * Calls them all.
  * @param asked what the ledgers have asked so far; it grows. @returns `ledger.method` of each that asks nothing.
  */
-export async function driveAll(ledgers: Ledgers, asked: readonly unknown[]): Promise<string[]> {
+export async function driveAll(ledgers: Ledgers, asked: { readonly length: number }): Promise<string[]> {
   const silent: string[] = [];
   async function drive<L extends keyof Ledgers>(name: L): Promise<void> {
     const drives: Record<string, (ledger: Ledgers[L]) => Promise<unknown>> = DRIVES[name];

@@ -38,7 +38,7 @@ const used = (hoursAgo: number, requests: number, name = NAME, tenant = 'default
     rows: [
       {
         ...{ hour: Math.floor(graft.clock.now() / HOUR) - hoursAgo, tenant, keyId: 'k', name, version: 1 },
-        ...{ requests, errors: 0, promptTokens: 1, completionTokens: 1 },
+        ...{ base: 'tiny', requests, errors: 0, promptTokens: 1, completionTokens: 1 },
       },
     ],
   });

@@ -417,7 +417,6 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
         get: async () => ({ ...erasure, step: 'origins' }),
         atOrigins: async () => [{ digest: HASH, origins: ['o9'] }],
         unused: async () => [HASH],
-        forgetTraffic: async () => 0,
         forgetRequests: async () => ({ requests: 0, after: null }),
         ...{ forgetHistory: async () => 0, fileLeftTo: async () => undefined, move: async () => true },
       });
