@@ -76,7 +76,7 @@ module.exports = {
       'gpu-origin/engine/(sequence|adapters/adapter-memory)\\.ts$',
       'gpu-origin/generation/',
       'gpu-origin/grammar/(ports|constraint-grammar)',
-      'gpu-origin/model/(base-model|read-file)',
+      'gpu-origin/model/(base-model|hub-config|read-file)',
       'adapters/',
       'protocol/',
     ]),

@@ -3,7 +3,7 @@ import { chainId, type ChainEntry } from '../protocol/identity.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import type { CanonicalConfig, CanonicalAdapter } from './format/canonical.ts';
 import { toFloat32 } from './format/dtype.ts';
-import { inFeatures, outFeatures } from './format/lora-module.ts';
+import { inFeatures, outFeatures, textModule } from './format/lora-module.ts';
 import { err, ok, type Result } from '../protocol/api-error.ts';
 
 /** One member of a composition. */
@@ -135,9 +135,10 @@ export function composeAdapter(
   const members = new Map<string, { module: CanonicalAdapter['modules'][number]; factor: number }[]>();
   for (const { adapter, scale } of chain)
     for (const module of adapter.modules) {
-      const list = members.get(module.name) ?? [];
+      const name = textModule(module.name);
+      const list = members.get(name) ?? [];
       list.push({ module, factor: scale * module.scale });
-      members.set(module.name, list);
+      members.set(name, list);
     }
   const names = [...members.keys()].sort();
   return new Map(names.map((name) => [name, composeModule(name, members.get(name) ?? [])]));

@@ -1,6 +1,6 @@
 import { deltaFactors, innerProduct, normOf } from './linear-algebra.ts';
 import { AdapterFormatError, printable } from './errors.ts';
-import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
+import { inFeatures, outFeatures, textModule, type LoraModule } from './format/lora-module.ts';
 
 export interface ModuleDiff {
   readonly name: string;
@@ -57,14 +57,14 @@ const cosineOf = (inner: number, squareA: number, squareB: number): number | nul
  * @throws AdapterFormatError `shape_mismatch` when they disagree about a layer's size.
  */
 export function diffAdapters(a: readonly LoraModule[], b: readonly LoraModule[]): AdapterDiff {
-  const inB = new Map(b.map((module) => [module.name, module]));
-  const inA = new Set(a.map(({ name }) => name));
+  const inB = new Map(b.map((module) => [textModule(module.name), module]));
+  const inA = new Set(a.map(({ name }) => textModule(name)));
   const modules: ModuleDiff[] = [];
   let [inner, squareA, squareB] = [0, 0, 0];
   for (const module of a) {
     const one = measure(module);
     squareA += one.square;
-    const match = inB.get(module.name);
+    const match = inB.get(textModule(module.name));
     if (!match) continue;
     checkSameLayer(module, match);
     const two = measure(match);
@@ -78,7 +78,7 @@ export function diffAdapters(a: readonly LoraModule[], b: readonly LoraModule[])
       normB: normOf(two.square),
     });
   }
-  const onlyB = b.filter(({ name }) => !inA.has(name));
+  const onlyB = b.filter(({ name }) => !inA.has(textModule(name)));
   for (const module of onlyB) squareB += measure(module).square;
   modules.sort((x, y) => (x.name < y.name ? -1 : 1));
   const cosine = cosineOf(inner, squareA, squareB);

@@ -19,7 +19,14 @@ export { GGUF_BASE_LIMITS, readGgufAttention, type GgufBaseShape } from './forma
 export { parseGgufHeader, type GgufHeader, type GgufTensor, type GgufValue } from './format/gguf.ts';
 export { GGML_TYPES, type GgmlType } from './format/gguf.ts';
 export { ROWS_PERMUTED } from './format/gguf-adapter.ts';
-export { inFeatures, makeLoraModule, outFeatures, type LoraModule } from './format/lora-module.ts';
+export {
+  inFeatures,
+  makeLoraModule,
+  outFeatures,
+  isVision,
+  textModule,
+  type LoraModule,
+} from './format/lora-module.ts';
 export { permuteRows, unpermuteRows, type AttentionShape } from './format/gguf-adapter.ts';
 export {
   parseSafetensors,

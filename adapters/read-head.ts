@@ -7,7 +7,7 @@ import { parseCanonicalHead, type CanonicalHead } from './format/canonical.ts';
 import { type Invocation, outsideVocabulary } from './format/invocation.ts';
 import { readHeaderLength } from './format/safetensors.ts';
 import type { BaseInfo } from '../protocol/origin-wire.ts';
-import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
+import { inFeatures, isVision, outFeatures, textModule, type LoraModule } from './format/lora-module.ts';
 
 export { AdapterFormatError, printable } from './errors.ts';
 export type { CanonicalHead } from './format/canonical.ts';
@@ -91,11 +91,19 @@ export type ShapedModule = Pick<LoraModule, 'name' | 'rank'> & {
 /** A head's last path segment in the models that Hugging Face has. */
 const HEAD = /(?:^|\.)(?:lm_head|output|embed_out|score|classifier)$/;
 
-const unknownModule = (name: string, base: string): string =>
-  HEAD.test(name)
-    ? 'the head cannot be adapted, only linear layers inside the model. Train without ' +
+function unknownModule(name: string, base: string): string {
+  if (HEAD.test(name))
+    return (
+      'the head cannot be adapted, only linear layers inside the model. Train without ' +
       `"${printable(name.split('.').at(-1) ?? name)}" in target_modules.`
-    : `the base ${base} has no such linear layer. Train against this base.`;
+    );
+  if (isVision(name))
+    return (
+      'belongs to the vision tower, and only text is served. Train with exclude_modules ' +
+      '".*(visual|vision_tower|multi_modal_projector).*".'
+    );
+  return `the base ${base} has no such linear layer. Train against this base.`;
+}
 
 /** Checks base id, invocation, modules and shapes against the origin's base. */
 export function checkBase(
@@ -121,14 +129,21 @@ export function checkBase(
     );
   const outside = outsideVocabulary(config.invocation, base.vocabulary ?? Infinity);
   if (outside !== null) problems.push(outside);
-  const known = new Map(base.modules.map((module) => [module.name, module]));
+  const known = new Map(base.modules.map((module) => [textModule(module.name), module]));
+  const names = new Set<string>();
   for (const module of modules) {
     const { name, rank } = module;
-    const linear = known.get(name);
-    const add = (code: 'module_unknown' | 'shape_mismatch' | 'rank_sum_exceeded', message: string) =>
+    const layer = textModule(name);
+    const linear = known.get(layer);
+    const add = (
+      code: 'module_unknown' | 'shape_mismatch' | 'rank_sum_exceeded' | 'duplicate_module',
+      message: string,
+    ) =>
       problems.push(
         new AdapterFormatError({ code, message: `${printable(name)}: ${message}`, subject: name }),
       );
+    if (names.has(layer)) add('duplicate_module', `is ${printable(layer)}, which has a pair already.`);
+    names.add(layer);
     if (linear === undefined) {
       add('module_unknown', unknownModule(name, base.id));
       continue;

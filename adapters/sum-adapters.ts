@@ -1,7 +1,7 @@
 import { MAX_RANK } from '../protocol/limits.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { maxMagnitude, toFloat32, type Tensor } from './format/dtype.ts';
-import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
+import { inFeatures, outFeatures, textModule, type LoraModule } from './format/lora-module.ts';
 import { deltaFactors, deltaNorm, productSvd } from './linear-algebra.ts';
 
 export interface SumMember {
@@ -41,9 +41,10 @@ export function sumAdapters(
     for (const module of modules) {
       const factor = scale * module.scale;
       if (factor === 0) continue;
-      const list = parts.get(module.name) ?? [];
+      const layer = textModule(module.name);
+      const list = parts.get(layer) ?? [];
       list.push({ module, factor });
-      parts.set(module.name, list);
+      parts.set(layer, list);
     }
   }
   if (parts.size === 0)
@@ -51,8 +52,10 @@ export function sumAdapters(
       code: 'no_op',
       message: 'Every member has no modules or the scale 0, so the sum changes nothing.',
     });
-  const names = [...parts.keys()].sort();
-  return names.map((name) => sumModule(name, parts.get(name)!, options.anyRank ?? false));
+  // Under one member's names: PEFT would look for others in vain.
+  const named = [...parts.values()].map((list) => [list[0]!.module.name, list] as const);
+  named.sort(([a], [b]) => (a < b ? -1 : 1));
+  return named.map(([name, list]) => sumModule(name, list, options.anyRank ?? false));
 }
 
 function sumModule(name: string, parts: readonly Part[], anyRank: boolean): LoraModule {

@@ -17,7 +17,7 @@ import {
   type GgufTensorData,
 } from './gguf.ts';
 import { type AdapterContent, type Invocation, readInvocation } from './invocation.ts';
-import { makeLoraModule, type LoraModule, toDtype, foldIntoB } from './lora-module.ts';
+import { makeLoraModule, type LoraModule, textModule, toDtype, foldIntoB } from './lora-module.ts';
 import { MAX_ADAPTER_TENSORS, MAX_HEADER_BYTES } from './safetensors.ts';
 
 /** An adapter's metadata has about ten values; a tokenizer's, which it does not need, 100,000 and more. */
@@ -407,23 +407,27 @@ const kindsOf = (architecture: string) => (architecture === 'phi3' ? FUSED_KINDS
 
 /** @returns GGUF's names of an architecture's linear layers, without the layer. */
 export const ggufKinds = (architecture: string): string[] => kindsOf(architecture).map(([gguf]) => gguf);
+/** Of models that also see, by what is their text's alone. Gemma 3's may be either, and is then one of text. */
+const SEEING: ReadonlySet<string> = new Set(['mistral3', 'qwen2vl', 'qwen3vl']);
 const LAYER = '(0|[1-9][0-9]{0,4})';
 const GGUF_LINEAR = new RegExp(`^blk\\.${LAYER}\\.([a-z_]+)\\.weight$`);
 const MODULE = new RegExp(`^model\\.layers\\.${LAYER}\\.([a-z_]+\\.[a-z_]+)$`);
 
 /**
  * @param name `blk.0.attn_q.weight`. @param architecture one of {@link ROWS_PERMUTED}.
- * @returns `model.layers.0.self_attn.q_proj`; null for an unknown layer.
+ * @returns `model.layers.0.self_attn.q_proj`, or below `model.language_model` in a model that also sees; null for an
+ * unknown layer.
  */
 export function moduleOfGguf(name: string, architecture: string): string | null {
   const match = GGUF_LINEAR.exec(name);
   const kind = kindsOf(architecture).find(([gguf]) => gguf === match?.[2])?.[1];
-  return kind === undefined ? null : `model.layers.${match?.[1]}.${kind}`;
+  const text = SEEING.has(architecture) ? 'model.language_model' : 'model';
+  return kind === undefined ? null : `${text}.layers.${match?.[1]}.${kind}`;
 }
 
 /** The inverse of {@link moduleOfGguf}; null for a module that has no name in GGUF. */
 export function ggufOfModule(module: string, architecture: string): string | null {
-  const match = MODULE.exec(module);
+  const match = MODULE.exec(textModule(module));
   const kind = kindsOf(architecture).find(([, name]) => name === match?.[2])?.[0];
   return kind === undefined ? null : `blk.${match?.[1]}.${kind}.weight`;
 }
@@ -435,9 +439,13 @@ export function ggufOfModule(module: string, architecture: string): string | nul
  */
 export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
   ['llama', true],
+  ['granite', true],
+  ['mistral3', true],
   ['smollm3', true],
   ['qwen2', false],
+  ['qwen2vl', false],
   ['qwen3', false],
+  ['qwen3vl', false],
   ['gemma', false],
   ['gemma2', false],
   ['gemma3', false],

@@ -17,6 +17,20 @@ export interface LoraModule {
   readonly b: Tensor;
 }
 
+/** Where models that also see have the layers of their text: transformers 5, older ones and mlx-lm, without a head. */
+const TEXT_LAYERS = /^(?:model\.language_model|language_model(?:\.model)?)(?=\.layers\.\d)/;
+
+/**
+ * Adapters keep the names that they were trained under, which PEFT needs to load them again; the same layer is found by
+ * this one.
+ * @returns the path in a model of text alone, `model.layers.…`.
+ */
+export const textModule = (name: string): string => name.replace(TEXT_LAYERS, 'model');
+
+/** Paths in the part of such a model that sees. */
+const VISION = /^(?:model\.)?(?:visual|vision_tower|multi_modal_projector)\./;
+export const isVision = (path: string): boolean => VISION.test(path);
+
 const LORA_DTYPES: ReadonlySet<Dtype> = new Set<Dtype>(['F32', 'F16', 'BF16']);
 /** Python attribute names and list indexes, as PyTorch joins them. */
 const MODULE_NAME = /^[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*$/;

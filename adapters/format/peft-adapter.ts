@@ -5,9 +5,10 @@ import {
   makeLoraModule,
   foldIntoB,
   inFeatures,
+  isVision,
   outFeatures,
 } from './lora-module.ts';
-import { type Tensor, toFloat32 } from './dtype.ts';
+import { maxMagnitude, type Tensor, toFloat32 } from './dtype.ts';
 import type { AdapterContent, Invocation } from './invocation.ts';
 import { parsePeftConfig } from './peft-config.ts';
 import { type SafetensorsFile, writeSafetensors } from './safetensors.ts';
@@ -37,21 +38,29 @@ export function readPeftAdapter(params: {
         'folder that save_pretrained wrote.',
       path: params.configPath,
     });
-  const modules = pairs.map(({ name, trainedAs, a, b }) => {
-    const narrow = (tensor: Tensor): Tensor =>
-      tensor.dtype === 'F64' ? convertTensor(tensor, 'F32', { name, path }) : tensor;
-    const rank = config.rankOf(trainedAs);
-    const alpha = config.alphaOf(trainedAs) * (config.useRslora ? Math.sqrt(rank) : 1);
-    return makeLoraModule({ name, rank, alpha, a: narrow(a), b: narrow(b), path });
-  });
-  return { baseModel: config.baseModel, modules, invocation: config.invocation, warnings: [] };
+  // Trained on text alone, the part that sees has a B of zeros still, and adds nothing.
+  const untouched = pairs.filter(({ name, b }) => isVision(name) && maxMagnitude(b) === 0);
+  const modules = pairs
+    .filter((pair) => !untouched.includes(pair))
+    .map(({ name, trainedAs, a, b }) => {
+      const narrow = (tensor: Tensor): Tensor =>
+        tensor.dtype === 'F64' ? convertTensor(tensor, 'F32', { name, path }) : tensor;
+      const rank = config.rankOf(trainedAs);
+      const alpha = config.alphaOf(trainedAs) * (config.useRslora ? Math.sqrt(rank) : 1);
+      return makeLoraModule({ name, rank, alpha, a: narrow(a), b: narrow(b), path });
+    });
+  const warnings =
+    untouched.length === 0
+      ? []
+      : [`The vision tower is left out (modules: ${untouched.length}): its B is zero, so it adds nothing.`];
+  return { baseModel: config.baseModel, modules, invocation: config.invocation, warnings };
 }
 
 const PREFIX = 'base_model.model.';
-/** `torch.compile`'s wrapper (torch `_dynamo/eval_frame.py`, `OptimizedModule`), anywhere in a path. */
-const COMPILED = /(^|\.)_orig_mod\./g;
 /** Layers of a model without a head. */
 const HEADLESS = /^layers\.\d/;
+/** `torch.compile`'s wrapper (torch `_dynamo/eval_frame.py`, `OptimizedModule`), anywhere in a path. */
+const COMPILED = /(^|\.)_orig_mod\./g;
 /** VeLoRA's projections (peft `tuners/lora/variants.py`): only the backward pass reads them. */
 const TRAINING_ONLY = /\.lora_velora_embed(?:\.[A-Za-z0-9_-]+)?$/;
 /** `<module>.lora_A.weight`, or with the adapter's name between, as older versions wrote it. */

@@ -90,13 +90,21 @@ const PINNED_BASE_ID = 'smollm2-135m-instruct';
 const FIRST_BYTES = 2 * 1024 * 1024;
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 /** Transformers' model types with another name in llama.cpp. */
-const ARCHITECTURES: ReadonlyMap<string, string> = new Map([['mistral', 'llama']]);
+const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
+  ['mistral', 'llama'],
+  ['gemma3_text', 'gemma3'],
+  ['qwen2_5_vl', 'qwen2vl'],
+  ['qwen3_vl', 'qwen3vl'],
+]);
 
-const HubConfig = z.object({
-  model_type: z.string(),
-  num_attention_heads: z.int().positive(),
-  num_key_value_heads: z.int().positive().optional(),
+const Heads = z.object({
+  num_attention_heads: z.int().positive().optional(),
+  num_key_value_heads: z.int().positive().nullish(),
 });
+/** Models that also see have the fields of their text apart. */
+const HubConfig = Heads.extend({ model_type: z.string(), text_config: Heads.nullish() });
+/** Of Gemma 3's text, whose files lack what is equal to them. */
+const GEMMA_HEADS = { num_attention_heads: 8, num_key_value_heads: 4 };
 
 const NO_CONNECTION = { url: undefined, adminKey: undefined };
 
@@ -131,8 +139,10 @@ export async function readBase(base: string): Promise<FoundAttention> {
   try {
     if ((await stat(file)).size > MAX_CONFIG_BYTES) throw new Error('not a configuration');
     const config = HubConfig.parse(JSON.parse(await readFile(file, 'utf8')));
-    const { model_type: type, num_attention_heads: heads } = config;
-    const kvHeads = config.num_key_value_heads ?? heads;
+    const type = config.model_type;
+    const text = { ...(type === 'gemma3' ? GEMMA_HEADS : {}), ...(config.text_config ?? config) };
+    const heads = z.int().parse(text.num_attention_heads);
+    const kvHeads = text.num_key_value_heads ?? heads;
     return { attention: { heads, kvHeads }, architecture: ARCHITECTURES.get(type) ?? type, from: base };
   } catch {
     throw unusable(

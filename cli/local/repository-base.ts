@@ -51,7 +51,13 @@ export function parseRepositoryBase(base: string): RepositoryBase | null {
 /** Files beside the weights, if they exist. */
 const BESIDE = [
   ...['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json'],
-  ...['chat_template.jinja', 'special_tokens_map.json', 'model.safetensors.index.json', 'LICENSE'],
+  ...[
+    'chat_template.jinja',
+    'chat_template.json',
+    'special_tokens_map.json',
+    'model.safetensors.index.json',
+    'LICENSE',
+  ],
 ];
 const PART = /-\d{5}-of-\d{5}\.gguf$/;
 

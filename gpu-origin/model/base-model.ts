@@ -4,8 +4,22 @@
  */
 import { toHalves } from '../../adapters/index.ts';
 
-/** llama.cpp's names of the architectures; Mistral's is `llama`. */
-export type Family = 'llama' | 'qwen2' | 'qwen3' | 'gemma3' | 'smollm3' | 'phi3';
+/** llama.cpp's names of the architectures; Mistral's is `llama`, and `mistral3` where it is part of a model that sees. */
+export const FAMILIES = [
+  ...([
+    'llama',
+    'mistral3',
+    'granite',
+    'qwen2',
+    'qwen2vl',
+    'qwen3',
+    'qwen3vl',
+    'gemma3',
+    'smollm3',
+    'phi3',
+  ] as const),
+] as const;
+export type Family = (typeof FAMILIES)[number];
 
 /** Rotary positions: pair i of a head turns by position * theta^(-2i/dim) / divisors[i]. */
 export interface Rope {
@@ -47,16 +61,18 @@ export interface LlamaConfig {
   attentionScale: number | null;
   /** The head is the embedding. */
   tiedHead: boolean;
-  /** q, k and v have biases (Qwen2). */
+  /** q, k and v have biases (Qwen2, Qwen2.5-VL). */
   qkvBias: boolean;
-  /** Each head of q and k is normalized before rotation (Qwen3, Gemma 3). */
+  /** Each head of q and k is normalized before rotation (Qwen3, Qwen3-VL, Gemma 3). */
   qkNorm: boolean;
   /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma). */
   postNorms: boolean;
   /** Of the gate: SiLU, or GELU by its tanh approximation. */
   activation: 'silu' | 'gelu_tanh';
-  /** Factor of embeddings (Gemma: the root of hidden). */
+  /** Factor of embeddings (Gemma: the root of hidden; Granite). */
   embeddingScale: number;
+  /** Factor of logits (Granite). */
+  logitScale: number;
   /** q, k and v are stored as one linear `qkv_proj`, gate and up as `gate_up_proj` (Phi-3). */
   fused: boolean;
 }
@@ -70,8 +86,26 @@ export const PLAIN_FAMILY = {
   postNorms: false,
   activation: 'silu',
   embeddingScale: 1,
+  logitScale: 1,
   fused: false,
 } as const satisfies Partial<LlamaConfig>;
+
+/**
+ * Granite's constants. What its layers add to the stream, it multiplies by `residual`. The norms that read the stream
+ * divide its size out, so the stream is kept divided by `residual` instead: weights and adapters stay as they are.
+ */
+export const graniteConstants = (given: {
+  embedding: number;
+  residual: number;
+  attention: number;
+  logits: number;
+  rmsEpsilon: number;
+}): Pick<LlamaConfig, 'embeddingScale' | 'attentionScale' | 'logitScale' | 'rmsEpsilon'> => ({
+  embeddingScale: given.embedding / given.residual,
+  attentionScale: given.attention,
+  logitScale: 1 / given.logits,
+  rmsEpsilon: given.rmsEpsilon / given.residual ** 2,
+});
 
 export type LinearKind = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down';
 
@@ -162,6 +196,9 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
     if (!Number.isInteger(value) || value < 1 || value > 10_000_000)
       throw new BaseModelError(`the base's ${key} is ${value}`);
   }
+  for (const key of ['rmsEpsilon', 'embeddingScale', 'logitScale'] as const)
+    if (!Number.isFinite(config[key]) || config[key] <= 0)
+      throw new BaseModelError(`the base's ${key} is ${config[key]}`);
   if (config.heads % config.kvHeads !== 0)
     throw new BaseModelError(
       `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import {
   BaseModelError,
   checkConfig,
+  graniteConstants,
   type Family,
   type LayerAttention,
   type LlamaConfig,
@@ -54,6 +55,10 @@ const HubConfig = z.object({
   attn_logit_softcapping: z.number().nullish(),
   final_logit_softcapping: z.number().nullish(),
   use_bidirectional_attention: z.boolean().nullish(),
+  embedding_multiplier: z.number().nullish(),
+  residual_multiplier: z.number().nullish(),
+  attention_multiplier: z.number().nullish(),
+  logits_scaling: z.number().nullish(),
   quantization_config: fields,
 });
 type HubConfig = z.infer<typeof HubConfig>;
@@ -61,6 +66,8 @@ type HubConfig = z.infer<typeof HubConfig>;
 const FAMILIES: Readonly<Record<string, Family>> = {
   llama: 'llama',
   mistral: 'llama',
+  ministral3: 'mistral3',
+  granite: 'granite',
   qwen2: 'qwen2',
   qwen3: 'qwen3',
   gemma3_text: 'gemma3',
@@ -68,12 +75,68 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   phi3: 'phi3',
 };
 
+/**
+ * Models that also see, of which the text is served: `model_type`, then that of their `text_config`. For text alone,
+ * the three positions of a Qwen's token are the same, so its sections of rotary positions make no difference.
+ */
+const SEEING: Readonly<Record<string, Readonly<Record<string, Family>>>> = {
+  qwen3_vl: { qwen3_vl_text: 'qwen3vl' },
+  qwen2_5_vl: { qwen2_5_vl_text: 'qwen2vl' },
+  gemma3: { gemma3_text: 'gemma3' },
+  mistral3: { mistral: 'mistral3', ministral3: 'mistral3' },
+};
+
+/** Whether a folder has a model that also sees, by its config.json. */
+export const sees = (json: unknown): boolean => {
+  const type = ModelType.safeParse(json);
+  return type.success && Object.hasOwn(SEEING, type.data.model_type);
+};
+
+/** Of transformers' configurations: a `text_config` lacks what is equal to them. */
+const TEXT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  qwen3_vl_text: {
+    ...{ vocab_size: 151_936, hidden_size: 4_096, intermediate_size: 22_016, num_hidden_layers: 32 },
+    ...{ num_attention_heads: 32, num_key_value_heads: 32, head_dim: 128 },
+    ...{ max_position_embeddings: 128_000, rms_norm_eps: 1e-6 },
+  },
+  qwen2_5_vl_text: {
+    ...{ vocab_size: 152_064, hidden_size: 8_192, intermediate_size: 29_568, num_hidden_layers: 80 },
+    ...{ num_attention_heads: 64, num_key_value_heads: 8, max_window_layers: 80 },
+    ...{ max_position_embeddings: 32_768, rms_norm_eps: 1e-5 },
+  },
+  gemma3_text: {
+    ...{ vocab_size: 262_208, hidden_size: 2_304, intermediate_size: 9_216, num_hidden_layers: 26 },
+    ...{ num_attention_heads: 8, num_key_value_heads: 4, head_dim: 256 },
+    ...{ max_position_embeddings: 131_072, rms_norm_eps: 1e-6 },
+  },
+  mistral: {
+    ...{ vocab_size: 32_000, hidden_size: 4_096, intermediate_size: 14_336, num_hidden_layers: 32 },
+    ...{ num_attention_heads: 32, num_key_value_heads: 8 },
+    ...{ max_position_embeddings: 131_072, rms_norm_eps: 1e-6 },
+  },
+  ministral3: {
+    ...{ vocab_size: 131_072, hidden_size: 4_096, intermediate_size: 14_336, num_hidden_layers: 34 },
+    ...{ num_attention_heads: 32, num_key_value_heads: 8, head_dim: 128 },
+    ...{ max_position_embeddings: 262_144, rms_norm_eps: 1e-5 },
+  },
+};
+
+/** Of a `ministral3` that has neither `rope_parameters` nor `rope_scaling`. */
+const MINISTRAL_ROPE: RopeFields = {
+  ...{ type: 'yarn', rope_theta: 1_000_000, factor: 16, original_max_position_embeddings: 16_384 },
+  ...{ mscale: 1, mscale_all_dim: 1, llama_4_scaling_beta: 0.1 },
+};
+
 /** `default_theta` of transformers' configurations; elsewhere 10,000. */
-const DEFAULT_THETA: Partial<Record<Family, number>> = { gemma3: 1_000_000, smollm3: 2_000_000 };
+const DEFAULT_THETA: Partial<Record<Family, number>> = {
+  ...{ gemma3: 1_000_000, smollm3: 2_000_000 },
+  ...{ qwen2vl: 1_000_000, qwen3vl: 500_000 },
+};
 /** Defaults of transformers' configurations by `model_type`: tokens without the field in config.json. */
 const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   mistral: 4096,
   qwen2: 4096,
+  qwen2_5_vl_text: 4096,
   qwen3: 4096,
   gemma3_text: 4096,
 };
@@ -84,6 +147,9 @@ const GEMMA_PATTERN = 6;
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
 
+/** Qwen2 has them always; elsewhere `attention_bias` would add one at o too, which is refused. */
+const hasBiases = (family: Family): boolean => family === 'qwen2' || family === 'qwen2vl';
+
 function refuseUnsupported(hub: HubConfig, family: Family): void {
   if (hub.quantization_config != null)
     throw new BaseModelError(
@@ -91,11 +157,12 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
         `${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), which is not supported ` +
         'in a Hugging Face folder. Give the original checkpoint, or a GGUF file',
     );
-  if (hub.mlp_bias === true || (hub.attention_bias === true && family !== 'qwen2'))
+  if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(family)))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
   const activation = (family === 'gemma3' ? hub.hidden_activation : undefined) ?? hub.hidden_act;
   const expected = family === 'gemma3' ? 'gelu_pytorch_tanh' : 'silu';
-  if (activation != null && activation !== expected)
+  // transformers has two names of it.
+  if (activation != null && (activation === 'swish' ? 'silu' : activation) !== expected)
     throw new BaseModelError(`activation ${activation} is not supported; use ${expected}`);
   if (hub.attn_logit_softcapping != null || hub.final_logit_softcapping != null)
     throw new BaseModelError('logit soft caps (attn_logit_softcapping) are not supported');
@@ -108,8 +175,8 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
 
 /** The window of layers of the kind {@link SLIDING}, as in the family's configuration in transformers. */
 function windowOf(hub: HubConfig, family: Family): number | null {
-  // A Llama has none: an active one is refused above.
-  if (hub.model_type === 'llama') return null;
+  // A Llama has none: an active one is refused above. Qwen3-VL's configuration has no such field.
+  if (hub.model_type === 'llama' || family === 'qwen3vl') return null;
   // Qwen's configurations contain an inactive window.
   if (family.startsWith('qwen') && hub.use_sliding_window !== true) return null;
   return hub.sliding_window === undefined ? (DEFAULT_WINDOW[hub.model_type] ?? null) : hub.sliding_window;
@@ -120,7 +187,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const layers = hub.num_hidden_layers;
   const types = hub.layer_types;
   // For these, transformers applies windows to all layers or none.
-  const alike = hub.model_type === 'llama' || family === 'phi3';
+  const alike = hub.model_type === 'llama' || family === 'phi3' || family === 'qwen3vl';
   if (types != null) {
     const other = types.find((type) => type !== SLIDING && type !== FULL);
     if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
@@ -139,6 +206,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
       case 'gemma3':
         return (layer + 1) % pattern !== 0;
       case 'qwen2':
+      case 'qwen2vl':
       case 'qwen3':
         return hub.use_sliding_window === true && layer >= (hub.max_window_layers ?? 28);
       case 'smollm3':
@@ -194,7 +262,10 @@ function ropesOf(
   headDim: number,
 ): Pick<LlamaConfig, 'rope' | 'localRope' | 'context'> {
   const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
-  const given = ropeFields(hub, family, FULL);
+  const own = ropeFields(hub, family, FULL);
+  const named = hub.model_type === 'ministral3' && Object.keys(own).length === 0 ? MINISTRAL_ROPE : own;
+  const isSections = family === 'qwen2vl' && (named['rope_type'] ?? named['type']) === 'mrope';
+  const given = isSections ? { ...named, rope_type: 'default' } : named;
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[family] ?? 10_000;
   const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? 1;
   if (part !== 1 && family !== 'phi3')
@@ -221,14 +292,89 @@ function ropesOf(
   return { rope, localRope, context: right };
 }
 
+const ModelType = z.object({ model_type: z.string() });
+const TextConfig = z.object({ text_config: z.record(z.string(), z.unknown()).nullish() });
+const WholeModel = z.object({
+  _name_or_path: z.string().optional(),
+  tie_word_embeddings: z.boolean().nullish(),
+  quantization_config: fields,
+});
+
 /** Checked first: other families name their sizes differently (GPT-2: n_embd). @throws BaseModelError */
 export function refuseOtherModels(json: unknown): void {
-  const type = z.object({ model_type: z.string() }).safeParse(json);
-  if (type.success && !Object.hasOwn(FAMILIES, type.data.model_type))
+  const type = ModelType.safeParse(json);
+  if (!type.success) return;
+  const { model_type: model } = type.data;
+  if (Object.hasOwn(SEEING, model)) return void textOf(json, model);
+  if (!Object.hasOwn(FAMILIES, model))
     throw new BaseModelError(
-      `model_type ${type.data.model_type} is not supported; supported are ` +
-        `${Object.keys(FAMILIES).join(', ')}`,
+      `model_type ${model} is not supported; supported are ` +
+        `${[...Object.keys(FAMILIES), ...Object.keys(SEEING)].join(', ')}`,
     );
+}
+
+/** The text of a model that also sees, as a configuration of its own. @throws BaseModelError */
+function textOf(json: unknown, model: string): { family: Family; fields: Record<string, unknown> } {
+  const families = SEEING[model]!;
+  const [usual] = Object.keys(families) as [string];
+  // Qwen2.5-VL's first files have the fields of the text beside the others.
+  const flat = model === 'qwen2_5_vl' ? { ...(json as object), model_type: usual } : undefined;
+  const parsed = TextConfig.safeParse(json);
+  const text = (parsed.success ? parsed.data.text_config : undefined) ?? flat;
+  if (text === undefined) throw new BaseModelError(`config.json lacks text_config, which ${model} needs`);
+  const type = typeof text['model_type'] === 'string' ? text['model_type'] : usual;
+  const family = Object.hasOwn(families, type) ? families[type] : undefined;
+  if (family === undefined)
+    throw new BaseModelError(
+      `model_type ${model} with text_config.model_type ${type} is not supported; supported is ` +
+        Object.keys(families).join(', '),
+    );
+  return { family, fields: { ...TEXT_DEFAULTS[type], ...text, model_type: type } };
+}
+
+const LooseModel = z.looseObject({ model_type: z.string() });
+
+/**
+ * For bases that another engine runs, of any family.
+ * @returns the fields of a model's text beside those of the whole one; `model_type` as llama.cpp calls it where the model
+ * also sees and its text is a family of graft's. @throws BaseModelError
+ */
+export function textFields(json: unknown): Record<string, unknown> {
+  const whole = LooseModel.safeParse(json);
+  if (!whole.success) throw new BaseModelError(`config.json: ${z.prettifyError(whole.error)}`);
+  const { model_type: model } = whole.data;
+  const text = TextConfig.safeParse(json).data?.text_config ?? {};
+  const families = Object.hasOwn(SEEING, model) ? SEEING[model]! : {};
+  const type = String(text['model_type'] ?? Object.keys(families)[0]);
+  const family = Object.hasOwn(families, type) ? families[type] : undefined;
+  return {
+    ...(family === undefined ? {} : TEXT_DEFAULTS[type]),
+    ...{ ...whole.data, ...text },
+    ...{ model_type: family ?? model, _name_or_path: whole.data['_name_or_path'] },
+  };
+}
+
+/**
+ * One configuration of a model's text, wherever its fields are.
+ * @throws BaseModelError
+ */
+function flattened(json: unknown, hasHead: boolean): { family: Family; fields: unknown } {
+  const { model_type: model } = ModelType.parse(json);
+  if (!Object.hasOwn(SEEING, model)) return { family: FAMILIES[model]!, fields: json };
+  const { family, fields: text } = textOf(json, model);
+  const whole = WholeModel.parse(json);
+  const tied = whole.tie_word_embeddings ?? text['tie_word_embeddings'];
+  const quantization = whole.quantization_config ?? text['quantization_config'];
+  return {
+    family,
+    fields: {
+      ...text,
+      ...(whole._name_or_path === undefined ? {} : { _name_or_path: whole._name_or_path }),
+      ...(quantization === undefined ? {} : { quantization_config: quantization }),
+      // transformers ties no head that is stored with other values, whatever the configuration says.
+      tie_word_embeddings: hasHead ? false : (tied ?? true),
+    },
+  };
 }
 
 /**
@@ -241,10 +387,12 @@ export function readHubConfig(
   hasHead: boolean,
 ): { config: LlamaConfig; name: string | undefined } {
   refuseOtherModels(json);
-  const parsed = HubConfig.safeParse(json);
+  const type = ModelType.safeParse(json);
+  if (!type.success) throw new BaseModelError(`config.json: ${z.prettifyError(type.error)}`);
+  const { family, fields: flat } = flattened(json, hasHead);
+  const parsed = HubConfig.safeParse(flat);
   if (!parsed.success) throw new BaseModelError(`config.json: ${z.prettifyError(parsed.error)}`);
   const hub = parsed.data;
-  const family = FAMILIES[hub.model_type]!;
   refuseUnsupported(hub, family);
   const headDim = hub.head_dim ?? hub.hidden_size / hub.num_attention_heads;
   const gemma = family === 'gemma3';
@@ -263,16 +411,25 @@ export function readHubConfig(
     attention: attentionOf(hub, family),
     attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null,
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
-    // Qwen2 always has them; elsewhere `attention_bias` would add one at o too, which is refused above.
-    qkvBias: family === 'qwen2',
-    qkNorm: family === 'qwen3' || gemma,
+    qkvBias: hasBiases(family),
+    qkNorm: family === 'qwen3' || family === 'qwen3vl' || gemma,
     postNorms: gemma,
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
     fused: family === 'phi3',
+    ...(family === 'granite' ? graniteOf(hub) : {}),
   });
   return { config, name: hub._name_or_path };
 }
+
+const graniteOf = (hub: HubConfig): ReturnType<typeof graniteConstants> =>
+  graniteConstants({
+    embedding: hub.embedding_multiplier ?? 1,
+    residual: hub.residual_multiplier ?? 1,
+    attention: hub.attention_multiplier ?? 1,
+    logits: hub.logits_scaling ?? 1,
+    rmsEpsilon: hub.rms_norm_eps,
+  });
 
 /** Fields of `rope_scaling` or `rope_parameters`. */
 type RopeFields = Readonly<Record<string, unknown>>;
@@ -329,8 +486,62 @@ function longRope(
 }
 
 /**
+ * YaRN (arXiv:2309.00071), as transformers' `_compute_yarn_parameters` and ggml's `rope_yarn`: frequencies that turn
+ * more than `betaFast` times in the original context stay, those below `betaSlow` are divided by the factor.
+ * @param given.rounds whether the borders between them are whole numbers.
+ */
+export function yarnDivisors(given: {
+  theta: number;
+  dim: number;
+  factor: number;
+  original: number;
+  betaFast?: number | undefined;
+  betaSlow?: number | undefined;
+  rounds?: boolean;
+}): Float32Array {
+  const { theta, dim, factor, original, betaFast = 32, betaSlow = 1, rounds = true } = given;
+  const turning = (times: number): number =>
+    (dim * Math.log(original / (times * 2 * Math.PI))) / (2 * Math.log(theta));
+  const [from, to] = [turning(betaFast), turning(betaSlow)];
+  const low = Math.max(rounds ? Math.floor(from) : from, 0);
+  const high = Math.min(rounds ? Math.ceil(to) : to, dim - 1);
+  const width = low === high ? 0.001 : high - low;
+  return Float32Array.from({ length: dim / 2 }, (_, i) => {
+    const divided = Math.min(1, Math.max(0, (i - low) / width));
+    return 1 / (divided / factor + (1 - divided));
+  });
+}
+
+/** YaRN's factor of cosine and sine. */
+export const yarnScale = (factor: number, weight = 1): number =>
+  factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1;
+
+function yarn(
+  fields: RopeFields,
+  { theta, dim, context, original }: { theta: number; dim: number; context: number; original: number },
+): { rope: Pick<Rope, 'divisors' | 'scale'>; context: number } {
+  const given = (key: string): number | undefined =>
+    typeof fields[key] === 'number' ? fields[key] : undefined;
+  const factor = given('factor') ?? context / original;
+  const [own, all] = [given('mscale'), given('mscale_all_dim')];
+  // 0 is as good as nothing there.
+  const scale = own && all ? yarnScale(factor, own) / yarnScale(factor, all) : yarnScale(factor);
+  const divisors = yarnDivisors({
+    ...{ theta, dim, factor, original, rounds: fields['truncate'] !== false },
+    ...{ betaFast: given('beta_fast') || undefined, betaSlow: given('beta_slow') || undefined },
+  });
+  return {
+    rope: { divisors, scale: given('attention_factor') ?? scale },
+    // Ministral 3 multiplies q behind the original context, which is not done here.
+    context: given('llama_4_scaling_beta')
+      ? Math.min(context, original)
+      : Math.max(context, Math.floor(original * factor)),
+  };
+}
+
+/**
  * @param params.context tokens that the configuration allows. @param params.original those of training before
- * LongRoPE.
+ * LongRoPE or YaRN.
  * @returns the positions, and the number of tokens for which they are valid.
  * @throws BaseModelError for unsupported kinds of scaling.
  */
@@ -357,9 +568,13 @@ function hubRope(params: {
         rope: { ...plain, ...longRope(fields, dim, context, original) },
         context: Math.min(context, original),
       };
+    case 'yarn': {
+      const stretched = yarn(fields, { theta, dim, context, original });
+      return { rope: { ...plain, ...stretched.rope }, context: stretched.context };
+    }
     default:
       throw new BaseModelError(
-        `the base uses rotary scaling "${String(type)}"; supported are default, linear, llama3 and longrope`,
+        `the base uses rotary scaling "${String(type)}"; supported are default, linear, llama3, yarn and longrope`,
       );
   }
 }

@@ -16,7 +16,9 @@ import {
   type BaseModel,
   BaseModelError,
   checkConfig,
+  FAMILIES,
   type Family,
+  graniteConstants,
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
@@ -28,7 +30,15 @@ import {
   storedShape,
 } from './base-model.ts';
 import { fileDigest, readFully } from './read-file.ts';
-import { readHubConfig, refuseOtherModels, linearDivisors, longRopeScale } from './hub-config.ts';
+import {
+  linearDivisors,
+  longRopeScale,
+  readHubConfig,
+  refuseOtherModels,
+  sees,
+  yarnDivisors,
+  yarnScale,
+} from './hub-config.ts';
 import type { TokenizerSource } from './load-tokenizer.ts';
 import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
 import { FINAL_NORM, keptGains, mlpNorm } from './prepare-weights.ts';
@@ -81,6 +91,28 @@ function locateTensors(folder: string, files: readonly string[], fds: number[]):
   return tensors;
 }
 
+/** Parts of models that also see. Text is the same without them. */
+const VISION = /^(?:model\.)?(?:visual|vision_tower|multi_modal_projector)\./;
+/** Of the text in such a model, as transformers 5 and older ones store it. */
+const TEXT_PREFIXES: readonly (readonly [stored: string, plain: string])[] = [
+  ['model.language_model.', 'model.'],
+  ['language_model.model.', 'model.'],
+  ['language_model.lm_head.', 'lm_head.'],
+];
+
+/** @returns the text's tensors under the names that they have in a model of text alone. @throws BaseModelError */
+function textTensors(tensors: ReadonlyMap<string, Located>): Map<string, Located> {
+  const text = new Map<string, Located>();
+  for (const [stored, located] of tensors) {
+    if (VISION.test(stored)) continue;
+    const [prefix, plain] = TEXT_PREFIXES.find(([start]) => stored.startsWith(start)) ?? ['', ''];
+    const name = `${plain}${stored.slice(prefix.length)}`;
+    if (text.has(name)) throw new BaseModelError(`the base has ${name} twice, once as ${stored}`);
+    text.set(name, located);
+  }
+  return text;
+}
+
 const INDEX = 'model.safetensors.index.json';
 const ShardIndex = z.object({ weight_map: z.record(z.string(), z.string()) });
 
@@ -130,7 +162,8 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
   const fds: number[] = [];
   const close = (): void => fds.forEach((fd) => closeSync(fd));
   try {
-    const tensors = locateTensors(folder, files, fds);
+    const stored = locateTensors(folder, files, fds);
+    const tensors = sees(json) ? textTensors(stored) : stored;
     const { config, name: repository } = readHubConfig(json, tensors.has(HEAD));
     refuseQuantized(tensors);
     const digests = await Promise.all(
@@ -270,8 +303,6 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
   return splitFused(base);
 }
 
-const FAMILIES: readonly Family[] = ['llama', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'phi3'];
-
 /** Tensors that become part of the configuration: stretched frequencies. */
 const ROPE_TENSORS = {
   divisors: 'rope_freqs.weight',
@@ -344,6 +375,33 @@ function stretchOf(metadata: Metadata, longRope: boolean): number {
   return metadata.number('rope.scaling.factor', metadata.number('rope.scale_linear', 0)) || 1;
 }
 
+/** As in llama.cpp's `llama-context.cpp`: `yarn_log_multiplier` stands for transformers' `mscale_all_dim`. */
+function yarnOf(
+  metadata: Metadata,
+  { theta, dim, context }: { theta: number; dim: number; context: number },
+): { rope: Rope; context: number } {
+  const factor = metadata.number('rope.scaling.factor');
+  const original = metadata.number('rope.scaling.original_context_length', 0) || context;
+  for (const key of ['rope.scaling.yarn_ext_factor', 'rope.scaling.alpha'])
+    if (metadata.value(key) !== undefined && metadata.number(key) !== 1)
+      throw new BaseModelError(`the base's metadata has ${key}, which is not supported`);
+  const all = metadata.number('rope.scaling.yarn_log_multiplier', 0);
+  const divisors = yarnDivisors({
+    ...{ theta, dim, factor, original },
+    betaFast: metadata.number('rope.scaling.yarn_beta_fast', 32),
+    betaSlow: metadata.number('rope.scaling.yarn_beta_slow', 1),
+  });
+  const scale =
+    (yarnScale(factor) / (all === 0 ? 1 : yarnScale(factor, all))) *
+    metadata.number('rope.scaling.attn_factor', 1);
+  // Ministral 3 multiplies q behind the original context, which is not done here.
+  const multiplies = metadata.number('attention.temperature_scale', 0) !== 0;
+  return {
+    rope: { theta, dim, divisors, scale },
+    context: multiplies ? Math.min(context, original) : context,
+  };
+}
+
 /** @returns the rotary positions, and the number of tokens for which they are valid. */
 function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
   const dim = metadata.number('rope.dimension_count', headDim);
@@ -354,6 +412,7 @@ function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Ro
     );
   const theta = metadata.number('rope.freq_base', metadata.family === 'gemma3' ? 1_000_000 : 10_000);
   const context = metadata.number('context_length');
+  if (metadata.value('rope.scaling.type') === 'yarn') return yarnOf(metadata, { theta, dim, context });
   const longRope = file.tensors.has(ROPE_TENSORS.short);
   const tensor = longRope ? ROPE_TENSORS.short : ROPE_TENSORS.divisors;
   const stretch = stretchOf(metadata, longRope);
@@ -372,6 +431,19 @@ function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Ro
     },
     context: Math.min(context, original),
   };
+}
+
+/** Of those that say 0, llama.cpp takes none. */
+function graniteOf(metadata: Metadata, headDim: number): ReturnType<typeof graniteConstants> {
+  if (metadata.value('rope.scaling.finetuned') === false)
+    throw new BaseModelError('granite without rotary positions (rope.scaling.finetuned) is not supported');
+  return graniteConstants({
+    embedding: metadata.number('embedding_scale', 0) || 1,
+    residual: metadata.number('residual_scale', 0) || 1,
+    attention: metadata.number('attention.scale', 0) || headDim ** -0.5,
+    logits: metadata.number('logit_scale'),
+    rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
+  });
 }
 
 /**
@@ -420,11 +492,12 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     attentionScale: gemma ? (layers === GEMMA_27B_LAYERS ? hidden / heads : headDim) ** -0.5 : null,
     tiedHead: !file.tensors.has('output.weight'),
     qkvBias: file.tensors.has('blk.0.attn_q.bias'),
-    qkNorm: family === 'qwen3' || gemma,
+    qkNorm: family === 'qwen3' || family === 'qwen3vl' || gemma,
     postNorms: gemma,
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,
     fused: family === 'phi3',
+    ...(family === 'granite' ? graniteOf(metadata, headDim) : {}),
   });
 }
 

@@ -29,12 +29,14 @@ const TokenizerConfig = z.looseObject({
     .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))])
     .nullish(),
 });
+/** Models that also see may have it there. */
+const ProcessorTemplate = z.looseObject({ chat_template: z.string() });
 const eosIds = z.union([z.int().transform((id) => [id]), z.array(z.int())]).nullish();
 const ModelConfig = z.looseObject({ eos_token_id: eosIds });
 
 /**
  * Reads `tokenizer.json`, and Hugging Face's other files: `tokenizer_config.json`, `chat_template.jinja`,
- * `generation_config.json`, `config.json` (all optional).
+ * `chat_template.json`, `generation_config.json`, `config.json` (all optional).
  * @throws TokenizerError
  */
 function folderTokenizer(folder: string): TokenizerDefinition {
@@ -51,7 +53,8 @@ function folderTokenizer(folder: string): TokenizerDefinition {
     read(folder, 'generation_config.json', ModelConfig)?.eos_token_id ??
     read(folder, 'config.json', ModelConfig)?.eos_token_id ??
     [];
-  const template = config?.chat_template;
+  const template =
+    config?.chat_template ?? read(folder, 'chat_template.json', ProcessorTemplate)?.chat_template;
   return {
     json,
     bosId,

@@ -304,12 +304,13 @@ export function* prepareWeights(params: {
 }): Generator<PreparedTensor> {
   const { base, format, flavour = 'cpu', limitsPairs = false, rotations, onLayer } = params;
   const served = { format, flavour, limitsPairs };
-  const { hidden, layers, vocab, tiedHead, embeddingScale, rope, localRope } = base.config;
+  const { hidden, layers, vocab, tiedHead, embeddingScale, logitScale, rope, localRope } = base.config;
   const embedding = base.tensor('model.embed_tokens.weight', [vocab, hidden]);
   const head = tiedHead ? embedding.slice() : base.tensor('lm_head.weight', [vocab, hidden]);
   const finalGain: Float32Array<ArrayBuffer> = base.tensor(FINAL_NORM, [hidden]);
   if (foldsGains(base.config)) foldGain(head, finalGain);
   else yield { name: FINAL_NORM, type: 'f32', dims: [hidden], data: finalGain };
+  if (logitScale !== 1) for (let i = 0; i < head.length; i++) head[i]! *= logitScale;
   if (embeddingScale !== 1) for (let i = 0; i < embedding.length; i++) embedding[i]! *= embeddingScale;
   if (rotations !== null) {
     if (rotations.stream !== null) rotateColumns(embedding, hidden, rotations.stream);

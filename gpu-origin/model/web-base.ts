@@ -8,6 +8,7 @@ import {
   type BaseModel,
   BaseModelError,
   checkConfig,
+  FAMILIES,
   type LlamaConfig,
   GRAPH_FILE_ALIGNMENT,
   WEIGHT_TYPES,
@@ -26,7 +27,7 @@ const Rope = z.strictObject({
 });
 
 const ConfigJson = z.strictObject({
-  family: z.enum(['llama', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'phi3']),
+  family: z.enum(FAMILIES),
   hidden: z.int(),
   layers: z.int(),
   heads: z.int(),
@@ -48,6 +49,7 @@ const ConfigJson = z.strictObject({
   postNorms: z.boolean(),
   activation: z.enum(['silu', 'gelu_tanh']),
   embeddingScale: z.number(),
+  logitScale: z.number(),
   fused: z.boolean(),
 }) satisfies z.ZodType<LlamaConfig>;
 

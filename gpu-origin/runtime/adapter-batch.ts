@@ -22,6 +22,7 @@ import {
   type LoraModule,
   parseCanonical,
   readFloat32,
+  textModule,
   validateAdapter,
 } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
@@ -218,7 +219,7 @@ export async function loadResidentAdapter(
   const adapter = parseCanonical(params.file);
   const problem = validateAdapter({ adapter, base })[0];
   if (problem !== undefined) throw problem;
-  const byName = new Map(adapter.modules.map((module) => [module.name, module]));
+  const byName = new Map(adapter.modules.map((module) => [textModule(module.name), module]));
   const padded = noRanks();
   for (let layer = 0; layer < config.layers; layer++)
     for (const { name, kinds } of storedLinears(config, layer))

@@ -117,6 +117,20 @@ describe('the format is detected by the content', () => {
     },
   );
 
+  it('leaves out a vision tower that was not trained, and says so', () => {
+    const seeing = 'base_model.model.model.vision_tower.encoder.layers.0.self_attn.q_proj';
+    const tensors = peftTensors();
+    tensors
+      .set(`${seeing}.lora_A.weight`, filled(2, 4))
+      .set(`${seeing}.lora_B.weight`, tensor([6, 2], Array<number>(12).fill(0)));
+    const read = readAdapter(peftFiles({}, tensors));
+    expect(read.modules).toEqual(readAdapter(peftFiles()).modules);
+    const warning = 'The vision tower is left out (modules: 1): its B is zero, so it adds nothing.';
+    expect(read.warnings).toEqual([warning]);
+    tensors.set(`${seeing}.lora_B.weight`, filled(6, 2));
+    expect(readAdapter(peftFiles({}, tensors)).modules).toHaveLength(3);
+  });
+
   it('does not take a header of 640 bytes for a pickle', () => {
     const files = peftFiles();
     const length = new DataView(files.weights.buffer).getUint32(0, true);

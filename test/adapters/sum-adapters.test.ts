@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   composeAdapter,
+  diffAdapters,
   encodeCanonical,
   makeLoraModule,
   parseCanonical,
@@ -43,6 +44,17 @@ describe('sumAdapters', () => {
         );
       }),
     );
+  });
+
+  it('takes the same layer of a model that also sees, whatever each member calls it', () => {
+    const seeing = loraModule(Q.replace('model.', 'model.language_model.'), 1, 4, 6, 1);
+    const [sum, ...rest] = sumAdapters([
+      { modules: [seeing], scale: 1 },
+      { modules: [loraModule(Q, 2, 4, 6, 8)], scale: 1 },
+    ]);
+    expect(rest).toEqual([]);
+    expect(sum).toMatchObject({ name: seeing.name, rank: 3 });
+    expect(diffAdapters([seeing], [loraModule(Q, 1, 4, 6, 1)]).cosine).toBeCloseTo(1, 12);
   });
 
   it('is what an origin computes from the chain', () => {

@@ -26,6 +26,32 @@ describe('validateAdapter', () => {
     ]);
   });
 
+  it.each(['model.language_model', 'language_model.model', 'language_model'])(
+    'finds the layers of the text in a model that also sees, below %s',
+    (place) => {
+      const [q, v] = [Q, V].map((name) => name.replace('model.', `${place}.`)) as [string, string];
+      expect(problems([loraModule(q, 2, 4, 6), loraModule(v, 2, 4, 2)])).toEqual([]);
+      expect(problems([loraModule(q, 2, 5, 7)])).toMatchObject([{ code: 'shape_mismatch', subject: q }]);
+    },
+  );
+
+  it('refuses one layer under two names', () => {
+    const twice = [loraModule(Q, 2, 4, 6), loraModule(Q.replace('model.', 'model.language_model.'), 2, 4, 6)];
+    expect(problems(twice)).toMatchObject([{ code: 'duplicate_module' }]);
+  });
+
+  it.each([
+    'model.visual.blocks.0.attn.qkv',
+    'visual.blocks.0.attn.qkv',
+    'model.vision_tower.encoder.layers.0.self_attn.q_proj',
+    'vision_tower.vision_model.encoder.layers.0.self_attn.q_proj',
+    'model.multi_modal_projector.linear_1',
+  ])('refuses %s as a part that sees', (name) => {
+    const [problem] = problems([loraModule(name)]);
+    expect(problem).toMatchObject({ code: 'module_unknown', subject: name });
+    expect(problem?.message).toMatch(/vision tower, and only text is served\. Train with exclude_modules/);
+  });
+
   it('distinguishes a head from a layer of another base', () => {
     const [head, layer] = problems([loraModule('lm_head'), loraModule('model.layers.1.self_attn.q_proj')]);
     expect(head?.message).toMatch(/head cannot be adapted.*Train without "lm_head"/);

@@ -5,7 +5,12 @@
 import { randomBytes, createHash } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { writePeftAdapter, parseSafetensorsHeader, readHeaderLength } from '../../../adapters/index.ts';
+import {
+  isVision,
+  writePeftAdapter,
+  parseSafetensorsHeader,
+  readHeaderLength,
+} from '../../../adapters/index.ts';
 import { err, ok, type Result } from '../../../protocol/api-error.ts';
 import { baseIdOf } from '../../../protocol/identity.ts';
 import type { BaseInfo } from '../../../protocol/origin-wire.ts';
@@ -25,6 +30,7 @@ import {
 } from 'node:fs';
 import { z } from 'zod';
 import { BaseModelError } from '../../model/base-model.ts';
+import { textFields } from '../../model/hub-config.ts';
 import { fileDigest, readFully } from '../../model/read-file.ts';
 
 /**
@@ -253,7 +259,7 @@ export async function readServedBase(params: {
     throw new BaseModelError(
       `${folder} has no config.json. Set --base to the folder of the model that vLLM serves`,
     );
-  const parsed = HubConfig.safeParse(JSON.parse(readFileSync(configPath, 'utf8')));
+  const parsed = HubConfig.safeParse(textFields(JSON.parse(readFileSync(configPath, 'utf8'))));
   if (!parsed.success) throw new BaseModelError(`config.json: ${z.prettifyError(parsed.error)}`);
   const config = parsed.data;
   const files = readdirSync(folder)
@@ -290,7 +296,9 @@ function modulesOf(file: string): BaseInfo['modules'] {
     return [...tensors].flatMap(([tensor, { shape }]) => {
       const name = LINEAR.exec(tensor)?.[1];
       const [out, into] = shape;
-      return name === undefined || shape.length !== 2 ? [] : [{ name, in: into!, out: out! }];
+      return name === undefined || isVision(name) || shape.length !== 2
+        ? []
+        : [{ name, in: into!, out: out! }];
     });
   } finally {
     closeSync(fd);

@@ -15,6 +15,13 @@ describe('names of linear layers', () => {
     expect(ggufOfModule(module, 'llama')).toBe(gguf);
   });
 
+  it.each(['qwen2vl', 'qwen3vl', 'mistral3'])('of %s are those of its text', (architecture) => {
+    const module = 'model.language_model.layers.3.mlp.up_proj';
+    expect(moduleOfGguf('blk.3.ffn_up.weight', architecture)).toBe(module);
+    for (const name of [module, 'language_model.model.layers.3.mlp.up_proj', 'model.layers.3.mlp.up_proj'])
+      expect(ggufOfModule(name, architecture)).toBe('blk.3.ffn_up.weight');
+  });
+
   it.each([
     'token_embd.weight',
     'output.weight',
@@ -36,7 +43,7 @@ describe('names of linear layers', () => {
     'model.layers.0.self_attn.qkv_proj',
     'model.layers.0.mlp.q_proj',
     'model.layers.01.self_attn.q_proj',
-    'language_model.model.layers.0.self_attn.q_proj',
+    'model.vision_tower.layers.0.self_attn.q_proj',
     'model.layers.0.constructor.constructor',
   ])('"%s" has no name in GGUF', (name) => expect(ggufOfModule(name, 'llama')).toBeNull());
 

@@ -72,6 +72,18 @@ describe('readBase', () => {
     });
   });
 
+  it.each([
+    ['qwen3_vl', { num_attention_heads: 16, num_key_value_heads: 8 }, 'qwen3vl', 16, 8],
+    ['mistral3', { num_attention_heads: 32, num_key_value_heads: 8 }, 'mistral3', 32, 8],
+    ['gemma3', {}, 'gemma3', 8, 4],
+    ['gemma3', { num_attention_heads: 16, num_key_value_heads: 8 }, 'gemma3', 16, 8],
+  ])('reads the text of %s, which also sees: %j', async (model_type, text_config, architecture, q, kv) => {
+    const hub = at(`seeing-${model_type}-${q}`);
+    await mkdir(hub);
+    await writeFile(path.join(hub, 'config.json'), JSON.stringify({ model_type, text_config }));
+    expect(await readBase(hub)).toMatchObject({ attention: { heads: q, kvHeads: kv }, architecture });
+  });
+
   it('reads a GGUF file whose header is longer than the first read', async () => {
     const vocabulary = Array.from({ length: 150_000 }, (_, index) => `token ${index}`);
     await writeFile(at('long.gguf'), gguf(2, { 'tokenizer.ggml.tokens': vocabulary }));

@@ -13,7 +13,14 @@ import {
 } from '../../../gpu-origin/model/gguf.ts';
 import { loadFolderBase, idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
-import { TINY_LLAMA, TINY_QWEN, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
+import {
+  TINY_LLAMA,
+  TINY_QWEN,
+  TINY_SEEING,
+  TINY_SHAPES,
+  TINY_STRETCHED,
+  writeTinyBase,
+} from '../../fixtures/tiny-base.ts';
 import { writeTinyGguf } from '../../fixtures/tiny-gguf.ts';
 import { makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
 import { encodeGguf, type GgufTensorInput } from '../../fixtures/write-gguf.ts';
@@ -78,7 +85,7 @@ describe('block formats', () => {
 });
 
 describe('a base in GGUF', () => {
-  it.each(Object.entries(TINY_SHAPES))(
+  it.each(Object.entries({ ...TINY_SHAPES, ...TINY_SEEING, ...TINY_STRETCHED }))(
     '%s has the configuration and weights of the Hugging Face folder that it was made from',
     async (name, shape) => {
       const hub = join(folder, name);
@@ -94,14 +101,15 @@ describe('a base in GGUF', () => {
         data: f32(divisors ?? new Float32Array(8)),
       };
       writeTinyGguf(path, hub, shape, {
-        metadata: name === 'gemma3' ? { 'gemma3.attention.sliding_window_pattern': 3 } : {},
+        metadata: name.startsWith('gemma3') ? { 'gemma3.attention.sliding_window_pattern': 3 } : {},
         tensors: name === 'llama3' ? [frequencies] : [],
       });
       const { base } = await loadGgufBase({ path });
       expect(base.id).toBe('tiny-base');
       const { rmsEpsilon, attentionScale, ...config } = base.config;
-      expect(rmsEpsilon).toBeCloseTo(1e-5, 10);
-      expect(attentionScale).toBe(name === 'gemma3' ? 16 ** -0.5 : null);
+      expect(rmsEpsilon).toBeCloseTo(source.config.rmsEpsilon, 10);
+      const { attentionScale: scale } = source.config;
+      expect(attentionScale).toBe(name.startsWith('gemma3') ? 16 ** -0.5 : scale);
       const windows = source.config.attention.map((layer) => ({
         ...layer,
         // llama.cpp knows none of Mistral's.
@@ -225,7 +233,15 @@ describe('a base in GGUF', () => {
 
   it.each([
     [{ 'llama.rope.dimension_count': 8 }, /rope\.dimension_count is 8, a head has 16 numbers/],
-    [{ 'llama.rope.scaling.type': 'yarn' }, /rotary scaling "yarn"/],
+    [{ 'llama.rope.scaling.type': 'yarn' }, /lacks llama\.rope\.scaling\.factor/],
+    [
+      {
+        'llama.rope.scaling.type': 'yarn',
+        'llama.rope.scaling.factor': 4,
+        'llama.rope.scaling.yarn_ext_factor': 0.5,
+      },
+      /rope\.scaling\.yarn_ext_factor, which is not supported/,
+    ],
     [{ 'llama.rope.scaling.type': 'longrope' }, /rotary scaling "longrope"/],
   ])('is refused with %j', async (metadata, message) => {
     const [hub, path] = [join(folder, 'part'), join(folder, 'part.gguf')];
@@ -255,7 +271,7 @@ describe('a base in GGUF that cannot be served', () => {
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; supported are llama, qwen2, qwen3, gemma3, smollm3, phi3",
+      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, gemma3, smollm3, phi3",
     );
   });
 

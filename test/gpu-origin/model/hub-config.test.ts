@@ -102,6 +102,73 @@ describe('the rotary base', () => {
   });
 });
 
+describe('YaRN', () => {
+  const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 128 };
+  const early = [1, 1.33333, 2, 4, 4, 4, 4, 4];
+  const plainScale = 1.138629;
+  it.each([
+    ['by factor and original context', {}, early, plainScale],
+    [
+      'with borders that are not rounded',
+      { truncate: false },
+      [1, 1.40149, 2.34161, 4, 4, 4, 4, 4],
+      plainScale,
+    ],
+    ['with its own factor of cosine and sine', { attention_factor: 0.7 }, early, 0.7],
+    ['with mscale', { mscale: 0.5, mscale_all_dim: 1 }, early, 0.939124],
+    ['with one mscale alone, which counts for nothing', { mscale: 1 }, early, plainScale],
+    [
+      'over the context where the original one is missing',
+      { original_max_position_embeddings: undefined },
+      [1, 1.23077, 1.6, 2.28571, 4, 4, 4, 4],
+      plainScale,
+    ],
+  ])('stretches %s', (_, more, divisors, scale) => {
+    const { rope } = config('llama', { rope_theta: 10_000, rope_scaling: { ...yarn, ...more } });
+    divisors.forEach((value, at) => expect(rope.divisors![at]).toBeCloseTo(value, 5));
+    expect(rope.scale).toBeCloseTo(scale, 6);
+  });
+
+  it('serves the longer of both contexts', () => {
+    const context = (more: object): number =>
+      config('qwen2', { max_position_embeddings: 128, rope_scaling: { ...yarn, ...more } }).context;
+    expect([context({}), context({ factor: 0.5 })]).toEqual([512, 128]);
+  });
+
+  it('of Ministral 3 is served up to the original context, behind which q has other factors', () => {
+    const fields = { rope_parameters: { ...yarn, llama_4_scaling_beta: 0.1 } };
+    expect(config('ministral3', fields).context).toBe(128);
+    const none = config('ministral3', { max_position_embeddings: 262_144 });
+    expect(none).toMatchObject({ family: 'mistral3', context: 16_384 });
+    expect(none.rope).toMatchObject({ theta: 1_000_000, scale: 1 });
+  });
+});
+
+describe('constants', () => {
+  it('of Granite become those of a stream that is divided by the factor of what layers add', () => {
+    const granite = {
+      ...{ embedding_multiplier: 12, residual_multiplier: 0.25, attention_multiplier: 0.0625 },
+      ...{ logits_scaling: 8 },
+    };
+    expect(config('granite', granite)).toMatchObject({
+      ...{ family: 'granite', embeddingScale: 48, attentionScale: 0.0625, logitScale: 0.125 },
+      rmsEpsilon: 1e-5 / 0.0625,
+    });
+    const plain = { embeddingScale: 1, attentionScale: 1, logitScale: 1, rmsEpsilon: 1e-5 };
+    expect(config('granite', {})).toMatchObject(plain);
+  });
+
+  it.each([{ residual_multiplier: 0 }, { logits_scaling: 0 }, { embedding_multiplier: -1 }])(
+    'of Granite are refused: %j',
+    (fields) => expect(() => config('granite', fields)).toThrow(/the base's \w+ is/),
+  );
+
+  it("knows SiLU's other name", () => {
+    expect(config('llama', { hidden_act: 'swish' }).activation).toBe('silu');
+    expect(() => config('llama', { hidden_act: 'gelu' })).toThrow('activation gelu is not supported');
+  });
+});
+
 describe('the window', () => {
   it.each([
     ['of a Llama that is off is none', 'llama', { sliding_window: 8, use_sliding_window: false }, all(null)],

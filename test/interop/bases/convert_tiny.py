@@ -32,7 +32,9 @@ for family in families:
     base = folder / family / "base"
     hparams = ModelBase.load_hparams(base, False)
     plain = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
-    # Of the class itself: converters are registered when they are subclassed.
-    plain.set_vocab = set_vocab
+    # Of the class itself, and of those inside it that do its work (Mistral 3): converters are registered when they are
+    # subclassed.
+    for one in (plain, *(inner for inner in vars(plain).values() if isinstance(inner, type))):
+        one.set_vocab = set_vocab
     with torch.inference_mode():
         plain(base, gguf.LlamaFileType.ALL_F32, folder / f"{family}.gguf").write()

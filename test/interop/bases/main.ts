@@ -15,7 +15,9 @@ import {
   TINY_ADAPTERS,
   TINY_GEMMA3,
   TINY_MISTRAL,
+  TINY_SEEING,
   TINY_SHAPES,
+  TINY_STRETCHED,
   type TinyShape,
   writeTinyAdapter,
   writeTinyBase,
@@ -104,11 +106,15 @@ async function compareReal(basePath: string): Promise<{ tokens: number; kl: numb
   });
 }
 
-/** Both files of references, as one. */
+/** All files of references, as one. */
 function references(): { prompt: number[]; rows: Map<string, Row[]> } {
   const rows = new Map<string, Row[]>();
   let prompt: number[] = [];
-  for (const file of ['tiny-reference.json', 'tiny-families-reference.json']) {
+  for (const file of [
+    'tiny-reference.json',
+    'tiny-families-reference.json',
+    'tiny-variants-reference.json',
+  ]) {
     const { prompt: same, ...families } = fixture(file) as { prompt: number[] } & Record<string, Row[]>;
     prompt = same;
     for (const [family, reference] of Object.entries(families)) rows.set(family, reference as Row[]);
@@ -120,13 +126,16 @@ function references(): { prompt: number[]; rows: Map<string, Row[]> } {
  * What a GGUF does not say: Mistral's window (llama.cpp has none for it either), and of Gemma which layers are local
  * (every sixth is not) and what q is scaled by (its heads' size). These bases are as the files take them to be.
  */
+const GEMMA_AS_GGUF: TinyShape = {
+  ...{ ...TINY_GEMMA3, layers: 6 },
+  config: { ...TINY_GEMMA3.config, sliding_window_pattern: 6, query_pre_attn_scalar: TINY_GEMMA3.headDim },
+};
 const AS_GGUF_HAS_IT: Record<string, TinyShape> = {
   mistral: { ...TINY_MISTRAL, config: { sliding_window: null } },
-  gemma3: {
-    ...{ ...TINY_GEMMA3, layers: 6 },
-    config: { ...TINY_GEMMA3.config, sliding_window_pattern: 6, query_pre_attn_scalar: TINY_GEMMA3.headDim },
-  },
+  gemma3: GEMMA_AS_GGUF,
+  gemma3_vl: { ...TINY_SEEING.gemma3_vl!, ...GEMMA_AS_GGUF },
 };
+const SHAPES = { ...TINY_SHAPES, ...TINY_SEEING, ...TINY_STRETCHED };
 
 /**
  * The tiny bases as llama.cpp's own converter writes them to GGUF, against PyTorch's and PEFT's log-probabilities.
@@ -139,7 +148,7 @@ async function compareConverted(): Promise<{ rows: string[][]; failed: boolean }
   const { prompt, rows } = references();
   const table: string[][] = [];
   let failed = false;
-  const shapes = { ...TINY_SHAPES, ...AS_GGUF_HAS_IT };
+  const shapes = { ...SHAPES, ...AS_GGUF_HAS_IT };
   const runScript = (file: string, args: readonly string[]): string => {
     const script = fileURLToPath(new URL(file, import.meta.url));
     return runTool(python, [script, ...args]);
@@ -179,7 +188,7 @@ export async function runBases(paths: readonly string[]): Promise<number> {
   });
   const { prompt, rows } = references();
   for (const [family, reference] of rows) {
-    const { base, adapted, kl } = await compareFamily(TINY_SHAPES[family]!, reference, prompt);
+    const { base, adapted, kl } = await compareFamily(SHAPES[family]!, reference, prompt);
     failed ||= base > MAX_FLOAT32_DIFFERENCE || adapted > MAX_FLOAT32_DIFFERENCE || kl[0]! > MAX_KL;
     families.push([family, shown(base), shown(adapted), kl[0]!.toFixed(4), kl[1]!.toFixed(3)]);
   }
