@@ -31,7 +31,7 @@ export const PLANTED: readonly PlantedBug[] = [
     if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row)).catch(lost);
     else await keys.revoke(hash).catch(lost);
 `,
-    seed: 1,
+    seed: 3,
   },
   {
     id: 'swapped-parts',
@@ -47,7 +47,7 @@ export const PLANTED: readonly PlantedBug[] = [
     await utimes(path, seconds, seconds).catch(() => undefined);
     return shared.read;
 `,
-    seed: 3,
+    seed: 4,
   },
   {
     id: 'stale-cache-after-promote',
@@ -62,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 6,
+    seed: 2,
   },
   {
     id: 'missing-abort',
@@ -84,7 +84,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: '  const opened = await sealer.open(key, text);\n',
     replace:
       '  const opened = (await sealer.open(key, text)) ?? { value: JSON.parse(text.slice(MAC_DIGITS + 1)) as unknown };\n',
-    seed: 14,
+    seed: 21,
   },
   {
     id: 'counter-not-transactional',

@@ -128,7 +128,10 @@ async function askAsUser(sim: Simulation, actor: Actor): Promise<Outcome> {
       temperature: 0,
     },
   });
-  if (answered.kind === 'lost') return 'lost';
+  if (answered.kind === 'lost') {
+    actor.tenant.unended += maxTokens;
+    return 'lost';
+  }
   if (answered.status !== 200) return 'refused';
   const id = /"id":"([^"]+)"/.exec(answered.text)?.[1];
   const variant = answered.headers.get('x-graft-variant');

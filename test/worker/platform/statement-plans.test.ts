@@ -118,7 +118,11 @@ const REASONS: readonly Reason[] = [
     step: ANY,
   },
   { why: 'Usage of a tenant, or of all by key, name or hour.', of: /FROM usage u/, step: ANY },
-  { why: 'Traffic of one series, name or key.', of: /FROM traffic( INDEXED BY \w+)? WHERE step = \?/, step: SORT },
+  {
+    why: 'Traffic of one series, name or key.',
+    of: /FROM traffic( INDEXED BY \w+)? WHERE step = \?/,
+    step: SORT,
+  },
   { why: 'Of the hours of one day, once.', of: /FROM traffic WHERE step = 3600/, step: SORT },
 
   // Erasures
