@@ -3,6 +3,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync } 
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import {
+  isVision,
   parseSafetensorsHeader,
   readHeaderLength,
   type TensorEntry,
@@ -91,8 +92,6 @@ function locateTensors(folder: string, files: readonly string[], fds: number[]):
   return tensors;
 }
 
-/** Parts of models that also see. Text is the same without them. */
-const VISION = /^(?:model\.)?(?:visual|vision_tower|multi_modal_projector)\./;
 /** Of the text in such a model, as transformers 5 and older ones store it. */
 const TEXT_PREFIXES: readonly (readonly [stored: string, plain: string])[] = [
   ['model.language_model.', 'model.'],
@@ -104,7 +103,8 @@ const TEXT_PREFIXES: readonly (readonly [stored: string, plain: string])[] = [
 function textTensors(tensors: ReadonlyMap<string, Located>): Map<string, Located> {
   const text = new Map<string, Located>();
   for (const [stored, located] of tensors) {
-    if (VISION.test(stored)) continue;
+    // Text is the same without it.
+    if (isVision(stored)) continue;
     const [prefix, plain] = TEXT_PREFIXES.find(([start]) => stored.startsWith(start)) ?? ['', ''];
     const name = `${plain}${stored.slice(prefix.length)}`;
     if (text.has(name)) throw new BaseModelError(`the base has ${name} twice, once as ${stored}`);
