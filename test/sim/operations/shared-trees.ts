@@ -116,8 +116,9 @@ async function endBelowGranted(sim: Simulation, actor: Actor): Promise<Outcome> 
   const other = asOther(sim, actor);
   const above = other === null ? null : await ownInRoom(sim, actor);
   if (other === null || above === null) return 'refused';
-  const parent = pickName(sim, actor, 'live');
-  if (parent === above) return 'refused';
+  const others = namesOf(sim, actor, 'live').filter((name) => name !== above);
+  if (others.length === 0) return 'refused';
+  const parent = random.pick(others);
   for (const scope of [above, parent]) {
     const body = { scope, tenant: other.tenant.id };
     const { outcome } = await repeat(sim, actor, { path: '/admin/grants', body }, ['invalid_request']);
@@ -128,10 +129,11 @@ async function endBelowGranted(sim: Simulation, actor: Actor): Promise<Outcome> 
   if (published !== 'done') return published;
   await askAs(sim, other, `${name}/x`);
   const grant = { scope: parent, tenant: other.tenant.id };
-  const ended = await end(sim, actor, { parent, grant, other: other.tenant });
+  // What is refused may end later: who asks then is answered by what is there.
+  await end(sim, actor, { parent, grant, other: other.tenant });
   await sim.world.time.sleep(actor.life, STALE_MS + random.below(20 * SECOND));
   for (const missing of ['x', 'y']) await askAs(sim, other, `${name}/${missing}`);
-  return ended;
+  return 'done';
 }
 
 const removeWhole = onName('/admin/remove', 'live', () => ({ cascade: true }));
@@ -157,7 +159,7 @@ export const SHARED_TREES = {
     run: endUnderChild,
   },
   "end what a name below another's stands on": {
-    weight: 1,
+    weight: 2.5,
     possible: (sim, actor) => sim.tenants.length > 1 && has('live')(sim, actor),
     run: endBelowGranted,
   },
