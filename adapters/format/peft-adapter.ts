@@ -38,29 +38,27 @@ export function readPeftAdapter(params: {
         'folder that save_pretrained wrote.',
       path: params.configPath,
     });
-  // Trained on text alone, the part that sees has a B of zeros still, and adds nothing.
-  const untouched = pairs.filter(({ name, b }) => isVision(name) && maxMagnitude(b) === 0);
-  const modules = pairs
-    .filter((pair) => !untouched.includes(pair))
-    .map(({ name, trainedAs, a, b }) => {
-      const narrow = (tensor: Tensor): Tensor =>
-        tensor.dtype === 'F64' ? convertTensor(tensor, 'F32', { name, path }) : tensor;
-      const rank = config.rankOf(trainedAs);
-      const alpha = config.alphaOf(trainedAs) * (config.useRslora ? Math.sqrt(rank) : 1);
-      return makeLoraModule({ name, rank, alpha, a: narrow(a), b: narrow(b), path });
-    });
+  const trained = pairs.filter((pair) => !isUntrainedVision(pair));
+  const modules = trained.map(({ name, trainedAs, a, b }) => {
+    const narrow = (tensor: Tensor): Tensor =>
+      tensor.dtype === 'F64' ? convertTensor(tensor, 'F32', { name, path }) : tensor;
+    const rank = config.rankOf(trainedAs);
+    const alpha = config.alphaOf(trainedAs) * (config.useRslora ? Math.sqrt(rank) : 1);
+    return makeLoraModule({ name, rank, alpha, a: narrow(a), b: narrow(b), path });
+  });
+  const untrained = pairs.length - trained.length;
   const warnings =
-    untouched.length === 0
+    untrained === 0
       ? []
-      : [`The vision tower is left out (modules: ${untouched.length}): its B is zero, so it adds nothing.`];
+      : [`The vision tower is left out (modules: ${untrained}): its B is zero, so it adds nothing.`];
   return { baseModel: config.baseModel, modules, invocation: config.invocation, warnings };
 }
 
 const PREFIX = 'base_model.model.';
-/** Layers of a model without a head. */
-const HEADLESS = /^layers\.\d/;
 /** `torch.compile`'s wrapper (torch `_dynamo/eval_frame.py`, `OptimizedModule`), anywhere in a path. */
 const COMPILED = /(^|\.)_orig_mod\./g;
+/** Layers of a model without a head. */
+const HEADLESS = /^layers\.\d/;
 /** VeLoRA's projections (peft `tuners/lora/variants.py`): only the backward pass reads them. */
 const TRAINING_ONLY = /\.lora_velora_embed(?:\.[A-Za-z0-9_-]+)?$/;
 /** `<module>.lora_A.weight`, or with the adapter's name between, as older versions wrote it. */
@@ -106,6 +104,9 @@ interface PeftPair {
   readonly a: Tensor;
   readonly b: Tensor;
 }
+
+/** After training on text alone, B is still zero, as PEFT starts it: the module adds nothing. */
+const isUntrainedVision = ({ name, b }: PeftPair): boolean => isVision(name) && maxMagnitude(b) === 0;
 
 /**
  * Names in PEFT's `adapter_model.safetensors` (peft `utils/save_and_load.py`): which are LoRA pairs, which are refused.

@@ -6,6 +6,7 @@ import { DELETER_GONE_MS } from './limits.ts';
 import { gaveRow, type SqlDatabase, type SqlStatement, readable } from '../platform/d1-database.ts';
 import {
   isRecorded,
+  isSameFile,
   isStored,
   LIST_PART,
   listRecorded,
@@ -26,13 +27,15 @@ const IS_HELD = `EXISTS (SELECT 1 FROM blob_holders h JOIN blobs b ON b.digest =
   WHERE h.digest = ?1 AND h.tenant = ?2 AND b.damaged_at IS NULL AND json_valid(b.parts))`;
 /** After an insertion into `stored_files`: a row that is there is touched, unless the file is being deleted. */
 const TOUCHED = `ON CONFLICT (digest) DO UPDATE
-  SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL WHERE collecting_at IS NULL RETURNING digest`;
+  SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL WHERE collecting_at IS NULL RETURNING since`;
 const GIVEN_IS_STORED = isStored('?2');
 /** The file ?1 is not gone. In a registry that was restored its record may be all that says so. */
 const GIVEN_IS_THERE = `(EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1)
   OR EXISTS (SELECT 1 FROM blobs b WHERE b.digest = ?1))`;
 const WANTED_IS_STORED = isStored('wanted.value');
 const SENT_IS_STORED = isStored('p.sha256');
+const SENT_TO_SAME_FILE = isSameFile('?7');
+const READ_OF_SAME_FILE = isSameFile('?5');
 const SENT_IS_RECORDED = isRecorded('?1', 'blob_parts.sha256');
 
 export function createD1BlobLedger(db: SqlDatabase) {
@@ -49,14 +52,15 @@ export function createD1BlobLedger(db: SqlDatabase) {
     /**
      * Somebody is about to store a part of the file, or relies on it. Takes the mark of garbage away, and keeps it away
      * for as long as the collector waits.
-     * @returns false while the file is being deleted: nobody may add to it or rely on it before that has ended.
+     * @returns since when the file has been there, unix ms: another time after it was deleted and sent again. null while
+     * it is being deleted: nobody may add to it or rely on it before that has ended.
      */
-    async touch({ digest, at }: { digest: string; at: number }): Promise<boolean> {
+    async touch({ digest, at }: { digest: string; at: number }): Promise<number | null> {
       const touched = await db
         .prepare(`INSERT INTO stored_files (digest, since, touched_at) VALUES (?1, ?2, ?2) ${TOUCHED}`)
         .bind(digest, at)
-        .first();
-      return touched !== null;
+        .first<{ since: number }>();
+      return touched?.since ?? null;
     },
     /**
      * The tenant relies on the whole file that it holds; like `touch`.
@@ -131,28 +135,37 @@ export function createD1BlobLedger(db: SqlDatabase) {
     async leave({ digest, part }: { digest: string; part: BlobRecord['parts'][number] }): Promise<void> {
       await db.prepare(LIST_PART).bind(digest, part.sha256, part.bytes, 0).run();
     },
-    /** The bytes of a part are stored, which whoever deleted the file meanwhile may have missed. */
+    /**
+     * The bytes of a part are stored. Whoever deleted the file meanwhile may have deleted them or missed them, so they are
+     * listed in any case.
+     * @param params.since of `touch`, before they were stored. @returns false when the file was deleted since.
+     */
     async addPart({
       digest,
       tenant,
       part,
+      since,
       at,
     }: {
       digest: string;
       tenant: string;
       part: BlobPart;
+      since: number;
       at: number;
-    }): Promise<void> {
-      await db.batch([
+    }): Promise<boolean> {
+      const [, added] = await db.batch([
         db.prepare(LIST_PART).bind(digest, part.sha256, part.bytes, at),
         db
           .prepare(
-            `INSERT INTO blob_parts (digest, tenant, part, bytes, sha256, at) VALUES (?, ?, ?, ?, ?, ?)
+            `INSERT INTO blob_parts (digest, tenant, part, bytes, sha256, at)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ${SENT_TO_SAME_FILE}
              ON CONFLICT (digest, tenant, part) DO UPDATE SET bytes = excluded.bytes, sha256 = excluded.sha256,
-               at = excluded.at`,
+               at = excluded.at
+             RETURNING digest`,
           )
-          .bind(digest, tenant, part.index, part.bytes, part.sha256, at),
+          .bind(digest, tenant, part.index, part.bytes, part.sha256, at, since),
       ]);
+      return gaveRow(added);
     },
     /** All parts that this tenant sent, by index. */
     async sent(digest: string, tenant: string): Promise<SentPart[]> {
@@ -207,7 +220,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
     /**
      * The parts have been read and make the file. They become its record when it has none, when its bytes were found
      * damaged, or when they are fewer.
-     * @param params.since before they were read, unix ms.
+     * @param params.since of `touch`, before they were read.
      * @returns the file's record from here on; null when it has been deleted since, even if it was sent again.
      */
     async finish({
@@ -227,7 +240,7 @@ export function createD1BlobLedger(db: SqlDatabase) {
         db
           .prepare(
             `INSERT INTO blobs (digest, bytes, parts, touched_at)
-             SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1 AND f.since <= ?5)
+             SELECT ?1, ?2, ?3, ?4 WHERE ${READ_OF_SAME_FILE}
                AND NOT EXISTS (SELECT 1 FROM json_each(?6) wanted WHERE NOT ${WANTED_IS_STORED})
              ON CONFLICT (digest) DO UPDATE SET damaged_at = NULL,
                touched_at = CASE WHEN blobs.damaged_at IS NOT NULL OR NOT json_valid(blobs.parts)

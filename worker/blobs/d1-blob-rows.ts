@@ -18,6 +18,10 @@ export const isStored = (sha256: string): string => `(${isRecorded('?1', sha256)
   SELECT 1 FROM stored_parts s WHERE s.digest = ?1 AND s.sha256 = ${sha256} AND s.collecting_at IS NULL)
   AND NOT EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1 AND f.collecting_at IS NOT NULL))`;
 
+/** Whether the file ?1 was not deleted since `touch` gave that time of it, and is not being deleted. @param since SQL. */
+export const isSameFile = (since: string): string =>
+  `EXISTS (SELECT 1 FROM stored_files f WHERE f.digest = ?1 AND f.since = ${since} AND f.collecting_at IS NULL)`;
+
 /** Lists the part ?2 of ?1 with ?3 bytes by itself, unless it is listed: its bytes are stored since ?4. */
 export const LIST_PART = `INSERT OR IGNORE INTO stored_parts (digest, sha256, bytes, kept_at)
   SELECT ?1, ?2, ?3, ?4 WHERE NOT ${isRecorded('?1', '?2')}`;

@@ -14,8 +14,11 @@ import { DELETER_LATE_MS, PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } f
 
 /** What one sender has sent of one file. */
 export interface SentFile {
-  /** The part is stored. */
-  add(part: BlobPart, at: number): Promise<void>;
+  /**
+   * The part is stored.
+   * @param times.since of `BlobLedger.touch`, before it was stored. @returns false when the file was deleted since.
+   */
+  add(part: BlobPart, times: { since: number; at: number }): Promise<boolean>;
   /** All of it, by index. */
   sent(): Promise<SentPart[]>;
   /** The part has to be sent again. */
@@ -29,7 +32,7 @@ const sentBy = (
   { blobLedger }: Ledger,
   { digest, tenant }: { digest: string; tenant: string },
 ): SentFile => ({
-  add: (part, at) => blobLedger.addPart({ digest, tenant, part, at }),
+  add: (part, times) => blobLedger.addPart({ digest, tenant, part, ...times }),
   sent: () => blobLedger.sent(digest, tenant),
   forget: (index) => blobLedger.forgetPart({ digest, tenant, index }),
 });
@@ -72,14 +75,11 @@ export async function receivePart(
         `Part ${index} arrived with sha256 ${part.sha256}, not ${params.sha256}.`,
       ),
     );
-  if (
-    !(await blobLedger.touch({ digest, at: now() })) ||
-    !(await blobLedger.storing({ digest, part, at: now() }))
-  )
+  const since = await blobLedger.touch({ digest, at: now() });
+  if (since === null || !(await blobLedger.storing({ digest, part, at: now() })))
     return err(beingDeleted(digest));
   await blobs.putPart(digest, part.sha256, bytes);
-  await sender.add(part, now());
-  return ok(part);
+  return (await sender.add(part, { since, at: now() })) ? ok(part) : err(beingDeleted(digest));
 }
 
 /**
@@ -115,8 +115,8 @@ export async function finishBlob(
         ),
       );
   }
-  const since = now();
-  if (!(await blobLedger.touch({ digest, at: since }))) return err(beingDeleted(digest));
+  const since = await blobLedger.touch({ digest, at: now() });
+  if (since === null) return err(beingDeleted(digest));
   const sha256s = record.parts.map(({ sha256 }) => sha256);
   if (!(await blobLedger.keep({ digest, sha256s, at: now() }))) return err(beingDeleted(digest));
   const whole = await hashParts(deps, digest, record);

@@ -240,7 +240,7 @@ const dropAt =
       if (reason !== null && known) return void away.push(origin);
       for (const digest of digests) left.set(digest, left.get(digest)?.filter((id) => id !== origin) ?? []);
     });
-    const changed = page.filter(({ digest, origins: ids }) => left.get(digest)?.length !== ids.length);
+    const changed = page.filter(({ digest, origins: ids }) => left.get(digest)?.join() !== ids.join());
     await each(changed, ({ digest }) => erasures.fileLeftTo(erasure, digest, left.get(digest) ?? []));
     const last = page.length < MAX_DROPPED_AT_ONCE ? undefined : page.at(-1);
     return {
@@ -278,8 +278,7 @@ const traffic: Step = async ({ erasures, gatherers, traffic: ledger, now }, eras
     const names = await erasures.wholeNames(erasure, erasure.place, ERASED_TRACES);
     const isAny = tenant !== null || names.length > 0;
     const erased = isAny ? await gatherers.forget({ tenant, names, until: untilOf(erasure) }) : {};
-    const last = names.length < ERASED_TRACES ? undefined : names.at(-1);
-    return { place: last ?? `${WINDOW}0`, calls: 2 * GATHERER_SHARDS + 1, erased };
+    return { place: lastOfFull(names) ?? `${WINDOW}0`, calls: 2 * GATHERER_SHARDS + 1, erased };
   }
   const windows = windowsOf(now());
   const [at = '', after = ''] = erasure.place.slice(WINDOW.length).split(' ');
@@ -288,16 +287,20 @@ const traffic: Step = async ({ erasures, gatherers, traffic: ledger, now }, eras
   const names = await erasures.wholeNames(erasure, after, ERASED_TRACES);
   const to = Math.min(window.to, untilOf(erasure) / 1_000);
   const went = await ledger.forget({ ...window, tenant, names, to });
-  const last = names.length < ERASED_TRACES ? undefined : names.at(-1);
+  const last = lastOfFull(names);
   const next = Number(at) + 1 < windows.length ? `${WINDOW}${Number(at) + 1}` : null;
   return {
-    place: last === undefined ? next : `${WINDOW}${at} ${last}`,
+    place: last === null ? next : `${WINDOW}${at} ${last}`,
     calls: 3,
     erased: { traffic: went },
   };
 };
 /** No name contains a blank. */
 const WINDOW = 'window ';
+
+/** The name behind which the next page begins, after a page of `ERASED_TRACES` names; null = that was the last. */
+const lastOfFull = (names: readonly string[]): string | null =>
+  names.length < ERASED_TRACES ? null : (names.at(-1) ?? null);
 
 const requests: Step = async ({ erasures }, erasure) => {
   await erasures.forgetPrompts(erasure);
@@ -318,8 +321,7 @@ const usage: Step = async (deps, erasure) => {
   const names = kind === 'tenant' ? null : page;
   const until = Math.floor(untilOf(erasure) / HOUR_MS);
   const went = await deps.usage.forget({ tenant, names, until, limit: ERASED_ROWS });
-  const next = page.length < ERASED_TRACES ? null : (page.at(-1) ?? null);
-  return { place: went < ERASED_ROWS ? next : place, calls, erased: { usage: went } };
+  return { place: went < ERASED_ROWS ? lastOfFull(page) : place, calls, erased: { usage: went } };
 };
 const HOUR_MS = 3_600_000;
 
@@ -330,10 +332,10 @@ export async function usageOf(
 ): Promise<number> {
   if (kind === 'tenant') return ledger.rows({ tenant, names: null });
   let rows = 0;
-  for (let after: string | undefined = ''; after !== undefined;) {
+  for (let after: string | null = ''; after !== null;) {
     const names: string[] = await erasures.wholeNames({ id }, after, ERASED_TRACES);
     rows += await ledger.rows({ tenant, names });
-    after = names.length < ERASED_TRACES ? undefined : names.at(-1);
+    after = lastOfFull(names);
   }
   return rows;
 }

@@ -1,12 +1,13 @@
 /** What pages have sent with each publish token, and what became of it. */
 import type { SentPart } from '../blobs/d1-blob-ledger.ts';
-import { isStored, LIST_PART } from '../blobs/d1-blob-rows.ts';
+import { isSameFile, isStored, LIST_PART } from '../blobs/d1-blob-rows.ts';
 import type { SentFile } from '../blobs/stored-file.ts';
 import { SURPLUS_KEPT_MS } from '../blobs/limits.ts';
-import type { SqlDatabase } from '../platform/d1-database.ts';
+import { gaveRow, type SqlDatabase } from '../platform/d1-database.ts';
 import { FORGOTTEN_UPLOADS, MAX_PAGE_TRIES } from './limits.ts';
 
-const PART_IS_STORED = isStored("p.value ->> 'sha256'");
+const PART_IS_STORED = `${isStored("p.value ->> 'sha256'")} AND ${isSameFile("p.value ->> 'since'")}`;
+const SENT_TO_SAME_FILE = isSameFile('?5');
 
 /** `spent`: the token has another file already, or has published this one. `full`: it has sent enough. */
 export type UploadClaim = 'taken' | 'spent' | 'full';
@@ -57,15 +58,17 @@ export function createD1PageUploads(db: SqlDatabase) {
 
     /** What was sent of a file with a token. A tenant's own uploads of the same file are kept apart from it. */
     sentWith: ({ token, digest }: { token: string; digest: string }): SentFile => ({
-      async add({ index, bytes, sha256 }, at) {
-        await db.batch([
+      async add({ index, bytes, sha256 }, { since, at }) {
+        const [, added] = await db.batch([
           db.prepare(LIST_PART).bind(digest, sha256, bytes, at),
           db
             .prepare(
-              'UPDATE page_uploads SET parts = json_set(parts, ?, json(?)) WHERE token = ? AND digest = ?',
+              `UPDATE page_uploads SET parts = json_set(parts, ?2, json(?3))
+               WHERE digest = ?1 AND token = ?4 AND ${SENT_TO_SAME_FILE} RETURNING digest`,
             )
-            .bind(`$."${index}"`, JSON.stringify({ bytes, sha256, at }), token, digest),
+            .bind(digest, `$."${index}"`, JSON.stringify({ bytes, sha256, since, at }), token, since),
         ]);
+        return gaveRow(added);
       },
       async sent() {
         const { results } = await db

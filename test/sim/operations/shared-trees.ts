@@ -34,6 +34,12 @@ const sharedNames = (sim: Simulation): string[] =>
 
 const LETTERS = ['a', 'b', 'c'];
 
+/** No other tenant owns the name. */
+const ownOrFree =
+  (sim: Simulation, { tenant }: Actor) =>
+  (name: string): boolean =>
+    (sim.truth.names.now(name)?.owner ?? tenant.id) === tenant.id;
+
 /** Another tenant, as whose client the actor acts. */
 const asOther = (sim: Simulation, actor: Actor): Actor | null => {
   const others = sim.tenants.filter((one) => one !== actor.tenant && !one.erasing);
@@ -100,7 +106,7 @@ async function ownInRoom(sim: Simulation, actor: Actor): Promise<string | null> 
   const there = sharedNames(sim).filter((name) => live.includes(name) && name.split('/').length < 5);
   if (there.length > 0 && random.chance(0.7)) return random.pick(there);
   const free = ROOMS.flatMap((room) => LETTERS.map((letter) => `${room}/${letter}`)).filter(
-    (name) => (sim.truth.names.now(name)?.owner ?? actor.tenant.id) === actor.tenant.id,
+    ownOrFree(sim, actor),
   );
   if (free.length === 0) return null;
   const name = random.pick(free);
@@ -129,7 +135,7 @@ async function endBelowGranted(sim: Simulation, actor: Actor): Promise<Outcome> 
   if (published !== 'done') return published;
   await askAs(sim, other, `${name}/x`);
   const grant = { scope: parent, tenant: other.tenant.id };
-  // What is refused may end later: who asks then is answered by what is there.
+  // Its outcome does not matter here: what counts is that the requests below get what is there by then.
   await end(sim, actor, { parent, grant, other: other.tenant });
   await sim.world.time.sleep(actor.life, STALE_MS + random.below(20 * SECOND));
   for (const missing of ['x', 'y']) await askAs(sim, other, `${name}/${missing}`);
@@ -171,10 +177,7 @@ export const SHARED_TREES = {
       const known = sharedNames(sim).filter((name) => name.split('/').length < 5);
       const above = known.length > 0 && random.chance(0.7) ? random.pick(known) : random.pick(ROOMS);
       const own = namesOf(sim, actor, 'live').filter((name) => name === above);
-      const free = LETTERS.map((letter) => `${above}/${letter}`).filter((name) => {
-        const owner = sim.truth.names.now(name)?.owner ?? actor.tenant.id;
-        return owner === actor.tenant.id;
-      });
+      const free = LETTERS.map((letter) => `${above}/${letter}`).filter(ownOrFree(sim, actor));
       return publish(sim, actor, {
         stage: false,
         name: random.pick(free.length > 0 ? free : [`${above}/d`]),

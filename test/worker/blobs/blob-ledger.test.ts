@@ -29,10 +29,10 @@ describe('BlobLedger', () => {
 
   it('keeps the parts of each tenant apart, the last word on each counts', async () => {
     await store(1, 'first', 'second');
-    await ledger.addPart({ digest, tenant: 'a', part: part(1, 'second'), at: 1 });
-    await ledger.addPart({ digest, tenant: 'a', part: part(0, 'wrong'), at: 2 });
-    await ledger.addPart({ digest, tenant: 'a', part: part(0, 'first'), at: 3 });
-    await ledger.addPart({ digest, tenant: 'b', part: part(0, 'other'), at: 4 });
+    await ledger.addPart({ digest, tenant: 'a', part: part(1, 'second'), since: 1, at: 1 });
+    await ledger.addPart({ digest, tenant: 'a', part: part(0, 'wrong'), since: 1, at: 2 });
+    await ledger.addPart({ digest, tenant: 'a', part: part(0, 'first'), since: 1, at: 3 });
+    await ledger.addPart({ digest, tenant: 'b', part: part(0, 'other'), since: 1, at: 4 });
     expect(await ledger.sent(digest, 'a')).toEqual([
       { ...part(0, 'first'), at: 3, stored: true },
       { ...part(1, 'second'), at: 1, stored: true },
@@ -84,9 +84,9 @@ describe('BlobLedger', () => {
     await store(1, 'a', 'b', 'other');
     for (const [index, text] of ['a', 'b', 'other'].entries()) {
       const part = { index, ...(recordOf(text).parts[0] as { bytes: number; sha256: string }) };
-      await ledger.addPart({ digest, tenant: 'a', part, at: 1 });
+      await ledger.addPart({ digest, tenant: 'a', part, since: 1, at: 1 });
     }
-    await ledger.finish({ digest, record: recordOf('a', 'b'), since: 2, at: 2 });
+    await ledger.finish({ digest, record: recordOf('a', 'b'), since: 1, at: 2 });
     await ledger.markDamaged({ digest, at: 3 });
     expect((await ledger.sent(digest, 'a')).map(({ index }) => index)).toEqual([2]);
   });

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1BlobLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { DELETER_GONE_MS } from '../../../worker/blobs/limits.ts';
+import { createD1PageUploads } from '../../../worker/publications/d1-page-uploads.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
 import type { BlobLedger, GarbageLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
@@ -13,18 +14,24 @@ interface Rig {
   files: BlobLedger & GarbageLedger;
   /** Whose versions keep files in use. */
   registry: Registry;
+  pageUploads: ReturnType<typeof createD1PageUploads>;
 }
 
 const make = async (): Promise<Rig> => {
   const db = await openDatabase();
-  return { registry: createD1Registry(db), files: { ...createD1BlobLedger(db), ...createD1Garbage(db) } };
+  return {
+    registry: createD1Registry(db),
+    files: { ...createD1BlobLedger(db), ...createD1Garbage(db) },
+    pageUploads: createD1PageUploads(db),
+  };
 };
 
 describe('GarbageLedger', () => {
   let files: Rig['files'];
   let registry: Registry;
+  let pageUploads: Rig['pageUploads'];
   beforeEach(async () => {
-    ({ files, registry } = await make());
+    ({ files, registry, pageUploads } = await make());
   });
   const digests = [digestOf('1'), digestOf('2'), digestOf('3')].sort() as [string, string, string];
   const [digest, other] = digests;
@@ -33,14 +40,14 @@ describe('GarbageLedger', () => {
   const record = { bytes: 10, parts: [{ bytes: 10, sha256: digestOf('part') }] };
   const send = async (at: number, what: string, tenant: string, text: string, bytes = 10) => {
     const sha256 = digestOf(text);
-    const took = await files.touch({ digest: what, at });
-    if (!took || !(await files.storing({ digest: what, part: { bytes, sha256 }, at }))) return false;
-    await files.addPart({ digest: what, tenant, part: { index: 0, bytes, sha256 }, at });
-    return true;
+    const since = await files.touch({ digest: what, at });
+    if (since === null || !(await files.storing({ digest: what, part: { bytes, sha256 }, at }))) return false;
+    return files.addPart({ digest: what, tenant, part: { index: 0, bytes, sha256 }, since, at });
   };
   const upload = async (at: number, what = digest) => {
     await send(at, what, 'me', 'part');
-    await files.finish({ digest: what, record, since: at, at });
+    const since = await files.touch({ digest: what, at });
+    await files.finish({ digest: what, record, since: since ?? NaN, at });
     await files.hold({ digest: what, tenant: 'me', at });
   };
   const publish = async (what: string) => {
@@ -115,7 +122,7 @@ describe('GarbageLedger', () => {
     expect(await files.mark({ digest, touchedBefore: 6, at: 50 })).toBe(true);
     expect(await files.mark({ digest, touchedBefore: 6, at: 60 })).toBe(false);
     expect(await unused(6)).toMatchObject([{ deletingAt: 50 }]);
-    expect(await files.touch({ digest, at: 70 })).toBe(true);
+    expect(await files.touch({ digest, at: 70 })).toBe(5);
     expect(await unused(99)).toMatchObject([{ deletingAt: null, touchedAt: 70 }]);
     expect(await files.beginCollecting({ digest, markedBefore: 99, at: 100 })).toBe(false);
     expect(await files.holds(digest, 'me')).toBe(true);
@@ -127,7 +134,7 @@ describe('GarbageLedger', () => {
     await files.mark({ digest, touchedBefore: 6, at: 50 });
     expect(await files.beginCollecting({ digest, markedBefore: 50, at: 60 })).toBe(false);
     expect(await files.beginCollecting({ digest, markedBefore: 51, at: 60 })).toBe(true);
-    expect(await files.touch({ digest, at: 61 })).toBe(false);
+    expect(await files.touch({ digest, at: 61 })).toBeNull();
     expect(await files.beginCollecting({ digest, markedBefore: 51, at: 62 })).toBe(false);
     expect([await files.record(digest), await files.holds(digest, 'me')]).toEqual([null, false]);
     expect(await files.sent(digest, 'me')).toEqual([]);
@@ -166,6 +173,12 @@ describe('GarbageLedger', () => {
 
   it('is not finished by who read it before it was deleted', async () => {
     await send(5, digest, 'me', 'part');
+    const upload = { token: 'token', tenant: 'me', digest, bytes: 10, most: 99, files: 1, expiresAt: 999 };
+    expect(await pageUploads.claim(upload)).toBe('taken');
+    const page = pageUploads.sentWith(upload);
+    const sent = { index: 0, bytes: 10, sha256: digestOf('part') };
+    expect(await page.add(sent, { since: 5, at: 6 })).toBe(true);
+    expect(await page.sent()).toEqual([{ ...sent, at: 6, stored: true }]);
     await files.beginDropping({ digest, touchedBefore: 6, at: 50 });
     const finish = (since: number) => files.finish({ digest, record, since, at: 60 });
     expect(await finish(5)).toBeNull();
@@ -173,12 +186,21 @@ describe('GarbageLedger', () => {
     expect(await files.collected({ digest, claim: 50 })).toBe(true);
     expect(await finish(5)).toBeNull();
     // Nobody would delete it with its file.
-    const part = { bytes: 10, sha256: digestOf('part') };
+    const { index, ...part } = sent;
     expect(await files.storing({ digest, part, at: 54 })).toBe(false);
     expect(await files.surplus({ keptBefore: 60, limit: 9 })).toEqual([]);
     await files.leave({ digest, part });
     expect(await files.surplus({ keptBefore: 1, limit: 9 })).toEqual([{ digest, ...part }]);
-    await send(55, digest, 'me', 'part');
+    // Nor what was stored before.
+    const addLate = async () => [
+      await files.addPart({ digest, tenant: 'me', part: { index, ...part }, since: 5, at: 56 }),
+      await page.add(sent, { since: 5, at: 56 }),
+    ];
+    expect(await addLate()).toEqual([false, false]);
+    await send(55, digest, 'you', 'part');
+    expect(await addLate()).toEqual([false, false]);
+    expect(await files.sent(digest, 'me')).toEqual([]);
+    expect(await page.sent()).toEqual([{ ...sent, at: 6, stored: false }]);
     expect([await finish(5), await finish(55)]).toEqual([null, record]);
   });
 
@@ -230,7 +252,7 @@ describe('GarbageLedger', () => {
     await files.finish({ digest, record: { bytes: 10, parts }, since: 1, at: 1 });
     expect(await files.surplus({ keptBefore: 99, limit: 9 })).toEqual([]);
     await send(60, digest, 'me', 'part');
-    await files.finish({ digest, record, since: 60, at: 60 });
+    await files.finish({ digest, record, since: 1, at: 60 });
     expect(await files.surplus({ keptBefore: 60, limit: 9 })).toEqual([]);
     expect(await files.surplus({ keptBefore: 61, limit: 9 })).toHaveLength(2);
   });

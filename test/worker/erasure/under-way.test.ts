@@ -27,7 +27,10 @@ function cutting<T extends object>(rights: T): T {
 beforeEach(() => {
   failing = null;
 });
-const app = useD1App(() => ({ wrap: (port, name) => (name === 'rights' ? cutting(port) : port) }));
+const app = useD1App(() => ({
+  origins: ['o1', 'o2'].map((id) => ({ id, url: `http://${id}.test` })),
+  wrap: (port, name) => (name === 'rights' ? cutting(port) : port),
+}));
 
 const post = async (path: string, body: object, key?: string) => {
   const response = await app.graft.request(path, { body, ...(key === undefined ? {} : { key }) });
@@ -187,19 +190,22 @@ describe('a tenant that is erased', () => {
     expect(await rows('SELECT digest FROM erasure_files LIMIT 1')).toEqual([]);
   });
 
-  describe('with a file at an origin', () => {
+  describe('with a file at two origins', () => {
     const file = tinyAdapter({ seed: 1 });
-    /** Digests that the origin was told to drop. */
+    /** The origins that have dropped it, in this order. */
     let dropped: string[];
-    let isAway: boolean;
+    /** The origins that do not answer. */
+    let away: readonly string[];
     beforeEach(async () => {
-      [dropped, isAway] = [[], false];
+      [dropped, away] = [[], []];
       const usual = app.graft.origin.answer;
-      app.graft.origin.answer = (method, path, init, url) => {
+      app.graft.origin.answer = (method, path, init, url = '') => {
         if (path !== '/adapters/drop') return usual(method, path, init, url);
-        if (isAway) return new Response('away', { status: 502 });
+        const id = new URL(url).hostname.replace('.test', '');
+        if (away.includes(id)) return new Response('away', { status: 502 });
         const { digests } = JSON.parse(String(init.body)) as { digests: string[] };
-        dropped.push(...digests);
+        expect(digests).toEqual([file.digest]);
+        dropped.push(id);
         return Response.json({ files: digests.length, in_use: 0 } satisfies DropAnswer);
       };
       await publishFor('acme');
@@ -216,17 +222,32 @@ describe('a tenant that is erased', () => {
 
     it('has it dropped once more, when no request under way can have sent it there again', async () => {
       await erase('acme');
-      expect(dropped).toEqual([file.digest]);
-      isAway = true;
+      expect(dropped).toEqual(['o1', 'o2']);
+      away = ['o1', 'o2'];
       app.graft.clock.advance(ERASE_SETTLE_MS + MINUTE_MS);
       await scheduled();
       expect(await rows('SELECT step FROM erasures')).toEqual([{ step: 'waiting' }]);
-      isAway = false;
+      away = [];
       app.graft.clock.advance(2 * MINUTE_MS);
       await scheduled();
-      expect(dropped).toEqual([file.digest, file.digest]);
+      expect(dropped).toEqual(['o1', 'o2', 'o1', 'o2']);
       expect(await rows('SELECT id FROM erasures')).toEqual([]);
       expect(await rows('SELECT digest FROM erasure_files')).toEqual([]);
+    });
+
+    it('asks the origin again that did not answer last, whichever did not answer before', async () => {
+      away = ['o1'];
+      await erase('acme');
+      expect(dropped).toEqual(['o2']);
+      away = ['o2'];
+      app.graft.clock.advance(ERASE_SETTLE_MS + MINUTE_MS);
+      await scheduled();
+      expect(dropped).toEqual(['o2', 'o1']);
+      away = [];
+      app.graft.clock.advance(2 * MINUTE_MS);
+      await scheduled();
+      expect(dropped).toEqual(['o2', 'o1', 'o2']);
+      expect(await rows('SELECT id FROM erasures')).toEqual([]);
     });
 
     it('leaves it there if somebody else has published it since', async () => {
@@ -234,7 +255,7 @@ describe('a tenant that is erased', () => {
       await publishFor('bob');
       app.graft.clock.advance(ERASE_SETTLE_MS + MINUTE_MS);
       await scheduled();
-      expect(dropped).toEqual([file.digest]);
+      expect(dropped).toEqual(['o1', 'o2']);
       expect(await rows('SELECT id FROM erasures')).toEqual([]);
     });
   });

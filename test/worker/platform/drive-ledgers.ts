@@ -304,7 +304,7 @@ export const DRIVES: Drives = {
     leftIsGone: (blobs) => blobs.leftIsGone({ digest, claim: AT }),
     storing: (blobs) => blobs.storing({ digest, part, at: AT }),
     leave: (blobs) => blobs.leave({ digest, part }),
-    addPart: (blobs) => blobs.addPart({ digest, tenant: ME, part: { ...part, index: 0 }, at: AT }),
+    addPart: (blobs) => blobs.addPart({ digest, tenant: ME, part: { ...part, index: 0 }, since: AT, at: AT }),
     sent: (blobs) => blobs.sent(digest, ME),
     keep: (blobs) => blobs.keep({ digest, sha256s: [part.sha256], at: AT }),
     finish: (blobs) => blobs.finish({ digest, record, since: AT, at: AT }),
@@ -449,7 +449,7 @@ export const DRIVES: Drives = {
     },
     async sentWith(uploads) {
       const sent = uploads.sentWith(page1);
-      await sent.add({ index: 0, ...part }, 1);
+      await sent.add({ index: 0, ...part }, { since: 1, at: 1 });
       await sent.sent();
       await sent.forget(0);
     },

@@ -33,7 +33,7 @@ async function publish(
   const at = 1_800_000_000_000 + 1_000 * i;
   await blobLedger.touch({ digest, at });
   await blobLedger.storing({ digest, part, at });
-  await blobLedger.addPart({ digest, tenant: owner, part, at });
+  await blobLedger.addPart({ digest, tenant: owner, part, since: at, at });
   await blobLedger.keep({ digest, sha256s: [digest], at });
   await blobLedger.finish({ digest, record: { bytes: part.bytes, parts: [recorded] }, since: at, at });
   await blobLedger.hold({ digest, tenant: owner, at });
