@@ -513,9 +513,19 @@ export class SimObjects {
       if (faults.bites('object-evicted', object.host.name)) object.restart();
       const fail = (): void =>
         void time.after(life, way(), () => reject(new Error('Network connection lost.')));
-      object.ask(body, (response) => time.after(life, way(), () => resolve(response)), fail);
-      if (faults.bites('object-restarted', object.host.name))
-        time.after(object.host, random.below(20), () => object.restart());
+      const restarts = faults.bites('object-restarted', object.host.name);
+      // It has done everything, and nobody hears of it.
+      const answersFirst = restarts && random.chance(0.5);
+      object.ask(
+        body,
+        (response) => {
+          if (!answersFirst) return time.after(life, way(), () => resolve(response));
+          object.restart();
+          fail();
+        },
+        fail,
+      );
+      if (restarts && !answersFirst) time.after(object.host, random.below(20), () => object.restart());
     });
     return promise;
   }
