@@ -452,12 +452,17 @@ describe('a token bounds what is sent', () => {
     const { answer } = graft.origin;
     let go = (): void => undefined;
     const held = new Promise<void>((resolve) => (go = resolve));
+    let verifying = 0;
     graft.origin.answer = async (method, path, init, url) => {
-      if (path.endsWith('/verify')) await held;
+      if (path.endsWith('/verify')) {
+        verifying += 1;
+        await held;
+      }
       return answer(method, path, init, url);
     };
     const ask = (i: number) => Promise.resolve(close(tokens[i]!, tinyAdapter({ seed: 30 + i })));
     const waiting = [0, 0, 1, 1, 2, 2].map(ask);
+    await vi.waitFor(() => expect(verifying).toBe(waiting.length));
     const [own, tenants] = [await ask(0), await ask(3)];
     for (const [refused, whose] of [
       [own, 'This publish token has 2 requests'],
