@@ -47,7 +47,7 @@ export const PLANTED: readonly PlantedBug[] = [
     await utimes(path, seconds, seconds).catch(() => undefined);
     return shared.read;
 `,
-    seed: 2,
+    seed: 1,
   },
   {
     id: 'stale-cache-after-promote',
@@ -62,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 2,
+    seed: 6,
   },
   {
     id: 'missing-abort',
@@ -120,7 +120,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/sequence.ts',
     find: '    this.lease?.release();\n',
     replace: "    if (state !== 'aborted') this.lease?.release();\n",
-    seed: 2,
+    seed: 5,
   },
   {
     id: 'replayed-nonce',
