@@ -17,7 +17,7 @@ const run = promisify(execFile);
 const manifest = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'));
 
 /** What only commands load that need origin or edge: the other package has it. */
-const STACK_ONLY = ['@huggingface/hub', 'esbuild', 'miniflare', 'smol-toml'];
+const STACK_ONLY = ['esbuild', 'miniflare', 'smol-toml'];
 /** Fetched when it is wanted: cli/local/native-runtime.ts says why. Compiled in: bin/build-origin.mjs. */
 const NEVER = ['onnxruntime-node', 'onnxruntime-web', 'tsx'];
 /** Resolved by name at run time, or run as a program, so that no import says so. */

@@ -20,15 +20,15 @@ export interface AdapterInput {
 }
 
 /** The size limit of publishing; a larger file would be read in vain. */
-const MAX_WEIGHTS_BYTES = MAX_PARTS * MAX_PART_BYTES;
+export const MAX_WEIGHTS_BYTES = MAX_PARTS * MAX_PART_BYTES;
 /** A rank and an alpha for each module of a large model stay well below it. */
-const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
+export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 /** File names that a message lists. */
 const MAX_LISTED = 10;
 
-const CONFIG = 'adapter_config.json';
+export const CONFIG = 'adapter_config.json';
 /** File names of weights in PEFT and mlx-lm. */
-const WEIGHTS = ['adapter_model.safetensors', 'adapters.safetensors'] as const;
+export const WEIGHTS = ['adapter_model.safetensors', 'adapters.safetensors'] as const;
 /** Older PEFT and mlx-lm: a pickle, and numpy's archive. */
 const REFUSED = ['adapter_model.bin', 'adapters.npz'] as const;
 

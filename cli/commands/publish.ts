@@ -19,6 +19,7 @@ import {
   packForServer,
   type Packed,
 } from '../publish/publish-adapter.ts';
+import { fetchAdapter } from '../adapter-files/fetch-adapter.ts';
 import { fileFacts, readAdapter } from '../../adapters/index.ts';
 import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import { type AdapterInput, asRefusal, readInput } from '../adapter-files/read-input.ts';
@@ -37,11 +38,17 @@ export const publishCommand = command({
       line: 'graft publish ./bob.gguf --name alice/notes/bob --parent alice/notes',
       does: 'an adapter that was trained on top of alice/notes',
     },
+    {
+      line: 'graft publish hf:alice/notes-lora@v2 --name alice/notes',
+      does: 'an adapter of the Hugging Face Hub, at a tag or commit',
+    },
   ],
   args: {
     path: {
       type: 'positional',
-      description: 'PEFT or MLX folder, or a .safetensors, .gguf or packed file',
+      description:
+        'PEFT or MLX folder, or a .safetensors, .gguf or packed file; or hf:<owner>/<name>[/<folder or file>][@<revision>], ' +
+        'or the https:// or s3:// address of a folder or file, with #sha256=<hex> if it must have that',
       valueHint: 'path',
       required: true,
     },
@@ -89,7 +96,7 @@ export const publishCommand = command({
     if (minScore !== null && args.eval === undefined && !scores)
       throw usageError('--min-score needs rows to score: give --eval <rows.jsonl> or --scores.');
     const wish: PublishWish = {
-      given: args.path,
+      given: await interruptible((signal) => fetchAdapter(args.path, { env: process.env, output, signal })),
       name: args.name,
       parent: args.parent ?? null,
       stage: args.stage === true,

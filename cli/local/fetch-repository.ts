@@ -1,10 +1,10 @@
 /**
- * Downloads a base from the Hugging Face Hub into the cache: resumable, verified, and usable offline
+ * Downloads a base or an adapter from the Hugging Face Hub into the cache: resumable, verified, and usable offline
  * afterwards.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
@@ -14,7 +14,8 @@ import { z } from 'zod';
 import { CliError } from '../cli-error.ts';
 import { usageError } from '../flags.ts';
 import type { Output } from '../output.ts';
-import { chooseFiles, type RepositoryBase, type RepositoryFile } from './repository-base.ts';
+import { leavePartial, ownPartial, takeOver } from './partial-files.ts';
+import type { Repository, RepositoryContent, RepositoryFile } from './repository.ts';
 
 /** List of downloaded files, written when all of them are there. */
 const MANIFEST = '.fetched.json';
@@ -48,53 +49,56 @@ const isOffline = (env: Env): boolean =>
   ['1', 'true', 'yes', 'on'].includes(env['HF_HUB_OFFLINE']?.toLowerCase() ?? '');
 
 /**
- * @param params.cache see `cacheFolder`; the base is stored in `bases/hf/` there, by commit.
- * @returns a folder or a GGUF that the origin can load.
+ * @param params.cache see `cacheFolder`; what is fetched lies in `<content.folder>/hf/` there, by commit.
+ * @returns the folder or file to load, and the commit that it is of.
  * @throws CliError
  */
 export async function fetchRepository(params: {
-  base: RepositoryBase;
+  from: Repository;
+  content: RepositoryContent;
   cache: string;
   env: Env;
   output: Output;
   signal?: AbortSignal;
-}): Promise<string> {
-  const { base, cache, env, output, signal } = params;
-  const home = path.join(cache, 'bases', 'hf', base.repository.replace('/', '--'));
-  const reference = path.join(home, 'refs', encodeURIComponent(base.revision));
+}): Promise<{ path: string; commit: string }> {
+  const { from, content, cache, env, output, signal } = params;
+  const home = path.join(cache, content.folder, 'hf', from.repository.replace('/', '--'));
+  const reference = path.join(home, 'refs', encodeURIComponent(from.revision));
   const hub = hubOf(env, signal);
-  const known = COMMIT.test(base.revision)
-    ? base.revision
+  const failed = failing(from, content);
+  const known = COMMIT.test(from.revision)
+    ? from.revision
     : await readFile(reference, 'utf8').catch(() => null);
-  const placeOf = (commit: string): string => path.join(home, commit, path.basename(base.repository));
-  const held = known === null ? null : await fetched(placeOf(known), base);
-  if (held !== null && (isOffline(env) || COMMIT.test(base.revision))) return held;
-  if (isOffline(env)) throw failed(base, 'HF_HUB_OFFLINE is set, and it is not in the cache');
+  const placeOf = (commit: string): string => path.join(home, commit, path.basename(from.repository));
+  const loadable = known === null ? null : await fetched(placeOf(known), from);
+  const held = known === null || loadable === null ? null : { path: loadable, commit: known };
+  if (held !== null && (isOffline(env) || COMMIT.test(from.revision))) return held;
+  if (isOffline(env)) throw failed('HF_HUB_OFFLINE is set, and it is not in the cache');
   let commit: string;
   try {
-    commit = await commitOf(base, hub);
+    commit = await commitOf(from, hub);
   } catch (error) {
     signal?.throwIfAborted();
     const reason = reasonOf(error, hub);
-    if (held === null || !isAway(error)) throw failed(base, reason);
-    output.note(`${base.repository}: ${reason}; using ${base.revision} from an earlier download.`);
+    if (held === null || !isAway(error)) throw failed(reason);
+    output.note(`${from.repository}: ${reason}; using ${from.revision} from an earlier download.`);
     return held;
   }
   const folder = placeOf(commit);
-  const current = await fetched(folder, base);
+  const current = await fetched(folder, from);
   if (current === null)
-    await download({ base, hub, commit, folder, output }).catch((error: unknown) => {
+    await download({ from, content, hub, commit, folder, output }).catch((error: unknown) => {
       signal?.throwIfAborted();
       throw error;
     });
   await mkdir(path.dirname(reference), { recursive: true });
   await writeFile(reference, commit);
-  return (await fetched(folder, base)) ?? folder;
+  return { path: (await fetched(folder, from)) ?? folder, commit };
 }
 
 /** @returns what to load, when all files are there with the right sizes. */
-async function fetched(folder: string, base: RepositoryBase): Promise<string | null> {
-  const text = await readFile(path.join(folder, manifestName(base)), 'utf8').catch(() => null);
+async function fetched(folder: string, from: Repository): Promise<string | null> {
+  const text = await readFile(path.join(folder, manifestName(from)), 'utf8').catch(() => null);
   const manifest = text === null ? null : parseManifest(text);
   if (manifest === null) return null;
   for (const file of manifest.files)
@@ -111,7 +115,7 @@ function parseManifest(text: string): z.infer<typeof Manifest> | null {
   }
 }
 
-const manifestName = ({ file }: RepositoryBase): string =>
+const manifestName = ({ file }: Repository): string =>
   file === null ? MANIFEST : `.${encodeURIComponent(file)}${MANIFEST}`;
 
 const sizeOf = (file: string): Promise<number> =>
@@ -120,21 +124,22 @@ const sizeOf = (file: string): Promise<number> =>
     () => -1,
   );
 
-async function commitOf({ repository, revision }: RepositoryBase, hub: Hub): Promise<string> {
+async function commitOf({ repository, revision }: Repository, hub: Hub): Promise<string> {
   const { sha } = await modelInfo({ name: repository, revision, additionalFields: ['sha'], ...hub });
   if (typeof sha !== 'string' || !COMMIT.test(sha)) throw new Error('the hub names no commit');
   return sha;
 }
 
 async function download(params: {
-  base: RepositoryBase;
+  from: Repository;
+  content: RepositoryContent;
   hub: Hub;
   commit: string;
   folder: string;
   output: Output;
 }): Promise<void> {
-  const { base, hub, commit, folder, output } = params;
-  const repo = { type: 'model' as const, name: base.repository };
+  const { from, content, hub, commit, folder, output } = params;
+  const repo = { type: 'model' as const, name: from.repository };
   try {
     const there: RepositoryFile[] = [];
     for await (const { type, path: name, size, oid, lfs } of listFiles({
@@ -150,9 +155,9 @@ async function download(params: {
           sha256: lfs?.oid ?? null,
           blobId: lfs ? null : (oid ?? null),
         });
-    const { files, load } = chooseFiles(base, there);
+    const { files, load } = content.choose(from, there);
     const total = files.reduce((sum, { size }) => sum + size, 0);
-    const progress = output.progress(`base ${base.repository}`);
+    const progress = output.progress(`${content.what} ${from.repository}`);
     let before = 0;
     try {
       for (const file of files) {
@@ -170,16 +175,16 @@ async function download(params: {
       progress.end();
     }
     const manifest = { load, files: files.map(({ path: name, size }) => ({ path: name, size })) };
-    const written = path.join(folder, manifestName(base));
+    const written = path.join(folder, manifestName(from));
     const partial = ownPartial(written);
     await writeFile(partial, JSON.stringify(manifest));
     await rename(partial, written);
   } catch (error) {
     if (error instanceof CliError) throw error;
-    throw failed(
-      base,
-      `${reasonOf(error, hub)}; the downloaded part is kept, and the next attempt continues from there`,
-    );
+    throw failing(
+      from,
+      content,
+    )(`${reasonOf(error, hub)}; the downloaded part is kept, and the next attempt continues from there`);
   }
 }
 
@@ -217,37 +222,8 @@ async function fetchFile(params: {
     }
     await rename(partial, target);
   } catch (error) {
-    // For the next attempt, in any process.
-    await rename(partial, `${target}.partial`).catch(() => undefined);
+    await leavePartial(target, partial);
     throw error;
-  }
-}
-
-/** Parallel downloads do not write into one file. */
-const ownPartial = (file: string): string =>
-  `${file}.${process.pid}-${randomBytes(4).toString('hex')}.partial`;
-
-/** A file's remains of an earlier attempt become `partial`, unless another attempt uses them. */
-async function takeOver(target: string, partial: string): Promise<void> {
-  const folder = path.dirname(target);
-  const begin = `${path.basename(target)}.`;
-  for (const name of await readdir(folder)) {
-    if (!name.startsWith(begin)) continue;
-    const [, pid] = /^(?:(\d+)-[0-9a-f]{8}\.)?partial$/.exec(name.slice(begin.length)) ?? [null];
-    if (pid === null || (pid !== undefined && isAlive(Number(pid)))) continue;
-    const taken = await rename(path.join(folder, name), partial).then(
-      () => true,
-      () => false,
-    );
-    if (taken) return;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
@@ -278,8 +254,7 @@ function reasonOf(error: unknown, hub: Hub): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-const failed = (base: RepositoryBase, reason: string): CliError =>
-  new CliError({
-    message: `Could not download ${base.repository}@${base.revision}: ${reason}.`,
-    code: 'base_unavailable',
-  });
+const failing =
+  ({ repository, revision }: Repository, { code }: RepositoryContent) =>
+  (reason: string): CliError =>
+    new CliError({ message: `Could not download ${repository}@${revision}: ${reason}.`, code });

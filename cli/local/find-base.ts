@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
 import { downloadPackage, PINNED_BASE, type PinnedBase, type RunTool } from './download-package.ts';
-import { parseRepositoryBase } from './repository-base.ts';
+import { BASE, parseRepositoryBase } from './repository.ts';
 
 /** @returns GRAFT_CACHE, or `~/.cache/graft`. */
 export const cacheFolder = (env: Record<string, string | undefined>): string =>
@@ -154,7 +154,8 @@ export async function findBase(params: {
     // Imported here: the hub's client is not part of the package without the origin, whose commands load this
     // file.
     const { fetchRepository } = await import('./fetch-repository.ts');
-    return fetchRepository({ base: repository, cache, env, output, ...ending });
+    const fetched = await fetchRepository({ from: repository, content: BASE, cache, env, output, ...ending });
+    return fetched.path;
   }
   const given = path.resolve(params.base);
   if ((await sizeOf(given)) === null) {

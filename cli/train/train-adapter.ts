@@ -18,7 +18,7 @@ import { fetchVersion } from '../download/fetch-version.ts';
 import { bytesSha256, fileSha256, findBase, usableCacheFolder } from '../local/find-base.ts';
 import { type BaseIdentity, identifyBase } from '../local/identify-base.ts';
 import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
-import { parseRepositoryBase } from '../local/repository-base.ts';
+import { parseRepositoryBase } from '../local/repository.ts';
 import type { Output } from '../output.ts';
 import { liveVersion, PARENT_CHANGED, publishAdapter, type Published } from '../publish/publish-adapter.ts';
 import { runTraining, trainingError } from './run-program.ts';

@@ -1,100 +1,51 @@
-import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, writeFile, mkdir } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findBase } from '../../../cli/local/find-base.ts';
-import { parseRepositoryBase } from '../../../cli/local/repository-base.ts';
+import { parseRepositoryBase } from '../../../cli/local/repository.ts';
 import { createOutput } from '../../../cli/output.ts';
+import { HUB_COMMIT, startFakeHub, type FakeHub } from '../../fakes/fake-hub.ts';
 
-const COMMIT = 'a'.repeat(40);
 const WEIGHTS = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 7) % 251);
-const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-const blobId = (bytes: Uint8Array): string =>
-  createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
 const output = createOutput({ json: true });
 
-/** As much of the hub's API as is asked: a model's commit, its tree, and its files by range. */
-let server: Server;
-let files: Map<string, Uint8Array>;
-let asked: { url: string; range: string | undefined; token: string | undefined }[];
-/** What the hub says of the weights. */
-let claimed: string;
-/** What the hub answers everything with, when it is in trouble. */
-let trouble: number | null;
-/** Only with this token. */
-let gate: string | null;
+let hub: FakeHub;
 let env: Record<string, string>;
 let cache: string;
 
 beforeEach(async () => {
-  files = new Map<string, Uint8Array>([
+  hub = await startFakeHub('tiny/base');
+  hub.files = new Map<string, Uint8Array>([
     ['config.json', new TextEncoder().encode('{"model_type":"llama"}')],
     ['model.safetensors', WEIGHTS],
     ['pytorch_model.bin', WEIGHTS],
     ['original/consolidated.safetensors', WEIGHTS],
   ]);
-  asked = [];
-  claimed = sha256(WEIGHTS);
-  gate = null;
-  trouble = null;
-  server = createServer((request, response) => {
-    const url = request.url!.split('?')[0]!;
-    const range = request.headers.range;
-    asked.push({ url, range, token: request.headers.authorization });
-    const json = (body: unknown): void => {
-      response.setHeader('content-type', 'application/json').end(JSON.stringify(body));
-    };
-    if (trouble !== null) {
-      response.writeHead(trouble).end('{"error":"later"}');
-    } else if (gate !== null && request.headers.authorization !== `Bearer ${gate}`) {
-      response.writeHead(401).end('{"error":"no"}');
-    } else if (/^\/api\/models\/tiny\/base\/revision\/(main|a{40})$/.test(url)) {
-      json({ id: 'tiny/base', _id: '1', sha: COMMIT, lastModified: '2026-01-01T00:00:00.000Z' });
-    } else if (url === `/api/models/tiny/base/tree/${COMMIT}`) {
-      json(
-        [...files].map(([name, bytes]) => ({
-          ...{ type: 'file', path: name, size: bytes.length, oid: blobId(bytes) },
-          ...(bytes === WEIGHTS ? { lfs: { oid: claimed, size: bytes.length, pointerSize: 130 } } : {}),
-        })),
-      );
-    } else {
-      const bytes = files.get(url.replace(`/tiny/base/resolve/${COMMIT}/`, ''));
-      if (bytes === undefined) return void response.writeHead(404).end('{}');
-      const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(range ?? 'bytes=0-') ?? [];
-      const end = to === '' ? bytes.length - 1 : Number(to);
-      response.setHeader('content-range', `bytes ${from}-${end}/${bytes.length}`).setHeader('etag', '"x"');
-      response.writeHead(206).end(bytes.subarray(Number(from), end + 1));
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  env = { HF_ENDPOINT: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+  env = { HF_ENDPOINT: hub.url };
   cache = await mkdtemp(path.join(os.tmpdir(), 'graft-hub-'));
 });
 afterEach(async () => {
-  server.closeAllConnections();
-  server.close();
+  hub.stop();
   await rm(cache, { recursive: true, force: true });
 });
 
 const find = (base: string): Promise<string> => findBase({ base, cache, env, output });
-const folder = (): string => path.join(cache, 'bases/hf/tiny--base', COMMIT, 'base');
+const folder = (): string => path.join(cache, 'bases/hf/tiny--base', HUB_COMMIT, 'base');
 
 describe('a base by its repository', () => {
   it('is downloaded once, without unneeded files, and then used offline', async () => {
     expect(await find('hf:tiny/base')).toBe(folder());
     expect(new Uint8Array(await readFile(path.join(folder(), 'model.safetensors')))).toEqual(WEIGHTS);
-    expect(asked.some(({ url }) => /pytorch|original/.test(url))).toBe(false);
-    asked = [];
+    expect(hub.asked.some(({ url }) => /pytorch|original/.test(url))).toBe(false);
+    hub.asked = [];
     expect(await find('hf:tiny/base')).toBe(folder());
-    expect(asked.map(({ url }) => url)).toEqual(['/api/models/tiny/base/revision/main']);
-    asked = [];
-    expect(await find(`hf:tiny/base@${COMMIT}`)).toBe(folder());
+    expect(hub.asked.map(({ url }) => url)).toEqual(['/api/models/tiny/base/revision/main']);
+    hub.asked = [];
+    expect(await find(`hf:tiny/base@${HUB_COMMIT}`)).toBe(folder());
     env['HF_HUB_OFFLINE'] = '1';
     expect(await find('hf:tiny/base')).toBe(folder());
-    expect(asked).toEqual([]);
+    expect(hub.asked).toEqual([]);
     delete env['HF_HUB_OFFLINE'];
     env['HF_ENDPOINT'] = 'http://127.0.0.1:1';
     expect(await find('hf:tiny/base')).toBe(folder());
@@ -117,13 +68,13 @@ describe('a base by its repository', () => {
     await writeFile(path.join(folder(), `model.safetensors.${left}`), WEIGHTS.subarray(0, 100_000));
     await find('hf:tiny/base');
     expect(new Uint8Array(await readFile(path.join(folder(), 'model.safetensors')))).toEqual(WEIGHTS);
-    const ranges = asked.filter(({ url }) => url.endsWith('model.safetensors')).map(({ range }) => range);
+    const ranges = hub.asked.filter(({ url }) => url.endsWith('model.safetensors')).map(({ range }) => range);
     expect(ranges).toEqual(['bytes=0-0', 'bytes=100000-299999']);
   });
 
   it.each([500, 503, 429])('is taken as it was fetched while the hub answers %i', async (status) => {
     await find('hf:tiny/base');
-    trouble = status;
+    hub.trouble = status;
     expect(await find('hf:tiny/base')).toBe(folder());
     await expect(find('hf:tiny/other')).rejects.toThrow(`the hub answered ${status}`);
   });
@@ -131,23 +82,23 @@ describe('a base by its repository', () => {
   it.each(['', '{"load":'])('is completed where its list was cut at %j', async (half) => {
     await find('hf:tiny/base');
     await writeFile(path.join(folder(), '.fetched.json'), half);
-    asked = [];
-    expect(await find(`hf:tiny/base@${COMMIT}`)).toBe(folder());
-    expect(asked.some(({ url }) => url.includes('/resolve/'))).toBe(false);
-    asked = [];
-    expect(await find(`hf:tiny/base@${COMMIT}`)).toBe(folder());
-    expect(asked).toEqual([]);
+    hub.asked = [];
+    expect(await find(`hf:tiny/base@${HUB_COMMIT}`)).toBe(folder());
+    expect(hub.asked.some(({ url }) => url.includes('/resolve/'))).toBe(false);
+    hub.asked = [];
+    expect(await find(`hf:tiny/base@${HUB_COMMIT}`)).toBe(folder());
+    expect(hub.asked).toEqual([]);
   });
 
   it("is discarded with other bytes than the hub's", async () => {
-    claimed = sha256(new Uint8Array(3));
+    hub.claimed = '0'.repeat(64);
     await expect(find('hf:tiny/base')).rejects.toThrow(/sha256 of model\.safetensors is not the hub's/);
-    claimed = sha256(WEIGHTS);
+    hub.claimed = null;
     expect(await find('hf:tiny/base')).toBe(folder());
   });
 
   it('needs HF_TOKEN, and the error says so', async () => {
-    gate = 'hf_secret';
+    hub.gate = 'hf_secret';
     await expect(find('hf:tiny/base')).rejects.toThrow(/needs a token: set HF_TOKEN/);
     env['HF_TOKEN'] = 'hf_other';
     const refused = await find('hf:tiny/base').catch((error: Error) => error.message);
@@ -158,7 +109,7 @@ describe('a base by its repository', () => {
   });
 
   it('may be one GGUF of several', async () => {
-    files = new Map([
+    hub.files = new Map([
       ['a-Q4_0.gguf', new Uint8Array(10)],
       ['a-Q8_0-00001-of-00002.gguf', new Uint8Array(11)],
       ['a-Q8_0-00002-of-00002.gguf', new Uint8Array(12)],
@@ -174,7 +125,7 @@ describe('a base by its repository', () => {
 
   it('reports what is missing', async () => {
     await expect(find('hf:tiny/gone')).rejects.toThrow(/tiny\/gone@main: no such repository or revision/);
-    files = new Map([['pytorch_model.bin', WEIGHTS]]);
+    hub.files = new Map([['pytorch_model.bin', WEIGHTS]]);
     await expect(find('hf:tiny/base')).rejects.toThrow(/neither \.safetensors nor \.gguf/);
     env['HF_ENDPOINT'] = 'http://127.0.0.1:1';
     await expect(find('hf:tiny/other')).rejects.toThrow(/the hub cannot be reached/);

@@ -1,10 +1,10 @@
-/** Parses `--base hf:…`, and selects the files of a repository that make a base. */
+/** `hf:…` on the command line, and the files of a repository that make a base. */
 import { usageError } from '../flags.ts';
 
-export interface RepositoryBase {
+export interface Repository {
   /** `owner/name` */
   repository: string;
-  /** A GGUF of the repository, if it has several. */
+  /** A file or folder of it; null = whichever is meant. */
   file: string | null;
   /** Branch, tag or commit. */
   revision: string;
@@ -19,33 +19,50 @@ export interface RepositoryFile {
   blobId: string | null;
 }
 
+/** What is fetched of a repository. */
+export interface RepositoryContent {
+  what: 'base' | 'adapter';
+  /** Below the cache. */
+  folder: string;
+  /** Of the error when it cannot be fetched. */
+  code: string;
+  /** @returns the files to fetch and what to load, relative to the folder; '' = the folder. @throws CliError */
+  choose(from: Repository, files: readonly RepositoryFile[]): { files: RepositoryFile[]; load: string };
+}
+
 const PREFIX = 'hf:';
 const NAME = /^[A-Za-z0-9][\w.-]{0,95}$/;
 const REVISION = /^[\w][\w./-]{0,254}$/;
 
 /**
- * `hf:<owner>/<name>[/<file.gguf>][@<revision>]`.
- * @returns null for a path. @throws CliError
+ * `hf:<owner>/<name>[/<file>][@<revision>]`.
+ * @returns null for a path, and if it is not of this form, what is wrong.
  */
-export function parseRepositoryBase(base: string): RepositoryBase | null {
-  if (!base.startsWith(PREFIX)) return null;
-  const [place = '', revision = 'main', ...more] = base.slice(PREFIX.length).split('@');
+export function parseRepository(given: string): Repository | null | 'malformed' {
+  if (!given.startsWith(PREFIX)) return null;
+  const [place = '', revision = 'main', ...more] = given.slice(PREFIX.length).split('@');
   const [owner = '', name = '', ...rest] = place.split('/');
-  const file = rest.length === 0 ? null : rest.join('/');
   const safe = (part: string): boolean => part !== '' && !part.startsWith('.');
-  if (
-    more.length > 0 ||
-    !NAME.test(owner) ||
-    !NAME.test(name) ||
-    !REVISION.test(revision) ||
-    revision.includes('..') ||
-    (file !== null && !(file.endsWith('.gguf') && rest.every(safe)))
-  )
+  const isGood =
+    more.length === 0 &&
+    NAME.test(owner) &&
+    NAME.test(name) &&
+    REVISION.test(revision) &&
+    !revision.includes('..') &&
+    rest.every(safe);
+  if (!isGood) return 'malformed';
+  return { repository: `${owner}/${name}`, file: rest.length === 0 ? null : rest.join('/'), revision };
+}
+
+/** `--base hf:<owner>/<name>[/<file.gguf>][@<revision>]`. @returns null for a path. @throws CliError */
+export function parseRepositoryBase(base: string): Repository | null {
+  const parsed = parseRepository(base);
+  if (parsed === 'malformed' || (parsed?.file != null && !parsed.file.endsWith('.gguf')))
     throw usageError(
       `--base ${base}: use hf:<owner>/<name>, with /<file>.gguf if it has several and @<revision> if ` +
         'you want one.',
     );
-  return { repository: `${owner}/${name}`, file, revision };
+  return parsed;
 }
 
 /** Files beside the weights, if they exist. */
@@ -61,9 +78,8 @@ const BESIDE = [
 ];
 const PART = /-\d{5}-of-\d{5}\.gguf$/;
 
-/** @returns the files to fetch and what the origin loads, relative to the folder; '' = the folder. @throws CliError */
-export function chooseFiles(
-  base: RepositoryBase,
+function chooseBase(
+  base: Repository,
   files: readonly RepositoryFile[],
 ): { files: RepositoryFile[]; load: string } {
   const ggufs = files.filter(
@@ -92,6 +108,13 @@ export function chooseFiles(
   const chosen = single.length > 0 ? single : shards.length > 0 ? shards : weights;
   return { files: [...files.filter(({ path }) => BESIDE.includes(path)), ...chosen], load: '' };
 }
+
+export const BASE: RepositoryContent = {
+  what: 'base',
+  folder: 'bases',
+  code: 'base_unavailable',
+  choose: chooseBase,
+};
 
 const list = (files: readonly RepositoryFile[]): string =>
   files.length === 0 ? 'none' : files.map(({ path }) => path).join(', ');
