@@ -1,5 +1,10 @@
 /** The runner over a stored base, in this worker: on the GPU if wanted and possible, otherwise in WebAssembly. */
-import type { LlamaConfig, GraphKind, Precision } from '../../gpu-origin/model/base-model.ts';
+import {
+  type LlamaConfig,
+  type GraphKind,
+  type Precision,
+  wrongOnGpu,
+} from '../../gpu-origin/model/base-model.ts';
 import type { BuiltGraphs } from '../../gpu-origin/model/build-graphs.ts';
 import {
   readConfigJson,
@@ -61,11 +66,13 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
   const config = readConfigJson(base.text('config.json'));
   const parts = { ...params, config, rotations: makeRotations(config) };
   const wanted = params.device;
+  const noGpu = wrongOnGpu(config);
   let why = '';
   if (wanted !== 'wasm') {
     const found = await findGpu(wanted === 'webgpu');
     try {
       if ('missing' in found) throw new Error(found.missing);
+      if (noGpu !== null) throw new Error(`WebGPU ${noGpu}`);
       const { device, lost } = await openGpu(base, { ...parts, ...found });
       const gone = lost.then((reason) => Promise.reject(new Error(`the GPU was lost: ${reason}`)));
       const { said, ...opened } = await Promise.race([openOnGpu(parts, device), gone]);

@@ -6,20 +6,22 @@ import { toHalves } from '../../adapters/index.ts';
 
 /** llama.cpp's names of the architectures; Mistral's is `llama`, and `mistral3` where it is part of a model that sees. */
 export const FAMILIES = [
-  ...([
-    'llama',
-    'mistral3',
-    'granite',
-    'qwen2',
-    'qwen2vl',
-    'qwen3',
-    'qwen3vl',
-    'gemma3',
-    'smollm3',
-    'phi3',
-  ] as const),
+  'llama',
+  'mistral3',
+  'granite',
+  'qwen2',
+  'qwen2vl',
+  'qwen3',
+  'qwen3vl',
+  'gemma2',
+  'gemma3',
+  'smollm3',
+  'phi3',
 ] as const;
 export type Family = (typeof FAMILIES)[number];
+
+/** Their norms' gains are stored minus one, and they share most of the rest. */
+export const isGemma = (family: Family): boolean => family === 'gemma2' || family === 'gemma3';
 
 /** Rotary positions: pair i of a head turns by position * theta^(-2i/dim) / divisors[i]. */
 export interface Rope {
@@ -59,6 +61,10 @@ export interface LlamaConfig {
   attention: readonly LayerAttention[];
   /** Factor of products of q and k; null = headDim^-0.5. */
   attentionScale: number | null;
+  /** Soft cap of these products: cap * tanh(product / cap); null = none (all but Gemma 2). */
+  attentionCap: number | null;
+  /** Soft cap of logits, in the same way. */
+  logitCap: number | null;
   /** The head is the embedding. */
   tiedHead: boolean;
   /** q, k and v have biases (Qwen2, Qwen2.5-VL). */
@@ -81,6 +87,8 @@ export interface LlamaConfig {
 export const PLAIN_FAMILY = {
   localRope: null,
   attentionScale: null,
+  attentionCap: null,
+  logitCap: null,
   qkvBias: false,
   qkNorm: false,
   postNorms: false,
@@ -199,6 +207,11 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
   for (const key of ['rmsEpsilon', 'embeddingScale', 'logitScale'] as const)
     if (!Number.isFinite(config[key]) || config[key] <= 0)
       throw new BaseModelError(`the base's ${key} is ${config[key]}`);
+  for (const key of ['attentionCap', 'logitCap'] as const) {
+    const cap = config[key];
+    if (cap !== null && !(Number.isFinite(cap) && cap > 0))
+      throw new BaseModelError(`the base's ${key} is ${cap}`);
+  }
   if (config.heads % config.kvHeads !== 0)
     throw new BaseModelError(
       `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,
@@ -214,6 +227,12 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
       );
   return config;
 }
+
+/** @returns why a base's answers would be wrong on WebGPU; null if they are right. */
+export const wrongOnGpu = ({ attentionCap }: Pick<LlamaConfig, 'attentionCap'>): string | null =>
+  attentionCap === null
+    ? null
+    : 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
 
 /** onnx.TensorProto.DataType */
 export const DataType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, f16: 10 } as const;

@@ -7,6 +7,7 @@ import {
   BaseModelError,
   checkConfig,
   graniteConstants,
+  isGemma,
   type Family,
   type LayerAttention,
   type LlamaConfig,
@@ -70,6 +71,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   granite: 'granite',
   qwen2: 'qwen2',
   qwen3: 'qwen3',
+  gemma2: 'gemma2',
   gemma3_text: 'gemma3',
   smollm3: 'smollm3',
   phi3: 'phi3',
@@ -138,11 +140,15 @@ const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   qwen2: 4096,
   qwen2_5_vl_text: 4096,
   qwen3: 4096,
+  gemma2: 4096,
   gemma3_text: 4096,
 };
 const GEMMA_LOCAL_THETA = 10_000;
-/** Every sixth of Gemma 3's layers attends to everything. */
+/** Every sixth of Gemma 3's layers attends to everything, of Gemma 2's every second. */
 const GEMMA_PATTERN = 6;
+const GEMMA_2_PATTERN = 2;
+/** Of a Gemma 2 whose configuration does not name them; null in it means none. */
+const GEMMA_2_CAPS = { attention: 50, logits: 30 } as const;
 
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
@@ -159,13 +165,17 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
     );
   if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(family)))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
-  const activation = (family === 'gemma3' ? hub.hidden_activation : undefined) ?? hub.hidden_act;
-  const expected = family === 'gemma3' ? 'gelu_pytorch_tanh' : 'silu';
+  const activation = (isGemma(family) ? hub.hidden_activation : undefined) ?? hub.hidden_act;
+  const expected = isGemma(family) ? 'gelu_pytorch_tanh' : 'silu';
   // transformers has two names of it.
   if (activation != null && (activation === 'swish' ? 'silu' : activation) !== expected)
     throw new BaseModelError(`activation ${activation} is not supported; use ${expected}`);
-  if (hub.attn_logit_softcapping != null || hub.final_logit_softcapping != null)
-    throw new BaseModelError('logit soft caps (attn_logit_softcapping) are not supported');
+  if (family !== 'gemma2')
+    for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'] as const)
+      if (hub[cap] != null)
+        throw new BaseModelError(
+          `logit soft caps (${cap}) are not supported for model_type ${hub.model_type}`,
+        );
   if (hub.use_bidirectional_attention === true)
     throw new BaseModelError('bidirectional attention (use_bidirectional_attention) is not supported');
   const window = hub.use_sliding_window !== false && hub.sliding_window != null;
@@ -203,6 +213,8 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const pattern = hub.sliding_window_pattern ?? hub._sliding_window_pattern ?? GEMMA_PATTERN;
   const slides = (layer: number): boolean => {
     switch (family) {
+      case 'gemma2':
+        return (layer + 1) % GEMMA_2_PATTERN !== 0;
       case 'gemma3':
         return (layer + 1) % pattern !== 0;
       case 'qwen2':
@@ -313,21 +325,31 @@ export function refuseOtherModels(json: unknown): void {
     );
 }
 
+/**
+ * @param text its `text_config`, without `model_type` if it is of the usual type.
+ * @returns the type of a model's text, and its family where the model also sees and the text is served.
+ */
+function textType(
+  model: string,
+  text: Readonly<Record<string, unknown>>,
+): { type: string; family: Family | undefined } {
+  const families = Object.hasOwn(SEEING, model) ? SEEING[model]! : {};
+  const [usual = model] = Object.keys(families);
+  const type = typeof text['model_type'] === 'string' ? text['model_type'] : usual;
+  return { type, family: Object.hasOwn(families, type) ? families[type] : undefined };
+}
+
 /** The text of a model that also sees, as a configuration of its own. @throws BaseModelError */
 function textOf(json: unknown, model: string): { family: Family; fields: Record<string, unknown> } {
-  const families = SEEING[model]!;
-  const [usual] = Object.keys(families) as [string];
   // Qwen2.5-VL's first files have the fields of the text beside the others.
-  const flat = model === 'qwen2_5_vl' ? { ...(json as object), model_type: usual } : undefined;
-  const parsed = TextConfig.safeParse(json);
-  const text = (parsed.success ? parsed.data.text_config : undefined) ?? flat;
+  const flat = model === 'qwen2_5_vl' ? { ...(json as object), model_type: undefined } : undefined;
+  const text = TextConfig.safeParse(json).data?.text_config ?? flat;
   if (text === undefined) throw new BaseModelError(`config.json lacks text_config, which ${model} needs`);
-  const type = typeof text['model_type'] === 'string' ? text['model_type'] : usual;
-  const family = Object.hasOwn(families, type) ? families[type] : undefined;
+  const { type, family } = textType(model, text);
   if (family === undefined)
     throw new BaseModelError(
       `model_type ${model} with text_config.model_type ${type} is not supported; supported is ` +
-        Object.keys(families).join(', '),
+        Object.keys(SEEING[model]!).join(', '),
     );
   return { family, fields: { ...TEXT_DEFAULTS[type], ...text, model_type: type } };
 }
@@ -344,9 +366,7 @@ export function textFields(json: unknown): Record<string, unknown> {
   if (!whole.success) throw new BaseModelError(`config.json: ${z.prettifyError(whole.error)}`);
   const { model_type: model } = whole.data;
   const text = TextConfig.safeParse(json).data?.text_config ?? {};
-  const families = Object.hasOwn(SEEING, model) ? SEEING[model]! : {};
-  const type = String(text['model_type'] ?? Object.keys(families)[0]);
-  const family = Object.hasOwn(families, type) ? families[type] : undefined;
+  const { type, family } = textType(model, text);
   return {
     ...(family === undefined ? {} : TEXT_DEFAULTS[type]),
     ...{ ...whole.data, ...text },
@@ -395,7 +415,7 @@ export function readHubConfig(
   const hub = parsed.data;
   refuseUnsupported(hub, family);
   const headDim = hub.head_dim ?? hub.hidden_size / hub.num_attention_heads;
-  const gemma = family === 'gemma3';
+  const gemma = isGemma(family);
   const config = checkConfig({
     ...PLAIN_FAMILY,
     family,
@@ -410,9 +430,15 @@ export function readHubConfig(
     ...ropesOf(hub, family, headDim),
     attention: attentionOf(hub, family),
     attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null,
+    ...(family === 'gemma2'
+      ? {
+          attentionCap: valueOr(hub.attn_logit_softcapping, GEMMA_2_CAPS.attention),
+          logitCap: valueOr(hub.final_logit_softcapping, GEMMA_2_CAPS.logits),
+        }
+      : {}),
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
     qkvBias: hasBiases(family),
-    qkNorm: family === 'qwen3' || family === 'qwen3vl' || gemma,
+    qkNorm: family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3',
     postNorms: gemma,
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
@@ -421,6 +447,10 @@ export function readHubConfig(
   });
   return { config, name: hub._name_or_path };
 }
+
+/** A field's value, which may be null; the usual one if the field is missing. */
+const valueOr = (value: number | null | undefined, usual: number): number | null =>
+  value === undefined ? usual : value;
 
 const graniteOf = (hub: HubConfig): ReturnType<typeof graniteConstants> =>
   graniteConstants({

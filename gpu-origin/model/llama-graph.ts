@@ -288,6 +288,7 @@ class LlamaGraph {
         kv_num_heads: config.kvHeads,
         do_rotary: tables === null ? 0 : 1,
         ...(config.attentionScale === null ? {} : { scale: { float: config.attentionScale } }),
+        ...(config.attentionCap === null ? {} : { softcap: { float: config.attentionCap } }),
         ...(window === null || window >= context ? {} : { local_window_size: window }),
         ...int8.attributes,
       },
@@ -418,8 +419,19 @@ class LlamaGraph {
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
     const wanted = g.node('GatherND', [states, 'positions'], 'wanted', { batch_dims: 1 });
     const shape = { K: config.hidden, N: config.vocab };
-    this.products.multiply(this.input(wanted, 'f32', 'f32'), HEAD_PRODUCT, shape, 'f32', 'logits');
+    const logits = config.logitCap === null ? 'logits' : 'logits.raw';
+    this.products.multiply(this.input(wanted, 'f32', 'f32'), HEAD_PRODUCT, shape, 'f32', logits);
+    if (config.logitCap !== null) this.cap(logits, config.logitCap);
     g.output('logits', 'f32', ['B', 'P', config.vocab]);
+  }
+
+  /** cap * tanh(x / cap) as the logits. */
+  private cap(x: string, limit: number): void {
+    const g = this.g;
+    const by = g.constant('logits.cap', 'f32', [], new Float32Array([limit]));
+    g.node('Div', [x, by], 'logits.unit');
+    g.node('Tanh', ['logits.unit'], 'logits.tanh');
+    g.node('Mul', ['logits.tanh', by], 'logits');
   }
 }
 

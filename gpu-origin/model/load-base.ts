@@ -20,6 +20,7 @@ import {
   FAMILIES,
   type Family,
   graniteConstants,
+  isGemma,
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
@@ -188,8 +189,8 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
           );
         const data = readExactly(located.fd, end - begin, located.dataStart + begin);
         const values = toFloat32({ dtype, shape: [...shape], data });
-        // Gemma stores gains minus one (`Gemma3RMSNorm`: 1 + weight).
-        if (config.family === 'gemma3' && NORM.test(name))
+        // Gemma stores gains minus one (`Gemma2RMSNorm`, `Gemma3RMSNorm`: 1 + weight).
+        if (isGemma(config.family) && NORM.test(name))
           for (let i = 0; i < values.length; i++) values[i]! += 1;
         return values;
       },
@@ -312,11 +313,14 @@ const ROPE_TENSORS = {
 
 /** SmolLM3's layers without rotary positions: every fourth. */
 const NO_ROPE_STEP = 4;
-/** Gemma 3: every sixth layer attends to everything, the others rotate by a theta of 10,000. */
-const GEMMA_PATTERN = 6;
+/** Every so many of Gemma's layers attends to everything. */
+const GEMMA_PATTERN: Partial<Record<Family, number>> = { gemma2: 2, gemma3: 6 };
+/** Of Gemma 3's other layers. */
 const GEMMA_LOCAL_THETA = 10_000;
-/** Only Gemma 3 27B does not scale by its heads' size. */
-const GEMMA_27B_LAYERS = 62;
+/** Layers of those that do not scale by their heads' size: the two of 27B. */
+const GEMMA_27B_LAYERS: Partial<Record<Family, number>> = { gemma2: 46, gemma3: 62 };
+/** Of Gemma 2 files that do not say it. */
+const GEMMA_2 = { window: 4_096, attentionCap: 50, logitCap: 30 } as const;
 
 class Metadata {
   constructor(
@@ -337,15 +341,16 @@ class Metadata {
 }
 
 /** For other families llama.cpp ignores a window, whatever the file says. */
-const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma3', 'phi3']);
+const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma2', 'gemma3', 'phi3']);
 
 function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   const { family } = metadata;
   // 0 means none (Phi-4).
-  const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', 0)) || null;
-  const pattern = metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN;
+  const usual = family === 'gemma2' ? GEMMA_2.window : 0;
+  const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', usual)) || null;
+  const pattern = metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN[family];
   const slides = (layer: number): boolean => {
-    if (family !== 'gemma3') return true;
+    if (!isGemma(family)) return true;
     // Without a window all layers are global.
     if (window === null) return false;
     return Array.isArray(pattern) ? Boolean(pattern[layer]) : (layer + 1) % Number(pattern) !== 0;
@@ -458,13 +463,14 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.join(', ')}`,
     );
   const metadata = new Metadata(file, family);
-  for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
-    if (metadata.value(cap) !== undefined)
-      throw new BaseModelError(`logit soft caps (${cap}) are not supported`);
+  if (family !== 'gemma2')
+    for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
+      if (metadata.value(cap) !== undefined)
+        throw new BaseModelError(`logit soft caps (${cap}) are not supported for ${family}`);
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
   const layers = metadata.number('block_count');
-  const gemma = family === 'gemma3';
+  const gemma = isGemma(family);
   const headDim = metadata.number('attention.key_length', hidden / heads);
   const { rope, context } = ropeOf(file, metadata, headDim);
   return checkConfig({
@@ -480,19 +486,26 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     context,
     rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
     rope,
-    localRope: gemma
-      ? {
-          theta: metadata.number('rope.freq_base_swa', GEMMA_LOCAL_THETA),
-          dim: headDim,
-          divisors: null,
-          scale: 1,
-        }
-      : null,
+    localRope:
+      family === 'gemma3'
+        ? {
+            theta: metadata.number('rope.freq_base_swa', GEMMA_LOCAL_THETA),
+            dim: headDim,
+            divisors: null,
+            scale: 1,
+          }
+        : null,
     attention: attentionOf(metadata, layers),
-    attentionScale: gemma ? (layers === GEMMA_27B_LAYERS ? hidden / heads : headDim) ** -0.5 : null,
+    attentionScale: gemma ? (layers === GEMMA_27B_LAYERS[family] ? hidden / heads : headDim) ** -0.5 : null,
+    ...(family === 'gemma2'
+      ? {
+          attentionCap: metadata.number('attn_logit_softcapping', GEMMA_2.attentionCap),
+          logitCap: metadata.number('final_logit_softcapping', GEMMA_2.logitCap),
+        }
+      : {}),
     tiedHead: !file.tensors.has('output.weight'),
     qkvBias: file.tensors.has('blk.0.attn_q.bias'),
-    qkNorm: family === 'qwen3' || family === 'qwen3vl' || gemma,
+    qkNorm: family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3',
     postNorms: gemma,
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,

@@ -43,6 +43,8 @@ const ConfigJson = z.strictObject({
     z.strictObject({ window: z.int().nullable(), rope: z.enum(['rope', 'localRope']).nullable() }),
   ),
   attentionScale: z.number().nullable(),
+  attentionCap: z.number().nullable(),
+  logitCap: z.number().nullable(),
   tiedHead: z.boolean(),
   qkvBias: z.boolean(),
   qkNorm: z.boolean(),

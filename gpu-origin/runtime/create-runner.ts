@@ -8,6 +8,7 @@ import {
   storedShape,
   type Precision,
   PRECISIONS,
+  wrongOnGpu,
 } from '../model/base-model.ts';
 import { buildDecodingGraphs, buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { calibrationTokens } from '../model/calibration-text.ts';
@@ -113,6 +114,7 @@ export async function createRunner(
     const { device, message } = await openDevice({
       provider: params.provider ?? 'auto',
       threads: params.threads,
+      noGpu: wrongOnGpu(base.config),
       ...(params.open === undefined ? {} : { open: params.open }),
     });
     try {

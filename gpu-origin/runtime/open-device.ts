@@ -71,25 +71,32 @@ const INSTEAD: Record<Provider, string> = {
 };
 
 /**
- * @param params.threads per run; default: all cores.
+ * @param params.threads per run; default: all cores. @param params.noGpu why a GPU cannot run the base; default: it can.
  * @returns the device, and a sentence for the operator: what runs and, if it was not requested, why.
  * @throws OrtError with alternatives.
  */
 export async function openDevice(params: {
   provider: WantedProvider;
   threads: number | undefined;
+  noGpu?: string | null;
   open?: OpenProvider;
 }): Promise<{ device: Device; message: string }> {
-  const { provider, open = OPEN } = params;
+  const { provider, noGpu = null, open = OPEN } = params;
   const threads = params.threads ?? availableParallelism();
-  if (provider === 'auto') return openBest(open, threads);
+  if (provider === 'auto') return openBest(open, threads, noGpu);
+  if (provider === 'webgpu' && noGpu !== null)
+    throw new OrtError(`--provider ${provider}`, -1, `WebGPU ${noGpu}. Use --provider cpu`);
   const device = await open[provider](threads).catch((error: unknown) => {
     throw new OrtError(`--provider ${provider}`, -1, `${inShort(error)}; ${INSTEAD[provider]}`);
   });
   return { device, message: `provider ${provider}: ${device.description}` };
 }
 
-async function openBest(open: OpenProvider, threads: number): Promise<{ device: Device; message: string }> {
+async function openBest(
+  open: OpenProvider,
+  threads: number,
+  noGpu: string | null,
+): Promise<{ device: Device; message: string }> {
   let cpu: Device;
   try {
     cpu = await open.cpu(threads);
@@ -107,7 +114,7 @@ async function openBest(open: OpenProvider, threads: number): Promise<{ device: 
   }
   const vendor = await open.findGpu();
   if (vendor === null) return { device: cpu, message: `provider cpu: ${cpu.description}` };
-  const gpu = await fasterGpu(open, cpu, threads);
+  const gpu = noGpu ?? (await fasterGpu(open, cpu, threads));
   if (typeof gpu === 'string')
     return {
       device: cpu,

@@ -191,6 +191,7 @@ interface Heads {
   heads: number;
   kvHeads: number;
   headDim: number;
+  attentionCap?: number | null;
 }
 
 /**
@@ -397,7 +398,8 @@ async function decodeInt8(
 }
 
 /** float32 inputs and outputs, whatever the precision between. @param step of int8 keys and values, if they are. */
-function attentionGraph({ heads, kvHeads, headDim }: Heads, precision: Precision, step?: number): Uint8Array {
+function attentionGraph(base: Heads, precision: Precision, step?: number): Uint8Array {
+  const { heads, kvHeads, headDim, attentionCap = null } = base;
   const g = new GraphBuilder();
   const cast = (from: string, to: string, type: Precision): string =>
     g.node('Cast', [from], to, { to: DataType[type] });
@@ -421,6 +423,7 @@ function attentionGraph({ heads, kvHeads, headDim }: Heads, precision: Precision
     [precision === 'f32' ? 'y' : 'y.half', 'present.k', 'present.v'],
     {
       ...{ num_heads: heads, kv_num_heads: kvHeads, do_rotary: 0 },
+      ...(attentionCap === null ? {} : { softcap: { float: attentionCap } }),
       ...(step === undefined ? {} : INT8_ATTENTION),
     },
     MICROSOFT,
@@ -434,7 +437,7 @@ function attentionGraph({ heads, kvHeads, headDim }: Heads, precision: Precision
 /** Causal attention of grouped heads, `[tokens, heads * headDim]`. */
 function attention(
   { q, k, v }: Record<'q' | 'k' | 'v', Float32Array>,
-  { heads, kvHeads, headDim }: Heads,
+  { heads, kvHeads, headDim, attentionCap = null }: Heads,
   tokens: number,
 ): Float64Array {
   const y = new Float64Array(tokens * heads * headDim);
@@ -448,7 +451,9 @@ function attention(
         const at = other * kvHeads * headDim + from;
         let dot = 0;
         for (let i = 0; i < headDim; i++) dot += q[own + i]! * k[at + i]!;
-        sum += weights[other] = Math.exp(dot / Math.sqrt(headDim));
+        const score = dot / Math.sqrt(headDim);
+        const capped = attentionCap === null ? score : attentionCap * Math.tanh(score / attentionCap);
+        sum += weights[other] = Math.exp(capped);
       }
       for (let other = 0; other <= token; other++) {
         const at = other * kvHeads * headDim + from;

@@ -201,7 +201,7 @@ class LayerTape {
 
   private attention(x: string): string {
     const { t, length, params } = this;
-    const { heads, kvHeads, headDim } = params.config;
+    const { heads, kvHeads, headDim, attentionCap } = params.config;
     const rows = (heads / kvHeads) * length;
     const [q, k, v] = this.linears(x, ['q', 'k', 'v'], false) as [string, string, string];
     const [queries, keys, values] = [
@@ -209,7 +209,9 @@ class LayerTape {
       this.heads(k, 'k', kvHeads),
       this.heads(v, 'v', kvHeads),
     ];
-    const scores = t.add(t.matmul(queries, keys, true), t.input('mask', 'f32', [rows, length]));
+    const products = t.matmul(queries, keys, true);
+    const capped = attentionCap === null ? products : t.cap(products, attentionCap);
+    const scores = t.add(capped, t.input('mask', 'f32', [rows, length]));
     const mixed = t.matmul(t.softmax(scores), values);
     const apart = t.reshape(mixed, [-1, heads, length, headDim], [-1, rows, headDim]);
     const width = heads * headDim;
@@ -271,7 +273,7 @@ export const buildLayerGraphs = (params: GraphParams, length: number, rope: Rope
  */
 export function buildHeadGraphs(params: GraphParams): { loss: Model; score: Model } {
   const { config, form } = params;
-  const { hidden, vocab, rmsEpsilon } = config;
+  const { hidden, vocab, rmsEpsilon, logitCap } = config;
   const t = new Tape();
   const x = t.input('x', 'f32', ['T', hidden]);
   const rows = t.leaf(t.emit('Gather', [x, t.input('rows', 'i32', ['N'])], { axis: 0 })[0]!);
@@ -279,7 +281,7 @@ export function buildHeadGraphs(params: GraphParams): { loss: Model; score: Mode
   const h = linearInput(t, t.rmsNorm(rows, gain, rmsEpsilon, ['N']), params);
   const w = new FrozenWeights(t, form).weight(HEAD_PRODUCT, [hidden, vocab]);
   const target = t.input('target', 'i32', ['N']);
-  const { gap, sure, loss } = t.crossEntropy(h, w, target, t.input('weight', 'f32', ['N', 1]));
+  const { gap, sure, loss } = t.crossEntropy(h, w, target, t.input('weight', 'f32', ['N', 1]), logitCap);
   const d = t.gradients(loss, loss, [rows])[0]!;
   const each = (value: string): Output => ({ value, type: 'f32', dims: ['N', 1] });
   const scores: [string, Output][] = [

@@ -314,6 +314,22 @@ export class Tape {
     );
   }
 
+  /** Soft cap: limit * tanh(x / limit). */
+  cap(x: string, limit: number): string {
+    const unit = this.one('Tanh', [this.one('Mul', [x, this.scalar(1 / limit)])]);
+    return this.passes(this.one('Mul', [unit, this.scalar(limit)]), [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, this.capSlope(unit)])),
+      ),
+    );
+  }
+
+  /** 1 - tanh², from tanh. */
+  private capSlope(unit: string): string {
+    return this.one('Sub', [this.scalar(1), this.one('Mul', [unit, unit])]);
+  }
+
   silu(x: string): string {
     const sigmoid = this.one('Sigmoid', [x]);
     const y = this.one('Mul', [x, sigmoid]);
@@ -356,7 +372,7 @@ export class Tape {
    * -log softmax(h W)[target] of each row, without a one-hot: d h = weight * (softmax(h W) W^T - W[target]). The caller
    * takes the logarithm, gap - log(sure): ONNX Runtime's last bits depend on where in a batch a row is.
    * @param h `[N, hidden]` @param w W, `[hidden, vocab]`, the product of its values and, if there are any, a scale for each
-   * column @param target `[N]` int32 @param weight `[N, 1]` of each row's loss
+   * column @param target `[N]` int32 @param weight `[N, 1]` of each row's loss @param cap of logits, as {@link cap}; null = none
    * @returns `gap` `[N, 1]`: how far the target's logit is below the largest one; `sure` `[N, 1]`: the largest
    * probability; and `loss`, only for its gradient.
    */
@@ -365,25 +381,35 @@ export class Tape {
     w: FrozenMatrix,
     target: string,
     weight: string,
+    cap: number | null = null,
   ): { gap: string; sure: string; loss: string } {
     const { values, scales } = w;
     const scaled = (x: string, by: string | null): string => (by === null ? x : this.one('Mul', [x, by]));
-    const logits = scaled(this.product(h, values, {}), scales);
+    const units = (x: string): string | null =>
+      cap === null ? null : this.one('Tanh', [this.one('Mul', [x, this.scalar(1 / cap)])]);
+    const capped = (x: string, unit: string | null): string =>
+      cap === null || unit === null ? x : this.one('Mul', [unit, this.scalar(cap)]);
+    const sloped = (x: string, unit: string | null): string =>
+      unit === null ? x : this.one('Mul', [x, this.capSlope(unit)]);
+    const raw = scaled(this.product(h, values, {}), scales);
+    const unit = units(raw);
+    const logits = capped(raw, unit);
     const p = this.one('Softmax', [logits], { axis: -1 });
     const most = this.one('ReduceMax', [logits], { axes: [-1], keepdims: 1 });
     const sure = this.one('ReduceMax', [p], { axes: [-1], keepdims: 1 });
     const chosen = this.one('Gather', [values, target], { axis: 1 });
     const scale = scales === null ? null : this.one('Gather', [scales, target], { axis: 0 });
     const wanted = this.one('Transpose', [scaled(chosen, scale)], { perm: [1, 0] });
-    const logit = this.one('ReduceSum', [this.one('Mul', [h, wanted]), this.sizes([-1])], { keepdims: 1 });
-    const gap = this.one('Sub', [most, logit]);
+    const own = this.one('ReduceSum', [this.one('Mul', [h, wanted]), this.sizes([-1])], { keepdims: 1 });
+    const ownUnit = units(own);
+    const gap = this.one('Sub', [most, capped(own, ownUnit)]);
     const loss = this.one('Mul', [gap, weight]);
     this.passes(loss, [h], (_dy, give) =>
       give(
         h,
         this.added(() => {
-          const expected = this.product(scaled(p, scales), values, { transB: true });
-          return this.one('Mul', [this.one('Sub', [expected, wanted]), weight]);
+          const expected = this.product(scaled(sloped(p, unit), scales), values, { transB: true });
+          return this.one('Mul', [this.one('Sub', [expected, sloped(wanted, ownUnit)]), weight]);
         }),
       ),
     );

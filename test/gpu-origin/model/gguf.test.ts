@@ -109,7 +109,7 @@ describe('a base in GGUF', () => {
       const { rmsEpsilon, attentionScale, ...config } = base.config;
       expect(rmsEpsilon).toBeCloseTo(source.config.rmsEpsilon, 10);
       const { attentionScale: scale } = source.config;
-      expect(attentionScale).toBe(name.startsWith('gemma3') ? 16 ** -0.5 : scale);
+      expect(attentionScale).toBe(name.startsWith('gemma') ? 16 ** -0.5 : scale);
       const windows = source.config.attention.map((layer) => ({
         ...layer,
         // llama.cpp knows none of Mistral's.
@@ -271,7 +271,7 @@ describe('a base in GGUF that cannot be served', () => {
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, gemma3, smollm3, phi3",
+      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, gemma2, gemma3, smollm3, phi3",
     );
   });
 

@@ -169,7 +169,35 @@ describe('constants', () => {
   });
 });
 
+describe('soft caps', () => {
+  const caps = (fields: object): (number | null)[] => {
+    const { attentionCap, logitCap } = config('gemma2', { ...fields, head_dim: 16 });
+    return [attentionCap, logitCap];
+  };
+
+  it('are those of Gemma 2 where its configuration names none, and may be null', () => {
+    expect(caps({})).toEqual([50, 30]);
+    expect(caps({ attn_logit_softcapping: 8.5, final_logit_softcapping: null })).toEqual([8.5, null]);
+  });
+
+  it.each([
+    ['gemma2', { attn_logit_softcapping: 0 }, "the base's attentionCap is 0"],
+    ['gemma2', { final_logit_softcapping: -30 }, "the base's logitCap is -30"],
+    ['llama', { attn_logit_softcapping: 50 }, 'logit soft caps (attn_logit_softcapping) are not supported'],
+    ['gemma3_text', { final_logit_softcapping: 30 }, 'logit soft caps (final_logit_softcapping)'],
+  ])('of %s are refused: %j', (type, fields, message) => {
+    expect(() => config(type, { ...fields, head_dim: 16 })).toThrow(message);
+  });
+});
+
 describe('the window', () => {
+  it('of every second layer is that of Gemma 2, which has one theta', () => {
+    const read = config('gemma2', { head_dim: 16, rope_theta: 500 });
+    expect(read.attention.map(({ window }) => window)).toEqual([4096, null, 4096, null]);
+    expect(read.attention.every(({ rope }) => rope === 'rope')).toBe(true);
+    expect(read).toMatchObject({ rope: { theta: 500 }, localRope: null, attentionScale: 1 / 16 });
+  });
+
   it.each([
     ['of a Llama that is off is none', 'llama', { sliding_window: 8, use_sliding_window: false }, all(null)],
     [

@@ -134,6 +134,7 @@ describe('attention over int8 keys and values', () => {
 
   it('passes on this processor', async () => {
     expect(await int8AttentionFault(device, heads)).toBeNull();
+    expect(await int8AttentionFault(device, { ...heads, attentionCap: 0.5 })).toBeNull();
   });
 
   it('is refused where the runtime does not have it', async () => {

@@ -13,10 +13,15 @@ const works = (description: string) => async (threads: number) =>
 const fails = (message: string) => async (): Promise<Device> => {
   throw new Error(message);
 };
-const opened = (provider: WantedProvider, open: Partial<OpenProvider>): Promise<string> =>
+const opened = (
+  provider: WantedProvider,
+  open: Partial<OpenProvider>,
+  noGpu: string | null = null,
+): Promise<string> =>
   openDevice({
     provider,
     threads: 3,
+    noGpu,
     open: {
       ...{ cpu: works('the library'), webgpu: works('the GPU'), web: works('the module') },
       findGpu: async () => null,
@@ -48,6 +53,17 @@ it('uses a GPU that is faster than the processor', async () => {
     'SessionOptionsAppendExecutionProvider: /src/webgpu_context.cc:136 f()::<lambda()> status == Success was false. No supported adapters';
   expect(await opened('auto', { findGpu, webgpu: fails(reason) })).toBe(
     "provider cpu: the library, 3 threads, because this machine's GPU (NVIDIA) does not start with WebGPU (No supported adapters)",
+  );
+});
+
+it('uses no GPU that cannot run the base, and refuses one that was requested', async () => {
+  const findGpu = async (): Promise<string> => 'NVIDIA';
+  const reason = 'cannot run this base';
+  expect(await opened('auto', { findGpu }, reason)).toBe(
+    "provider cpu: the library, 3 threads, because this machine's GPU (NVIDIA) cannot run this base",
+  );
+  await expect(opened('webgpu', {}, reason)).rejects.toThrow(
+    '--provider webgpu: WebGPU cannot run this base. Use --provider cpu',
   );
 });
 

@@ -13,6 +13,7 @@ import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import {
   TINY_ADAPTERS,
+  TINY_GEMMA2,
   TINY_GEMMA3,
   TINY_MISTRAL,
   TINY_SEEING,
@@ -132,6 +133,10 @@ const GEMMA_AS_GGUF: TinyShape = {
 };
 const AS_GGUF_HAS_IT: Record<string, TinyShape> = {
   mistral: { ...TINY_MISTRAL, config: { sliding_window: null } },
+  gemma2: {
+    ...TINY_GEMMA2,
+    config: { ...TINY_GEMMA2.config, query_pre_attn_scalar: TINY_GEMMA2.headDim },
+  },
   gemma3: GEMMA_AS_GGUF,
   gemma3_vl: { ...TINY_SEEING.gemma3_vl!, ...GEMMA_AS_GGUF },
 };
