@@ -55,6 +55,8 @@ export const askerOf =
       method,
       headers: {
         authorization: `Bearer ${key}`,
+        // A kept one may have been closed by its server while the machine was busy, which shows too late.
+        connection: 'close',
         ...(body !== undefined && json ? { 'content-type': 'application/json' } : {}),
       },
       ...(body === undefined ? {} : { body: json ? JSON.stringify(body) : new Uint8Array(body) }),
