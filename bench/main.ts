@@ -22,6 +22,7 @@ const others = {
   hostile: async () => (await import('./hostile.ts')).benchHostile,
   job: async () => (await import('./job.ts')).benchJob,
   'keys-values': async () => (await import('./keys-values.ts')).benchKeysValues,
+  names: async () => (await import('./names.ts')).benchNames,
   neighbours: async () => (await import('./neighbours.ts')).benchNeighbours,
   profile: async () => (await import('./profile.ts')).benchProfile,
   proxies: async () => (await import('./proxies.ts')).benchProxies,

@@ -27,6 +27,7 @@ npm run bench -- gather                 what 1,000 isolates count, on its way to
 npm run bench -- hostile                what requests made to be expensive cost an origin and others (--help says more)
 npm run bench -- job                    gaps between tokens while a fine-tuning job trains beside them (--help says more)
 npm run bench -- keys-values            int8 keys and values beside float32 ones: attention, steps and chunks (--help says more)
+npm run bench -- names                  operations with ten thousand names and with a million (--help says more)
 npm run bench -- neighbours [--short]   what one tenant does to another's time to the first token (--help says more)
 npm run bench -- profile                what a wave's time goes into (--help says more)
 npm run bench -- proxies --litellm FILE  requests a second beside LiteLLM's proxy (--help says more)

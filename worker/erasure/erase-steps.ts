@@ -254,7 +254,7 @@ const origins = dropAt({ again: false });
 /** A request under way may have sent a file to an origin that had dropped it. */
 const lateOrigins = dropAt({ again: true });
 
-/** Steps that one statement scans, of hours and days. */
+/** Steps that one statement looks up, of hours and days. */
 function windowsOf(now: number): { step: number; from: number; to: number }[] {
   return ([3600, 86400] as const).flatMap((step) => {
     const wide = step * TRAFFIC_WINDOW_STEPS;

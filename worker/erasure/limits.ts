@@ -22,7 +22,7 @@ export const ERASED_JOBS = 100;
 export const ERASED_ROW_FILES = 20;
 /** In parallel: an isolate has six connections at once. */
 export const ERASED_AT_ONCE = 6;
-/** Steps of traffic that one statement scans. */
+/** Steps of traffic that one statement looks up: 400 searches of an index. */
 export const TRAFFIC_WINDOW_STEPS = 400;
 /** Rows of usage and of history per request. */
 export const ERASED_ROWS = 2_000;

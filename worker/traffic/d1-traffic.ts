@@ -111,17 +111,30 @@ export const createD1Traffic = (db: SqlDatabase): TrafficLedger => ({
   },
 
   async forget({ tenant, names, step, from, to }) {
-    const values = [step, from, to, tenant, JSON.stringify(names)];
-    const [found] = await db.batch([
-      db.prepare(`SELECT COUNT(*) AS count ${OF_ANY}`).bind(...values),
-      db.prepare(`DELETE ${OF_ANY}`).bind(...values),
-    ]);
-    return (found?.results[0] as { count: number } | undefined)?.count ?? 0;
+    const first = step * Math.ceil(from / step);
+    const ofTenant = [step, times(first, to, step), tenant];
+    const ofNames = [JSON.stringify(names), step, from, to];
+    const statements = [
+      ...(tenant === null ? [] : FORGET_TENANT.map((sql) => db.prepare(sql).bind(...ofTenant))),
+      ...(names.length === 0 ? [] : FORGET_NAMES.map((sql) => db.prepare(sql).bind(...ofNames))),
+    ];
+    if (statements.length === 0) return 0;
+    return (await db.batch(statements))
+      .flatMap(({ results }) => results as { count: number }[])
+      .reduce((sum, { count }) => sum + count, 0);
   },
 });
 
-const OF_ANY = `FROM traffic WHERE step = ?1 AND at >= ?2 AND at < ?3
-  AND (tenant = ?4 OR name IN (SELECT value FROM json_each(?5)))`;
+// By times of which each is looked up: a range of them has every tenant's rows in it.
+const OF_TENANT = 'WHERE step = ? AND at IN (SELECT value FROM json_each(?)) AND tenant = ?';
+const OF_NAMES = `INDEXED BY traffic_by_name WHERE name <> '' AND name IN (SELECT value FROM json_each(?))
+  AND step = ? AND at >= ? AND at < ?`;
+const counting = (of: string): [count: string, remove: string] => [
+  `SELECT COUNT(*) AS count FROM traffic ${of}`,
+  `DELETE FROM traffic ${of}`,
+];
+const FORGET_TENANT = counting(OF_TENANT);
+const FORGET_NAMES = counting(OF_NAMES);
 
 /** Unix s from which days still have to be summed; null = none is. */
 const markOf = (db: SqlDatabase): Promise<{ until: number } | null> =>

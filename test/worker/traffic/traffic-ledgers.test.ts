@@ -122,6 +122,33 @@ describe('TrafficLedger', () => {
     expect(await read({ step: 86_400 })).toEqual([]);
   });
 
+  it('forgets a tenant, and names whoever asked for them, and keeps the sums of all', async () => {
+    const used = [ended({ name: 'me/a' }), ended({ tenant: 'you', name: 'me/a' }), ended({ tenant: 'you' })];
+    await ledger.writeHour(trafficHour(used));
+    const rows = async () => (await db.prepare('SELECT 1 FROM traffic').all()).results.length;
+    const before = await rows();
+    const of = { tenant: 'me', names: ['me/a'], step: 3_600 };
+    expect(await ledger.forget({ ...of, from: HOUR - 7_200, to: HOUR })).toBe(0);
+    const forgotten = await ledger.forget({ ...of, from: HOUR - 1, to: HOUR + 1 });
+    expect(forgotten).toBe(before - (await rows()));
+    expect(await requestsIn()).toEqual([]);
+    expect(await requestsIn({ tenant: 'you', name: 'me/a' })).toEqual([]);
+    expect(await requestsIn({ tenant: 'you' })).toEqual([[HOUR, 2, 200, '']]);
+    expect(await requestsIn({ tenant: null })).toEqual([[HOUR, 3, 200, '']]);
+  });
+
+  it('forgets names alone, or a tenant alone', async () => {
+    await ledger.writeHour(trafficHour([ended({ name: 'me/a' }), ended({ tenant: 'you', name: 'you/b' })]));
+    const when = { step: 3_600, from: HOUR, to: HOUR + 3_600 };
+    expect(await ledger.forget({ ...when, tenant: null, names: [] })).toBe(0);
+    expect(await ledger.forget({ ...when, tenant: null, names: ['me/a'] })).toBeGreaterThan(0);
+    expect(await requestsIn({ name: 'me/a' })).toEqual([]);
+    expect(await requestsIn()).toEqual([[HOUR, 1, 200, '']]);
+    expect(await ledger.forget({ ...when, tenant: 'you', names: [] })).toBeGreaterThan(0);
+    expect(await requestsIn({ tenant: 'you' })).toEqual([]);
+    expect(await requestsIn({ tenant: null })).toEqual([[HOUR, 2, 200, '']]);
+  });
+
   it('writes the hour of many tenants, however much it is', async () => {
     const many = Array.from({ length: 9_000 }, (_, i) => ended({ tenant: `tenant-${i}`.padEnd(64, '-') }));
     const recorded = recordStatements(db);
