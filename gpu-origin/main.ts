@@ -9,6 +9,7 @@ import { UsageMemory } from './http/run-prompts.ts';
 import { Activity } from './jobs/give-way.ts';
 import { loadJobs } from './load-jobs.ts';
 import { loadServices } from './load-services.ts';
+import { systemClock } from './runtime/device.ts';
 import {
   both,
   createLogLine,
@@ -45,6 +46,7 @@ async function run(config: Config): Promise<void> {
     services: null,
     usage: new UsageMemory(Date.now),
     now: Date.now,
+    monotonic: systemClock.now,
     onRefusedSignature: createSignatureLog(log, () => performance.now()),
     metricsToken: config.metricsToken,
     loopbackOnly: config.loopbackOnly,

@@ -48,6 +48,8 @@ export interface OriginContext {
   jobs?: Jobs | null;
   /** Wall clock, unix ms. */
   now: () => number;
+  /** The engine's clock, ms: monotonic. */
+  monotonic: () => number;
   /** Called with bugs; must not throw. */
   onFault: (where: string, error: unknown) => void;
   /** Usage of completions that the edge may cancel. */
@@ -69,6 +71,8 @@ export interface OriginContext {
 /** Set by the middleware for the handlers. */
 interface RequestVariables {
   requestId: string;
+  /** On the engine's clock, ms. */
+  arrivedAt: number;
   /** The request's parent trace. */
   parent: Traceparent | null;
   /** Empty for a part, whose body is streamed. */
