@@ -11,6 +11,8 @@ export interface EngineRequest {
   readonly id: string;
   /** Its trace, for logs and for an engine that runs elsewhere; absent = none. */
   readonly parent?: Traceparent | null;
+  /** Its span here, under which an engine that runs elsewhere works; absent = none is recorded. */
+  readonly span?: Traceparent | null;
   /** Tenant that the work is accounted to. */
   readonly tenant: string;
   /** Token ids, at least one. */

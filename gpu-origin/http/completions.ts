@@ -131,7 +131,8 @@ async function complete(
       const added = await services.engine.addChoices(
         {
           id: c.var.requestId,
-          parent: c.var.parent,
+          parent: generation.parent,
+          span: generation.span,
           tenant,
           prompt: ids,
           chain: directive.chain,

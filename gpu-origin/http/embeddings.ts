@@ -73,7 +73,8 @@ async function embedAll(
     const leave = generation.enter();
     const added = await services.engine.add({
       id: c.var.requestId,
-      parent: c.var.parent,
+      parent: generation.parent,
+      span: generation.span,
       ...{ tenant, chain, signal },
       prompt: prompt.value,
       sampling: { ...GREEDY, maxTokens: 0 },

@@ -1,21 +1,19 @@
 /** What one request for answers or vectors did, from its arrival to its end: for metrics and its trace. */
 import type { Context } from 'hono';
+import type { Traceparent } from '../../protocol/origin-wire.ts';
 import type { AnswerEnd } from '../engine/engine.ts';
 import type { GenerationRequest } from '../generation/sampler.ts';
-import type { GenerationError, MeasuredGeneration, Operation } from './metrics.ts';
+import { type EndedGeneration, spansOf } from './generation-spans.ts';
+import type { GenerationError, Operation } from './metrics.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import type { Directive } from './read-request.ts';
 
-/** A request that has ended. */
-export interface EndedGeneration extends MeasuredGeneration {
-  /** Of the HTTP response; 500 if none was made. */
-  readonly status: number;
-  /** null if its body was not valid. */
-  readonly asked: { readonly directive: Directive; readonly request: GenerationRequest | null } | null;
-}
-
 /** Collects what becomes of one request. It ends when its response is sent and its last row has ended. */
 export class Generation {
+  /** Its span, under which an engine that runs elsewhere works; null where there are no traces. */
+  readonly span: Traceparent | null;
+  /** The trace that it belongs to; null = none. */
+  readonly parent: Traceparent | null;
   readonly #operation: Operation;
   readonly #arrivedAt: number;
   readonly #now: () => number;
@@ -32,8 +30,12 @@ export class Generation {
     operation: Operation;
     arrivedAt: number;
     now: () => number;
+    span: Traceparent | null;
+    parent: Traceparent | null;
     onEnd: (ended: EndedGeneration) => void;
   }) {
+    this.span = params.span;
+    this.parent = params.span ?? params.parent;
     this.#operation = params.operation;
     this.#arrivedAt = params.arrivedAt;
     this.#now = params.now;
@@ -101,13 +103,32 @@ export class Generation {
 export function startGeneration(
   operation: Operation,
   c: Context<OriginEnv>,
-  { metrics, monotonic }: Pick<OriginContext, 'metrics' | 'monotonic'>,
+  { metrics, monotonic, now, tracer, onFault }: OriginContext,
   { base }: Pick<Services, 'base'>,
 ): Generation {
+  const { parent, arrivedAt } = c.var;
+  const span = tracer?.begin(parent) ?? null;
+  const offsetMs = now() - monotonic();
+  const route = c.req.routePath;
+  // Not the context, which holds the body: a stream may last long.
+  const requestId = c.var.requestId;
   return new Generation({
     operation,
-    arrivedAt: c.var.arrivedAt,
+    arrivedAt,
     now: monotonic,
-    onEnd: (ended) => metrics.onGeneration(base.id, ended),
+    span,
+    parent,
+    onEnd(ended) {
+      metrics.onGeneration(base.id, ended);
+      if (span?.sampled !== true || tracer == null) return;
+      const { latestNames } = tracer;
+      try {
+        tracer.record(
+          spansOf(ended, { span, parent, requestId, route, base: base.id, latestNames, offsetMs }),
+        );
+      } catch (error) {
+        onFault('trace', error);
+      }
+    },
   });
 }

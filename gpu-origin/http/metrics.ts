@@ -66,6 +66,11 @@ export function createMetrics(registry = new Registry()) {
     'Keys and values of trial prompts that were too large for int8.',
   );
   const jobsEnded = counter('jobs_ended_total', 'Fine-tuning jobs that ended, by outcome.', ['outcome']);
+  const spans = counter(
+    'spans_total',
+    'Spans of traces: sent, dropped as too many waited, or failed to send.',
+    ['outcome'],
+  );
   const faults = counter('faults_total', 'Unexpected exceptions.', ['where']);
 
   gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
@@ -115,6 +120,7 @@ export function createMetrics(registry = new Registry()) {
       jobsRunning = running;
     },
     onGeneration,
+    onSpans: (outcome: 'sent' | 'dropped' | 'failed', count: number): void => spans.inc({ outcome }, count),
     onClipped: (values: number): void => clipped.inc(values),
     onJobEnd: (outcome: JobOutcome): void => jobsEnded.inc({ outcome }),
     onResponse(route: string, status: number): void {

@@ -8,6 +8,7 @@ import type { ServingEngine } from '../engine/engine.ts';
 import type { Grammars } from '../grammar/ports.ts';
 import type { Jobs } from '../jobs/jobs.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
 import type { OriginPool } from './pool.ts';
@@ -42,6 +43,8 @@ export interface OriginContext {
   mode: Mode;
   serving: Serving;
   metrics: Metrics;
+  /** null or absent = no traces. */
+  tracer?: Tracer | null;
   /** null while loading. */
   services: Services | null;
   /** null or absent = it does not train. */

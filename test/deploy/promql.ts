@@ -68,6 +68,7 @@ export async function scrapeOrigin(): Promise<Scraped> {
 
 function noteRareEvents(metrics: Metrics): void {
   metrics.onJobEnd('done');
+  metrics.onSpans('sent', 1);
   metrics.observer.onFault({ where: 'step', error: null, requestIds: [] });
   metrics.observer.onRefuse({
     id: 'r1',

@@ -202,7 +202,7 @@ export class VllmEngine implements ServingEngine {
       salt: saltOf(run.tenant),
     });
     let reason: string | null = null;
-    for await (const event of client.stream(body, run.begin(), run.request.parent)) {
+    for await (const event of client.stream(body, run.begin(), run.request)) {
       if (run.ended) break;
       if (!event.ok) return this.#failed(run, event.error);
       reason = event.value.choices.at(-1)?.finish_reason ?? reason;
