@@ -6,7 +6,7 @@ import { describeMachine } from './machine.ts';
 
 const PARENT = { traceId: '4bf92f3577b34da6a3ce929d0e0e4736', spanId: '00f067aa0ba902b7' };
 const ENDED: EndedGeneration = {
-  ...{ operation: 'chat', arrivedAt: 0, endedAt: 10, status: 200, error: null },
+  ...{ operation: 'chat', arrivedAt: 0, endedAt: 10, status: 200, error: null, promptTokens: 50 },
   asked: {
     directive: {
       model: 'medicine/cardiology/dr-lee',

@@ -147,7 +147,7 @@ async function complete(
             timing.begin();
           },
           onEnd(ran) {
-            generation.rowEnded(ran, gone.signal.aborted);
+            generation.rowEnded(ran, at, gone.signal.aborted);
             rows.pop()?.();
             tracked?.ended(ran, at);
             if (begunAt !== null) pool?.held(directive.chain, context.now() - begunAt);

@@ -82,7 +82,7 @@ async function embedAll(
       pooling: request.pooling ?? 'mean',
       budgetMs: leftMs === null ? null : Math.max(1, leftMs),
       onEnd(ran) {
-        generation.rowEnded(ran, signal.aborted);
+        generation.rowEnded(ran, at, signal.aborted);
         leave();
         promptTokens += ran.promptTokens;
         tracked?.ended({ promptTokens, completionTokens: 0 });

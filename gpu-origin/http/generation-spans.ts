@@ -10,6 +10,8 @@ import type { Directive } from './read-request.ts';
 
 /** A request that has ended. */
 export interface EndedGeneration extends MeasuredGeneration {
+  /** Of all its prompts, each counted once. */
+  readonly promptTokens: number;
   /** Of the HTTP response; 500 if none was made. */
   readonly status: number;
   /** null if its body was not valid. */
@@ -73,8 +75,7 @@ export function spansOf(ended: EndedGeneration, context: SpanContext): Span[] {
 
 function attributesOf(ended: EndedGeneration, context: SpanContext): Attributes {
   const { latestNames } = context;
-  const { rows, asked } = ended;
-  const input = rows.reduce((sum, row) => Math.max(sum, row.promptTokens), 0);
+  const { rows, asked, promptTokens: input } = ended;
   const cached = rows.reduce((most, row) => Math.max(most, row.cachedTokens), 0);
   const output = rows.reduce((sum, row) => sum + row.completionTokens, 0);
   const reasons = rows.flatMap(({ outcome }) => (outcome === 'stop' || outcome === 'length' ? outcome : []));

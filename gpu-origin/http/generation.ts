@@ -19,6 +19,8 @@ export class Generation {
   readonly #now: () => number;
   readonly #onEnd: (ended: EndedGeneration) => void;
   readonly #rows: AnswerEnd[] = [];
+  /** By prompt. */
+  readonly #promptTokens = new Map<number, number>();
   #asked: EndedGeneration['asked'] = null;
   #error: GenerationError | null = null;
   #status = 500;
@@ -64,9 +66,10 @@ export class Generation {
     };
   }
 
-  /** @param cancelled nobody wanted it any more; otherwise an aborted row means that the origin shuts down. */
-  rowEnded(end: AnswerEnd, cancelled: boolean): void {
+  /** @param prompt index from 0: it counts once, however many answers it has. @param cancelled nobody wanted it any more; otherwise an aborted row means that the origin shuts down. */
+  rowEnded(end: AnswerEnd, prompt: number, cancelled: boolean): void {
     this.#rows.push(end);
+    this.#promptTokens.set(prompt, Math.max(this.#promptTokens.get(prompt) ?? 0, end.promptTokens));
     if (end.error !== null) this.fail(end.error.code);
     if (end.outcome === 'aborted') this.fail(cancelled ? 'cancelled' : 'origin_unavailable');
   }
@@ -95,6 +98,7 @@ export class Generation {
       error: this.#error,
       asked: this.#asked,
       rows: this.#rows,
+      promptTokens: [...this.#promptTokens.values()].reduce((sum, tokens) => sum + tokens, 0),
     });
   }
 }

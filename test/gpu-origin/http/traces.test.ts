@@ -138,6 +138,15 @@ describe('a trace of a request', () => {
     expect(receiver.received.headers[0]).toMatchObject({ 'api-key': 'canary key' });
   });
 
+  it('counts each prompt once', async () => {
+    await start();
+    const body = envelope({ model: 'base', prompt: ['hello', 'hello'], n: 2, max_tokens: 1 });
+    const response = await signedFetch(origin!, '/v1/completions', { body });
+    const { usage } = (await response.json()) as { usage: { prompt_tokens: number } };
+    const [server] = await spans();
+    expect(server?.attributes['gen_ai.usage.input_tokens']).toBe(String(usage.prompt_tokens));
+  });
+
   it('has the newest names where they are asked for', async () => {
     await start({ OTEL_SEMCONV_STABILITY_OPT_IN: 'http, gen_ai_latest_experimental' });
     await ask({ stream: true });
