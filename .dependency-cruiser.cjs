@@ -82,6 +82,7 @@ module.exports = {
     ]),
     only('gpu-origin/grammar', ['gpu-origin/engine/ports', 'protocol/']),
     only('gpu-origin/adapter-files', ['adapters/', 'protocol/']),
+    only('gpu-origin/tracing', ['protocol/']),
     only('gpu-origin/jobs', ['gpu-origin/adapter-files/adapter-store', 'protocol/']),
     only('gpu-origin/prompts', [
       ENGINE,
@@ -108,6 +109,7 @@ module.exports = {
       'gpu-origin/grammar/(ports|constraint-grammar)',
       'gpu-origin/(generation|prompts|trials)/',
       'gpu-origin/jobs/jobs\\.ts$',
+      'gpu-origin/tracing/tracer\\.ts$',
       'gpu-origin/model/(tokenizer|chat-template)',
       'protocol/',
     ]),

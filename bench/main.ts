@@ -26,6 +26,7 @@ const others = {
   neighbours: async () => (await import('./neighbours.ts')).benchNeighbours,
   profile: async () => (await import('./profile.ts')).benchProfile,
   proxies: async () => (await import('./proxies.ts')).benchProxies,
+  traces: async () => (await import('./traces.ts')).benchTraces,
   train: async () => (await import('./train.ts')).benchTrain,
   vllm: async () => (await import('./vllm.ts')).benchVllm,
   walk: async () => (await import('./walk.ts')).benchWalk,

@@ -329,6 +329,7 @@ Environment
                                it, only this machine may read metrics, and only if --host is loopback
   GRAFT_CACHE                  see --cache
   GRAFT_ENGINE_KEY             vllm: its --api-key
+  OTEL_EXPORTER_OTLP_ENDPOINT  sends traces there, by OTLP over HTTP in JSON; docs/run/traces.md has more variables
 `;
 
 const FLAGS = {

@@ -9,6 +9,9 @@ import { UsageMemory } from './http/run-prompts.ts';
 import { Activity } from './jobs/give-way.ts';
 import { loadJobs } from './load-jobs.ts';
 import { loadServices } from './load-services.ts';
+import { Tracer } from './tracing/tracer.ts';
+import { readTracingConfig, TracingConfigError } from './tracing/tracing-config.ts';
+import { systemClock } from './runtime/device.ts';
 import {
   both,
   createLogLine,
@@ -29,12 +32,21 @@ async function run(config: Config): Promise<void> {
   const startedAt = Date.now();
   const serving = new Serving();
   const metrics = createMetrics();
+  const tracing = readTracingConfig(process.env, config.mode.kind === 'signed' ? config.mode.originId : null);
   const chains = new Map<string, readonly ChainEntry[]>();
   const log = createLogLine(note);
   const onFault = (where: string, error: unknown, requestIds: readonly string[] = []): void => {
     const stack = error instanceof Error ? error.stack : String(error);
     log('error', 'fault', { where, request_ids: requestIds, stack });
   };
+  const tracer =
+    tracing === null
+      ? null
+      : new Tracer({
+          config: tracing,
+          onSpans: metrics.onSpans,
+          onTrouble: (reason) => log('error', 'traces_not_sent', { reason }),
+        });
   const context: OriginContext = {
     mode:
       config.mode.kind === 'dev'
@@ -42,9 +54,11 @@ async function run(config: Config): Promise<void> {
         : { ...config.mode, startedAt, startId: newStartId() },
     serving,
     metrics,
+    tracer,
     services: null,
     usage: new UsageMemory(Date.now),
     now: Date.now,
+    monotonic: systemClock.now,
     onRefusedSignature: createSignatureLog(log, () => performance.now()),
     metricsToken: config.metricsToken,
     loopbackOnly: config.loopbackOnly,
@@ -77,7 +91,7 @@ async function run(config: Config): Promise<void> {
       sleep,
     })
       .then(() => halted)
-      .then(() => services.close())
+      .then(() => Promise.all([services.close(), tracer?.close()]))
       .catch((error: unknown) => onFault('shutdown', error))
       .finally(() => {
         log('info', 'ended', { ms: Date.now() - began });
@@ -146,7 +160,7 @@ function fail(error: unknown): never {
   // A plain Error is a bug and needs its stack; the others have messages for the operator.
   const known = error instanceof Error && !['Error', 'TypeError', 'RangeError'].includes(error.name);
   note(`gpu-origin: ${known ? error.message : error instanceof Error ? error.stack : String(error)}`);
-  process.exit(error instanceof ConfigError ? 2 : 1);
+  process.exit(error instanceof ConfigError || error instanceof TracingConfigError ? 2 : 1);
 }
 
 try {

@@ -463,7 +463,7 @@ export const COLD_HEADER = 'x-graft-cold';
 /**
  * W3C Trace Context (https://www.w3.org/TR/trace-context/), reduced to `traceparent` version 00, without
  * `tracestate` and `baggage`, which carry foreign data. The signature to an origin does not cover the header:
- * it goes into logs and to the engine, and decides nothing.
+ * it goes into logs and to the engine, and decides only whether the request is traced.
  */
 
 export const TRACEPARENT_HEADER = 'traceparent';
@@ -487,6 +487,10 @@ export function parseTraceparent(header: string | null | undefined): Traceparent
   // Only the first flag is defined; others are not passed on.
   return { traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 };
 }
+
+/** The header of a span that is recorded here: what it leads to is below it. */
+export const writeTraceparent = ({ traceId, spanId, sampled }: Traceparent): string =>
+  `00-${traceId}-${spanId}-${sampled ? '01' : '00'}`;
 
 /**
  * The header for one hop: the same trace, with a new span.

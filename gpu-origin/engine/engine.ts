@@ -236,8 +236,10 @@ export class Engine implements ServingEngine {
       if (sequence.abortWanted) this.#lifecycle.abort(sequence);
       else if (now >= sequence.deadline) this.#lifecycle.fail(sequence, deadlineExceeded());
       else if (sequence.needsNoStep) this.#lifecycle.finish(sequence, 'length');
-      else if (outcome?.ok === true) sequence.become('ready');
-      else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
+      else if (outcome?.ok === true) {
+        if (sequence.loadingAt !== null) sequence.loadedAt = now;
+        sequence.become('ready');
+      } else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
     }
     this.#executor.goOn();
   }

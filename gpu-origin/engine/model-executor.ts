@@ -399,6 +399,7 @@ export class SequenceLifecycle {
       if (blocked !== null && blocked.bypassed >= LOOK_AHEAD * slots) continue;
       if (taken >= LOOK_AHEAD * slots || (places.get(sequence.tenant) ?? 0) >= slots) continue;
       const { chain, activating } = sequence;
+      const cold = !adapters.holds(chain);
       const lease = adapters.acquire({ chain, prompt: activating, mayLoad: blocked === null });
       if (lease === null) {
         blocked ??= sequence;
@@ -409,6 +410,7 @@ export class SequenceLifecycle {
       sequence.lease = lease;
       // Counted from zero: it may also find no memory in the batch.
       sequence.bypassed = 0;
+      if (cold) sequence.loadingAt = this.#clock.now();
       sequence.become('loading');
     }
   }
@@ -422,8 +424,10 @@ export class SequenceLifecycle {
     }
     const { tenant } = sequence;
     const now = this.#clock.now();
-    if (sequence.lastTokenAt === null) this.#observer.onFirstToken?.({ tenant, ms: now - sequence.addedAt });
-    else this.#observer.onToken?.({ tenant, ms: now - sequence.lastTokenAt });
+    if (sequence.lastTokenAt === null) {
+      sequence.firstTokenAt = now;
+      this.#observer.onFirstToken?.({ tenant, ms: now - sequence.addedAt });
+    } else this.#observer.onToken?.({ tenant, ms: now - sequence.lastTokenAt });
     sequence.lastTokenAt = now;
     this.#scheduler.generated(tenant, 1);
     const { text, tokens, finish } = part;
@@ -467,18 +471,18 @@ export class SequenceLifecycle {
   }
 
   finish(sequence: Sequence, reason: FinishReason): void {
-    this.#end(sequence, reason, null, () => sequence.finish(reason));
+    this.#end(sequence, reason, null, (at) => sequence.finish(reason, at));
   }
 
   abort(sequence: Sequence): void {
-    this.#end(sequence, 'aborted', null, () => sequence.endAborted());
+    this.#end(sequence, 'aborted', null, (at) => sequence.endAborted(at));
   }
 
   fail(sequence: Sequence, error: ApiError): void {
-    this.#end(sequence, 'failed', error, () => sequence.fail(error));
+    this.#end(sequence, 'failed', error, (at) => sequence.fail(error, at));
   }
 
-  #end(sequence: Sequence, outcome: Outcome, error: ApiError | null, end: () => void): void {
+  #end(sequence: Sequence, outcome: Outcome, error: ApiError | null, end: (at: number) => void): void {
     const now = this.#clock.now();
     if (sequence.queued) this.#scheduler.drop(sequence);
     if (sequence.held) {
@@ -489,7 +493,7 @@ export class SequenceLifecycle {
       }
       this.#scheduler.rowEnded(now);
     }
-    end();
+    end(now);
     this.live.delete(sequence);
     this.#wake();
     this.#observer.onFinish?.({

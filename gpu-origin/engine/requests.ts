@@ -4,13 +4,15 @@ import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { ResidentList, Traceparent } from '../../protocol/origin-wire.ts';
 import type { SamplingParams } from '../generation/sampler.ts';
-import type { Clipped, Grammar } from './ports.ts';
+import type { Clipped, Grammar, Outcome } from './ports.ts';
 
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
   readonly id: string;
   /** Its trace, for logs and for an engine that runs elsewhere; absent = none. */
   readonly parent?: Traceparent | null;
+  /** Its span here, under which an engine that runs elsewhere works; absent = none is recorded. */
+  readonly span?: Traceparent | null;
   /** Tenant that the work is accounted to. */
   readonly tenant: string;
   /** Token ids, at least one. */
@@ -38,11 +40,33 @@ export interface EngineRequest {
   readonly signal?: AbortSignal;
   /** Called when a row starts reading the prompt, for each answer; never if nothing has to be run. */
   readonly onBegin?: () => void;
-  /**
-   * Called at the end of each answer, however it ends. @param ran tokens that the model has actually processed
-   * for it.
-   */
-  readonly onEnd?: (ran: { promptTokens: number; completionTokens: number }) => void;
+  /** Called at the end of each answer, however it ends. */
+  readonly onEnd?: (ran: AnswerEnd) => void;
+}
+
+/** What one answer has used: tokens that the model has actually processed for it, and times. */
+export interface AnswerEnd {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  /** Prompt tokens reused from an earlier prompt. */
+  readonly cachedTokens: number;
+  readonly outcome: Outcome;
+  /** Why it failed; null unless it did. */
+  readonly error: ApiError | null;
+  readonly times: AnswerTimes;
+}
+
+/** When an answer's stages began, ms on the engine's clock; null = never. */
+export interface AnswerTimes {
+  readonly addedAt: number;
+  /** It began to wait for adapters that were not in memory. */
+  readonly loadingAt: number | null;
+  /** … and had them. */
+  readonly loadedAt: number | null;
+  /** A row began to read the prompt. */
+  readonly startedAt: number | null;
+  readonly firstTokenAt: number | null;
+  readonly endedAt: number;
 }
 
 export type Pooling = 'mean' | 'last';

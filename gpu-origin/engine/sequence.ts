@@ -4,7 +4,14 @@ import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { AdapterLease, RowStage } from './adapters/adapter-memory.ts';
 import type { EngineHandle, EngineRequest, ScoredToken, EngineEvent, Pooling } from './requests.ts';
-import { type Clipped, type Clock, NONE_CLIPPED, type RowDelta, type RowGrammar } from './ports.ts';
+import {
+  type Clipped,
+  type Clock,
+  NONE_CLIPPED,
+  type Outcome,
+  type RowDelta,
+  type RowGrammar,
+} from './ports.ts';
 import { Sampler, type SamplingParams } from '../generation/sampler.ts';
 
 /**
@@ -61,7 +68,12 @@ export class Sequence {
   cached = 0;
   /** The logits of its next token, kept until its grammar's mask arrives; null = it waits for none. */
   keptLogits: Float32Array | null = null;
+  /** It began to wait for adapters that were not in memory. */
+  loadingAt: number | null = null;
+  /** … and had them. */
+  loadedAt: number | null = null;
   startedAt: number | null = null;
+  firstTokenAt: number | null = null;
   lastTokenAt: number | null = null;
   /** Requests that overtook this one while it found no room: first for its adapters, then in the batch. */
   bypassed = 0;
@@ -204,8 +216,9 @@ export class Sequence {
     return this.#state === 'finished' || this.#state === 'aborted' || this.#state === 'failed';
   }
 
-  finish(finishReason: FinishReason): void {
-    this.#end('finished');
+  /** @param at ms on the engine's clock, as below. */
+  finish(finishReason: FinishReason, at: number): void {
+    this.#end({ state: 'finished', outcome: finishReason, error: null, at });
     const { stop, ids } = this.answer;
     this.events.push({
       ...{ kind: 'end', finishReason, usage: this.usage, tokenIds: ids },
@@ -213,18 +226,23 @@ export class Sequence {
     });
   }
 
-  endAborted(): void {
-    this.#end('aborted');
+  endAborted(at: number): void {
+    this.#end({ state: 'aborted', outcome: 'aborted', error: null, at });
     this.events.push({ kind: 'aborted', usage: this.usage });
   }
 
-  fail(error: ApiError): void {
-    this.#end('failed');
+  fail(error: ApiError, at: number): void {
+    this.#end({ state: 'failed', outcome: 'failed', error, at });
     this.events.push({ kind: 'error', error, usage: this.usage });
   }
 
-  #end(state: 'finished' | 'aborted' | 'failed'): void {
-    this.become(state);
+  #end(params: {
+    state: 'finished' | 'aborted' | 'failed';
+    outcome: Outcome;
+    error: ApiError | null;
+    at: number;
+  }): void {
+    this.become(params.state);
     this.request.signal?.removeEventListener('abort', this.abort);
     this.lease?.release();
     this.lease = null;
@@ -232,6 +250,17 @@ export class Sequence {
     this.request.onEnd?.({
       promptTokens: Math.min(this.length, this.prompt.length),
       completionTokens: this.answer.ids.length,
+      cachedTokens: this.cached,
+      outcome: params.outcome,
+      error: params.error,
+      times: {
+        addedAt: this.addedAt,
+        loadingAt: this.loadingAt,
+        loadedAt: this.loadedAt,
+        startedAt: this.startedAt,
+        firstTokenAt: this.firstTokenAt,
+        endedAt: params.at,
+      },
     });
   }
 }

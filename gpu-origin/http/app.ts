@@ -111,6 +111,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   const app = new Hono<OriginEnv>();
 
   app.use('*', async (c, next) => {
+    c.set('arrivedAt', context.monotonic());
     c.set('requestId', requestIdOf(c.req.header('x-request-id')));
     c.set('parent', parseTraceparent(c.req.header(TRACEPARENT_HEADER)));
     const leave = serving.enter();

@@ -26,6 +26,7 @@ import {
 } from './completion-formats.ts';
 import { deadlineExceeded, type EngineEvent, type ScoredToken } from '../engine/engine.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampler.ts';
+import { type Generation, startGeneration } from './generation.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type CompletionKind, type Directive, ignoredHeaders, readCompletion } from './read-request.ts';
 import { type Prompt, promptsOf } from '../prompts/prompt.ts';
@@ -47,20 +48,37 @@ const CROWDED: ApiError = {
 };
 
 /** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
-export async function handleCompletion(
+export function handleCompletion(
   kind: CompletionKind,
   c: Context<OriginEnv>,
   context: OriginContext,
   services: Services,
 ): Promise<Response> {
+  const generation = startGeneration(kind === 'text' ? 'text_completion' : 'chat', c, context, services);
+  return generation.answer(() => complete(kind, c, context, services, generation));
+}
+
+async function complete(
+  kind: CompletionKind,
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  services: Services,
+  generation: Generation,
+): Promise<Response> {
   const timing = startTiming(context.now);
   const parsed = readCompletion(kind, c, context, services);
-  if (!parsed.ok) return errorResponse(parsed.error);
+  if (!parsed.ok) {
+    generation.fail(parsed.error.code);
+    return errorResponse(parsed.error);
+  }
   const { request, directive, ignored } = parsed.value;
+  generation.asked(directive, request);
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
   const { pool } = c.var;
-  if (pool?.turnsAway(c.req.header(ASK_HEADER)) === true)
+  if (pool?.turnsAway(c.req.header(ASK_HEADER)) === true) {
+    generation.fail(CROWDED.code);
     return errorResponse(CROWDED, { [TURNED_HEADER]: 'true' });
+  }
   const gone = following(c.req.raw.signal);
   const { tenant, budgetMs } = directive;
   const arrivedAt = context.now();
@@ -73,6 +91,7 @@ export async function handleCompletion(
   const refuse = (error: ApiError): Response => {
     letGo();
     tracked?.refused();
+    generation.fail(error.code);
     return refusal(error, context);
   };
   const encoded = await promptsOf(request, services, { tenant, signal: gone.signal });
@@ -108,10 +127,12 @@ export async function handleCompletion(
       // The first one gets at least a moment, so that its own errors are reported.
       if (leftMs !== null && leftMs <= 0 && at > 0) return err(deadlineExceeded());
       let begunAt: number | null = null;
+      const rows = seeds.map(() => generation.enter());
       const added = await services.engine.addChoices(
         {
           id: c.var.requestId,
-          parent: c.var.parent,
+          parent: generation.parent,
+          span: generation.span,
           tenant,
           prompt: ids,
           chain: directive.chain,
@@ -126,6 +147,8 @@ export async function handleCompletion(
             timing.begin();
           },
           onEnd(ran) {
+            generation.rowEnded(ran, at, gone.signal.aborted);
+            rows.pop()?.();
             tracked?.ended(ran, at);
             if (begunAt !== null) pool?.held(directive.chain, context.now() - begunAt);
           },
@@ -135,7 +158,7 @@ export async function handleCompletion(
       if (added.ok) {
         pool?.arrived(directive.chain, perPrompt);
         queued(at);
-      }
+      } else for (const leave of rows) leave();
       return added;
     },
     onDrop(at) {
@@ -169,6 +192,7 @@ export async function handleCompletion(
     }),
     abort: () => gone.abort(),
     timing,
+    generation,
     notesUsage: context.mode.kind === 'signed',
   };
   const response = await (request.stream === true ? stream({ ...answering, context }) : collect(answering));
@@ -317,12 +341,13 @@ interface Answering {
    * streamed); `queue` is part of `first`.
    */
   timing: Timing;
+  generation: Generation;
   /** Whether to report usage to the edge, beside the answer. */
   notesUsage: boolean;
 }
 
 async function collect(params: Answering): Promise<Response> {
-  const { events, choices, prompted, format, abort, timing, notesUsage } = params;
+  const { events, choices, prompted, format, abort, timing, generation, notesUsage } = params;
   const answers = Array.from({ length: choices }, () => ({
     text: '',
     parts: [] as AnswerTokens[],
@@ -338,6 +363,7 @@ async function collect(params: Answering): Promise<Response> {
     begun = true;
     const failure = failureOf(event);
     if (failure !== null) {
+      generation.fail(failure.code);
       abort();
       return errorResponse(failure);
     }
@@ -366,17 +392,20 @@ async function collect(params: Answering): Promise<Response> {
  * token. Not for long, because proxies expect headers.
  */
 async function stream(params: Answering & { context: OriginContext }): Promise<Response> {
-  const { events, choices, prompted, format, context, abort, timing, notesUsage } = params;
+  const { events, choices, prompted, format, context, abort, timing, generation, notesUsage } = params;
   const begun = writeUsageNote({ promptTokens: prompted, completionTokens: null });
   let next = events.next();
   const early = await within(next, context.headersAfterMs ?? HEADERS_AFTER_MS);
   const failure = failureOf(early?.value?.event);
   if (failure !== null) {
+    generation.fail(failure.code);
     abort();
     return errorResponse(failure);
   }
   timing.first(early !== null);
   const usage = usageCounter(prompted, params.perPrompt);
+  const leave = context.serving.enter();
+  const sent = generation.enter();
   return sseResponse({
     heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,
     heartbeat(writer) {
@@ -384,12 +413,16 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
       else writer.send(format.heartbeat, format.named);
     },
     tooSlow(writer) {
+      generation.fail(TOO_SLOW.code);
       if (notesUsage) writer.comment(USAGE_COMMENT + writeUsageNote({ ...usage.note(), finish: 'left' }));
       writer.send(format.failure(TOO_SLOW), format.named);
     },
     headers: { ...timing.headers(), ...(notesUsage ? { [USAGE_HEADER]: begun } : {}) },
     onGone: abort,
-    onEnd: context.serving.enter(),
+    onEnd() {
+      leave();
+      sent();
+    },
     async produce(writer) {
       const send = (values: unknown[]) => values.forEach((value) => writer.send(value, format.named));
       send(format.opening());
@@ -399,6 +432,7 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
         const { choice, event } = value;
         const failed = failureOf(event);
         if (failed !== null) {
+          generation.fail(failed.code);
           abort();
           return send([format.failure(failed)]);
         }

@@ -16,6 +16,7 @@ import {
   type PromptServices,
 } from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
+import { type Generation, startGeneration } from './generation.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { ignoredHeaders, readAsked } from './read-request.ts';
 import { pause } from './run-prompts.ts';
@@ -24,19 +25,34 @@ import { pause } from './run-prompts.ts';
 const AT_ONCE = 2;
 
 /** `POST /v1/embeddings`: each input is prefilled like a prompt, and its hidden states are pooled. */
-export async function handleEmbeddings(
+export function handleEmbeddings(
   c: Context<OriginEnv>,
   context: OriginContext,
   services: Services,
 ): Promise<Response> {
+  const generation = startGeneration('embeddings', c, context, services);
+  return generation.answer(() => embedAll(c, context, services, generation));
+}
+
+async function embedAll(
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  services: Services,
+  generation: Generation,
+): Promise<Response> {
+  const refuse = (error: ApiError, headers: Record<string, string> = {}): Response => {
+    generation.fail(error.code);
+    return errorResponse(error, headers);
+  };
   const asked = readAsked(parseEmbedding, c, context, services);
-  if (!asked.ok) return errorResponse(asked.error);
+  if (!asked.ok) return refuse(asked.error);
   const { request, directive, ignored } = asked.value;
+  generation.asked(directive, null);
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
   const size = services.engine.hiddenSize;
   if (request.dimensions != null && request.dimensions !== size) {
     const message = `This model's vectors have ${size} dimensions. Remove 'dimensions'.`;
-    return errorResponse({ code: 'unsupported_parameter', message, param: 'dimensions' });
+    return refuse({ code: 'unsupported_parameter', message, param: 'dimensions' });
   }
   const inputs = embeddingInputs(request.input);
   const arrivedAt = context.now();
@@ -54,9 +70,11 @@ export async function handleEmbeddings(
     const param = typeof request.input === 'string' || inputs.length === 1 ? 'input' : `input[${at}]`;
     const prompt = await idsOf(inputs[at]!, services, { tenant, signal }, param);
     if (!prompt.ok) return prompt;
+    const leave = generation.enter();
     const added = await services.engine.add({
       id: c.var.requestId,
-      parent: c.var.parent,
+      parent: generation.parent,
+      span: generation.span,
       ...{ tenant, chain, signal },
       prompt: prompt.value,
       sampling: { ...GREEDY, maxTokens: 0 },
@@ -64,11 +82,14 @@ export async function handleEmbeddings(
       pooling: request.pooling ?? 'mean',
       budgetMs: leftMs === null ? null : Math.max(1, leftMs),
       onEnd(ran) {
+        generation.rowEnded(ran, at, signal.aborted);
+        leave();
         promptTokens += ran.promptTokens;
         tracked?.ended({ promptTokens, completionTokens: 0 });
       },
     });
     begun ||= added.ok;
+    if (!added.ok) leave();
     return added.ok ? vectorOf(added.value) : added;
   };
 
@@ -107,7 +128,7 @@ export async function handleEmbeddings(
     context.mode.kind === 'signed'
       ? { [USAGE_HEADER]: writeUsageNote({ promptTokens, completionTokens: 0 }) }
       : {};
-  if (failure !== null) return errorResponse(failure, promptTokens > 0 ? headers : {});
+  if (failure !== null) return refuse(failure, promptTokens > 0 ? headers : {});
   return Response.json(listOf(request, vectors, directive.model, promptTokens), {
     headers: { ...headers, ...ignoredHeaders(ignored) },
   });

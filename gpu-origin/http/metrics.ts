@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { DiskState } from '../adapter-files/disk-room.ts';
-import type { EngineObserver, ServingEngine } from '../engine/engine.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
+import type { AnswerEnd, EngineObserver, ServingEngine } from '../engine/engine.ts';
 import type { JobOutcome } from '../jobs/jobs.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -65,6 +66,11 @@ export function createMetrics(registry = new Registry()) {
     'Keys and values of trial prompts that were too large for int8.',
   );
   const jobsEnded = counter('jobs_ended_total', 'Fine-tuning jobs that ended, by outcome.', ['outcome']);
+  const spans = counter(
+    'spans_total',
+    'Spans of traces: sent, dropped as too many waited, or failed to send.',
+    ['outcome'],
+  );
   const faults = counter('faults_total', 'Unexpected exceptions.', ['where']);
 
   gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
@@ -99,6 +105,7 @@ export function createMetrics(registry = new Registry()) {
   }).set(performance.timeOrigin / 1000);
 
   addVllmMetrics({ registry, read: () => engine, now: Date.now });
+  const onGeneration = addGenAiMetrics(registry);
 
   return {
     /** Prometheus' text format. */
@@ -112,6 +119,8 @@ export function createMetrics(registry = new Registry()) {
     watchJobs(running: () => number): void {
       jobsRunning = running;
     },
+    onGeneration,
+    onSpans: (outcome: 'sent' | 'dropped' | 'failed', count: number): void => spans.inc({ outcome }, count),
     onClipped: (values: number): void => clipped.inc(values),
     onJobEnd: (outcome: JobOutcome): void => jobsEnded.inc({ outcome }),
     onResponse(route: string, status: number): void {
@@ -142,6 +151,86 @@ export function createMetrics(registry = new Registry()) {
       onAdapterEvict: () => evictions.inc(),
       onFault: ({ where }) => faults.inc({ where }),
     } satisfies EngineObserver,
+  };
+}
+
+/** Values of OpenTelemetry's `gen_ai.operation.name`. */
+export type Operation = 'chat' | 'text_completion' | 'embeddings';
+
+/** A code of the API, or that nobody wanted the answer any more. */
+export type GenerationError = ApiError['code'] | 'cancelled';
+
+/** A request for answers or vectors that has ended. Times are ms on the engine's clock. */
+export interface MeasuredGeneration {
+  readonly operation: Operation;
+  readonly arrivedAt: number;
+  readonly endedAt: number;
+  readonly error: GenerationError | null;
+  /** Its answers or inputs that ran, in the order of their ends. */
+  readonly rows: readonly AnswerEnd[];
+}
+
+/** What the conventions call whoever answers: `gen_ai.provider.name`. */
+export const PROVIDER = 'graft';
+
+/**
+ * Buckets of OpenTelemetry's conventions for model servers, s: semantic-conventions-genai,
+ * `docs/gen-ai/gen-ai-metrics.md`.
+ */
+export const GEN_AI_BUCKETS = {
+  request: [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92],
+  firstToken: [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
+  perToken: [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5],
+};
+/** `gen_ai.request.model` is the base: adapters have too many names. */
+const GEN_AI_LABELS = ['gen_ai_operation_name', 'gen_ai_provider_name', 'gen_ai_request_model'];
+
+/**
+ * Adds the histograms of OpenTelemetry's conventions for model servers, named as its exporter for Prometheus
+ * names them.
+ * @returns a function to call with each request that has ended, and the base's id.
+ */
+function addGenAiMetrics(registry: Registry): (base: string, ended: MeasuredGeneration) => void {
+  const registers = [registry];
+  const duration = new Histogram({
+    name: 'gen_ai_server_request_duration_seconds',
+    help: 'From a request to the last byte of its answer, or its last token. Failed ones have an error_type.',
+    labelNames: [...GEN_AI_LABELS, 'error_type'],
+    buckets: GEN_AI_BUCKETS.request,
+    registers,
+  });
+  const firstToken = new Histogram({
+    name: 'gen_ai_server_time_to_first_token_seconds',
+    help: 'From a request to its first token, of requests that succeeded.',
+    labelNames: GEN_AI_LABELS,
+    buckets: GEN_AI_BUCKETS.firstToken,
+    registers,
+  });
+  const perToken = new Histogram({
+    name: 'gen_ai_server_time_per_output_token_seconds',
+    help: 'Mean time per token after the first, of each answer of requests that succeeded.',
+    labelNames: GEN_AI_LABELS,
+    buckets: GEN_AI_BUCKETS.perToken,
+    registers,
+  });
+  return (base, { operation, arrivedAt, endedAt, error, rows }) => {
+    const labels = {
+      gen_ai_operation_name: operation,
+      gen_ai_provider_name: PROVIDER,
+      gen_ai_request_model: base,
+    };
+    const seconds = (endedAt - arrivedAt) / 1000;
+    if (error !== null) {
+      duration.observe({ ...labels, error_type: error }, seconds);
+      return;
+    }
+    duration.observe(labels, seconds);
+    const firsts = rows.flatMap(({ times }) => times.firstTokenAt ?? []);
+    if (firsts.length > 0) firstToken.observe(labels, (Math.min(...firsts) - arrivedAt) / 1000);
+    for (const { completionTokens, times } of rows) {
+      if (times.firstTokenAt === null || completionTokens < 2) continue;
+      perToken.observe(labels, (times.endedAt - times.firstTokenAt) / 1000 / (completionTokens - 1));
+    }
   };
 }
 

@@ -8,6 +8,7 @@ import type { ServingEngine } from '../engine/engine.ts';
 import type { Grammars } from '../grammar/ports.ts';
 import type { Jobs } from '../jobs/jobs.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
 import type { OriginPool } from './pool.ts';
@@ -42,12 +43,16 @@ export interface OriginContext {
   mode: Mode;
   serving: Serving;
   metrics: Metrics;
+  /** null or absent = no traces. */
+  tracer?: Tracer | null;
   /** null while loading. */
   services: Services | null;
   /** null or absent = it does not train. */
   jobs?: Jobs | null;
   /** Wall clock, unix ms. */
   now: () => number;
+  /** The engine's clock, ms: monotonic. */
+  monotonic: () => number;
   /** Called with bugs; must not throw. */
   onFault: (where: string, error: unknown) => void;
   /** Usage of completions that the edge may cancel. */
@@ -69,6 +74,8 @@ export interface OriginContext {
 /** Set by the middleware for the handlers. */
 interface RequestVariables {
   requestId: string;
+  /** On the engine's clock, ms. */
+  arrivedAt: number;
   /** The request's parent trace. */
   parent: Traceparent | null;
   /** Empty for a part, whose body is streamed. */

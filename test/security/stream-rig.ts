@@ -124,6 +124,7 @@ export async function createStreamRig(): Promise<StreamRig> {
     },
     usage: new UsageMemory(Date.now),
     now: Date.now,
+    monotonic: clock.now,
     onFault: (where, error) => {
       throw new Error(where, { cause: error });
     },

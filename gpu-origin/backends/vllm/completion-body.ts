@@ -264,7 +264,12 @@ export class VllmRun {
   readonly events: EventChannel;
   /** Restarts because vLLM had forgotten the chain. */
   retries = 0;
+  /** It began to wait for vLLM to load its chain. */
+  loadingAt: number | null = null;
+  /** … and had it. */
+  loadedAt: number | null = null;
   startedAt: number | null = null;
+  firstTokenAt: number | null = null;
   lastTokenAt: number | null = null;
   ended = false;
   /** Others have their turn; it continues in its next one. */
@@ -356,31 +361,44 @@ export class VllmRun {
     return this.events.push({ kind: 'tokens', text, tokens });
   }
 
-  finish(finishReason: FinishReason): void {
+  /** @param at on the clock of `addedAt`, ms, as below. */
+  finish(finishReason: FinishReason, at: number): void {
     const { stop, ids } = this.answer;
-    this.#end();
+    this.#end(outcomeOf(finishReason), null, at);
     this.events.push({
       ...{ kind: 'end', finishReason, usage: this.usage, tokenIds: ids },
       ...(stop === null ? {} : { stop }),
     });
   }
 
-  fail(error: ApiError): void {
-    this.#end();
+  fail(error: ApiError, at: number): void {
+    this.#end('failed', error, at);
     this.events.push({ kind: 'error', error, usage: this.usage });
   }
 
-  endAborted(): void {
-    this.#end();
+  endAborted(at: number): void {
+    this.#end('aborted', null, at);
     this.events.push({ kind: 'aborted', usage: this.usage });
   }
 
-  #end(): void {
+  #end(outcome: Outcome, error: ApiError | null, endedAt: number): void {
     this.ended = true;
     this.#onEnd();
     this.request.onEnd?.({
       promptTokens: this.startedAt === null ? 0 : this.request.prompt.length,
       completionTokens: this.answer.ids.length,
+      // vLLM's own; its answers do not say.
+      cachedTokens: 0,
+      outcome,
+      error,
+      times: {
+        addedAt: this.addedAt,
+        loadingAt: this.loadingAt,
+        loadedAt: this.loadedAt,
+        startedAt: this.startedAt,
+        firstTokenAt: this.firstTokenAt,
+        endedAt,
+      },
     });
   }
 }

@@ -67,6 +67,11 @@ export class LoadedChains {
     return [...this.#chains.values()].filter(({ state }) => state === 'loading').length;
   }
 
+  /** Whether vLLM has it. */
+  isReady(chainId: string): boolean {
+    return this.#chains.get(chainId)?.state === 'ready';
+  }
+
   /** Adapters of the chains, each with the size and rank of a chain's folder. */
   residents(): ResidentList {
     const adapters = new Map<string, ResidentList['adapters'][number]>();

@@ -1,7 +1,12 @@
 /** Requests and answers of vLLM's OpenAI server, version 0.32: `vllm/entrypoints/openai`. Only the used parts. */
 import { z } from 'zod';
 import { err, ok, type Result, type ApiError } from '../../../protocol/api-error.ts';
-import { nextTraceparent, type Traceparent, TRACEPARENT_HEADER } from '../../../protocol/origin-wire.ts';
+import {
+  nextTraceparent,
+  type Traceparent,
+  TRACEPARENT_HEADER,
+  writeTraceparent,
+} from '../../../protocol/origin-wire.ts';
 import type { Clock } from '../../engine/ports.ts';
 
 /** A prompt of 100,000 tokens takes long; a stream that is silent for longer has ended. */
@@ -39,9 +44,9 @@ export function createVllmClient(params: {
     {
       signal,
       ms,
-      parent = null,
+      traceparent,
       fresh = false,
-    }: { signal?: AbortSignal; ms: number; parent?: Traceparent | null } & Way,
+    }: { signal?: AbortSignal; ms: number; traceparent?: string | undefined } & Way,
   ): Promise<Result<Response, VllmFailure>> {
     const late = new AbortController();
     const cancel = clock.timer(ms, () => late.abort());
@@ -50,7 +55,7 @@ export function createVllmClient(params: {
         method: body === null ? 'GET' : 'POST',
         headers: {
           ...headers,
-          ...(parent === null ? {} : { [TRACEPARENT_HEADER]: nextTraceparent(parent) }),
+          ...(traceparent === undefined ? {} : { [TRACEPARENT_HEADER]: traceparent }),
           ...(fresh ? { connection: 'close' } : {}),
         },
         ...(body === null ? {} : { body: JSON.stringify(body) }),
@@ -100,17 +105,19 @@ export function createVllmClient(params: {
     /**
      * Tokens as they arrive; ends after the last one, or with a failure. Aborting `signal` also ends the run at
      * vLLM.
-     * @param parent its trace; the run is a span of its own there.
+     * @param trace its trace, and its span here if that is recorded; the run is a span of its own there.
      */
     async *stream(
       body: VllmCompletion,
       signal: AbortSignal,
-      parent: Traceparent | null = null,
+      { parent = null, span = null }: { parent?: Traceparent | null; span?: Traceparent | null } = {},
     ): AsyncGenerator<Result<StreamChunk, VllmFailure>, void, undefined> {
+      const above = parent === null ? undefined : nextTraceparent(parent);
+      const traceparent = span === null ? above : writeTraceparent(span);
       const answered = await call(
         '/v1/completions',
         { ...body, stream: true },
-        { signal, ms: silenceMs, parent },
+        { signal, ms: silenceMs, traceparent },
       );
       if (!answered.ok) return yield answered;
       const events = readEvents(answered.value.body, { clock, silenceMs });

@@ -172,13 +172,17 @@ export class VllmEngine implements ServingEngine {
 
   /** One turn of a run, from its slot to its end or preemption. */
   async #serve(run: VllmRun): Promise<void> {
-    const held = run.chainId === '' ? null : await this.#options.chains.hold(run.chainId, run.chain);
+    const { chains, clock } = this.#options;
+    const cold = run.chainId !== '' && run.startedAt === null && !chains.isReady(run.chainId);
+    if (cold) run.loadingAt = clock.now();
+    const held = run.chainId === '' ? null : await chains.hold(run.chainId, run.chain);
+    if (cold && held?.ok === true) run.loadedAt = clock.now();
     const hold = held?.ok === true ? held.value : null;
     if (run.ended) return hold?.release();
     if (held?.ok === false) return this.#fail(run, held.error);
     try {
       if (run.startedAt === null) {
-        run.startedAt = this.#options.clock.now();
+        run.startedAt = clock.now();
         run.request.onBegin?.();
       }
       if (run.maxTokens === 0) return this.#finish(run, 'length');
@@ -198,7 +202,7 @@ export class VllmEngine implements ServingEngine {
       salt: saltOf(run.tenant),
     });
     let reason: string | null = null;
-    for await (const event of client.stream(body, run.begin(), run.request.parent)) {
+    for await (const event of client.stream(body, run.begin(), run.request)) {
       if (run.ended) break;
       if (!event.ok) return this.#failed(run, event.error);
       reason = event.value.choices.at(-1)?.finish_reason ?? reason;
@@ -222,8 +226,10 @@ export class VllmEngine implements ServingEngine {
     for (const token of tokens) {
       const now = clock.now();
       const { tenant } = run;
-      if (run.lastTokenAt === null) this.#observer.onFirstToken?.({ tenant, ms: now - run.addedAt });
-      else this.#observer.onToken?.({ tenant, ms: now - run.lastTokenAt });
+      if (run.lastTokenAt === null) {
+        run.firstTokenAt = now;
+        this.#observer.onFirstToken?.({ tenant, ms: now - run.addedAt });
+      } else this.#observer.onToken?.({ tenant, ms: now - run.lastTokenAt });
       run.lastTokenAt = now;
       const part = run.answer.take(token);
       if (!run.tell(part)) {
@@ -261,34 +267,37 @@ export class VllmEngine implements ServingEngine {
   }
 
   #finish(run: VllmRun, finish: 'stop' | 'length'): void {
-    if (this.#end(run, outcomeOf(finish), null)) run.finish(finish);
+    const at = this.#options.clock.now();
+    if (this.#end(run, outcomeOf(finish), null, at)) run.finish(finish, at);
     this.#pump();
   }
 
   #fail(run: VllmRun, error: ApiError): void {
-    if (this.#end(run, 'failed', error)) {
+    const at = this.#options.clock.now();
+    if (this.#end(run, 'failed', error, at)) {
       run.stop();
-      run.fail(error);
+      run.fail(error, at);
     }
     this.#pump();
   }
 
   #abort(run: VllmRun): void {
-    if (this.#end(run, 'aborted', null)) {
+    const at = this.#options.clock.now();
+    if (this.#end(run, 'aborted', null, at)) {
       run.stop();
-      run.endAborted();
+      run.endAborted(at);
     }
     this.#pump();
   }
 
   /** @returns false when it has ended already. */
-  #end(run: VllmRun, outcome: Outcome, error: ApiError | null): boolean {
+  #end(run: VllmRun, outcome: Outcome, error: ApiError | null, at: number): boolean {
     if (run.ended) return false;
     this.#deadlines.get(run)?.();
     this.#deadlines.delete(run);
     this.#turns.leave(run);
     this.#live.delete(run);
-    this.#observer.onFinish?.({ ...run.summary(this.#options.clock.now()), outcome, error });
+    this.#observer.onFinish?.({ ...run.summary(at), outcome, error });
     return true;
   }
 }

@@ -8,6 +8,8 @@ import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
 import { listen, Serving } from '../../../gpu-origin/http/serve.ts';
 import { UsageMemory } from '../../../gpu-origin/http/run-prompts.ts';
 import { type LoadedServices, loadServices } from '../../../gpu-origin/load-services.ts';
+import { systemClock } from '../../../gpu-origin/runtime/device.ts';
+import type { Tracer } from '../../../gpu-origin/tracing/tracer.ts';
 import { FakeVllm, type FakeVllmOptions } from '../../fakes/fake-vllm.ts';
 import {
   TINY_ADAPTERS,
@@ -37,6 +39,7 @@ export async function startVllmOrigin(
     childRank?: number;
     /** Whether all adapters wait for tokens. */
     activated?: boolean;
+    tracer?: Tracer;
   } = {},
 ): Promise<VllmOrigin> {
   const folder = mkdtempSync(join(tmpdir(), 'graft-vllm-'));
@@ -91,7 +94,8 @@ export async function startVllmOrigin(
   serving.ready();
   const context: OriginContext = {
     mode: standaloneMode(new Map(services.chains)),
-    ...{ serving, metrics, services, now: Date.now, loopbackOnly: true },
+    tracer: options.tracer ?? null,
+    ...{ serving, metrics, services, now: Date.now, monotonic: systemClock.now, loopbackOnly: true },
     usage: new UsageMemory(Date.now),
     onFault: (_where, error) => faults.push(String(error)),
   };

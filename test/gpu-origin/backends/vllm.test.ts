@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { Tracer } from '../../../gpu-origin/tracing/tracer.ts';
+import { readTracingConfig } from '../../../gpu-origin/tracing/tracing-config.ts';
 import { evaluateAdapter, verifyAdapter } from '../../../gpu-origin/trials/verify-adapter.ts';
 import { startVllmOrigin, type VllmOrigin } from './vllm-origin.ts';
 
@@ -74,6 +76,30 @@ describe('an origin in front of vLLM', () => {
     expect(header).not.toContain(span);
     expect(await traced()).toEqual([undefined]);
     expect(await traced(`00-${trace}-${span}-01-more`)).toEqual([undefined]);
+  });
+
+  it('makes its own span the parent of vLLM’s where it records one', async () => {
+    const bodies: string[] = [];
+    const tracer = new Tracer({
+      config: readTracingConfig({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://receiver' }, null)!,
+      onSpans: () => undefined,
+      onTrouble: () => undefined,
+      fetch: async (_url, init) => {
+        bodies.push(String(init?.body));
+        return new Response('{}');
+      },
+    });
+    origin = await startVllmOrigin({ tracer });
+    const response = await fetch(`${origin.url}/v1/completions`, {
+      method: 'POST',
+      body: JSON.stringify({ model: 'a0', prompt: 'hello', max_tokens: 2 }),
+    });
+    await response.text();
+    await tracer.close();
+    const [, traceId, spanId] = /^00-(\w{32})-(\w{16})-01$/.exec(origin.vllm.traces.at(-1) ?? '') ?? [];
+    expect(bodies.join()).toContain(`"traceId":"${traceId}","spanId":"${spanId}"`);
+    const names = [...bodies.join().matchAll(/"name":"([a-z ]+)","kind":1/g)].map(([, name]) => name);
+    expect(names).toEqual(['queue', 'load adapter', 'prefill', 'decode']);
   });
 
   it('refuses an activated adapter by name: vLLM would apply it to every token', async () => {

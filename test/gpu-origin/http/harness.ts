@@ -129,6 +129,7 @@ export async function startTestOrigin(
       ...options.services,
     },
     now,
+    monotonic: clock.now,
     loopbackOnly: true,
     usage: new UsageMemory(now),
     onFault: (_where, error) => faults.push(error),
@@ -164,7 +165,12 @@ export async function startTestOrigin(
 export async function signedFetch(
   origin: Pick<Origin, 'url'>,
   path: string,
-  init: { method?: string; body?: string | Uint8Array<ArrayBuffer>; headers?: Record<string, string> } = {},
+  init: {
+    method?: string;
+    body?: string | Uint8Array<ArrayBuffer>;
+    headers?: Record<string, string>;
+    signal?: AbortSignal;
+  } = {},
   signed: {
     key?: SigningKey;
     originId?: string;
@@ -191,6 +197,7 @@ export async function signedFetch(
     method,
     ...(init.body === undefined ? {} : { body: init.body }),
     headers: { 'x-graft-signature': signature, ...init.headers },
+    ...(init.signal === undefined ? {} : { signal: init.signal }),
   });
 }
 

@@ -139,3 +139,69 @@ describe('/metrics', () => {
     expect(text).not.toMatch(/tenant|digest|alice/);
   });
 });
+
+describe("OpenTelemetry's histograms", () => {
+  const metrics = async (): Promise<string> => (await signedFetch(origin, '/metrics')).text();
+  const countOf = (text: string, name: string, labels = ''): number => {
+    const common = 'gen_ai_operation_name="chat",gen_ai_provider_name="graft",gen_ai_request_model="fake"';
+    const line = `gen_ai_server_${name}_count{${common}${labels}} `;
+    const found = text.split('\n').find((one) => one.startsWith(line));
+    return Number(found?.slice(line.length) ?? 0);
+  };
+
+  it('count each request once, and each answer by its tokens', async () => {
+    origin = await startTestOrigin({ signed: true });
+    await (await ask({ n: 2 })).text();
+    await (await ask({ stream: true })).text();
+    // One token has no time after the first.
+    await (await ask({ max_tokens: 1 })).text();
+    const text = await metrics();
+    expect(countOf(text, 'request_duration_seconds')).toBe(3);
+    expect(countOf(text, 'time_to_first_token_seconds')).toBe(3);
+    expect(countOf(text, 'time_per_output_token_seconds')).toBe(3);
+    expect(text).toMatch(/^gen_ai_server_request_duration_seconds_bucket\{le="81.92",.*\} 3$/m);
+  });
+
+  it('name why a request has no answer, and measure no tokens of it', async () => {
+    origin = await startTestOrigin({ signed: true });
+    expect((await ask({ temperature: 'hot' })).status).toBe(400);
+    const missing = await signedFetch(origin, CHAT, {
+      body: envelope({ model: 'base', ...chat }, { chain: [{ digest: 'a'.repeat(64), scale: 1 }] }),
+    });
+    expect(missing.status).toBe(409);
+    const text = await metrics();
+    expect(countOf(text, 'request_duration_seconds', ',error_type="invalid_request"')).toBe(1);
+    expect(countOf(text, 'request_duration_seconds', ',error_type="adapter_missing"')).toBe(1);
+    expect(countOf(text, 'request_duration_seconds')).toBe(0);
+    expect(countOf(text, 'time_to_first_token_seconds')).toBe(0);
+  });
+
+  it('count a request as cancelled when its client leaves', async () => {
+    const release = await startHeld();
+    const gone = new AbortController();
+    const answered = signedFetch(origin, CHAT, {
+      body: envelope({ model: 'base', ...chat, stream: true }),
+      signal: gone.signal,
+    });
+    await answered;
+    gone.abort();
+    // The row ends with its step, after the origin has noticed.
+    await expect.poll(() => origin.serving.inFlight).toBe(0);
+    release();
+    const labels = ',error_type="cancelled"';
+    await expect.poll(async () => countOf(await metrics(), 'request_duration_seconds', labels)).toBe(1);
+  });
+
+  it('have no label for tenants or adapters', async () => {
+    origin = await startTestOrigin({ signed: true });
+    const chain = [{ digest: origin.adapter, scale: 1 }];
+    const response = await signedFetch(origin, CHAT, {
+      body: envelope({ model: 'base', ...chat }, { chain, tenant: 'acme' }),
+    });
+    expect(response.status).toBe(200);
+    await response.text();
+    const lines = (await metrics()).split('\n').filter((line) => line.startsWith('gen_ai_'));
+    expect(lines.length).toBeGreaterThan(40);
+    for (const line of lines) expect(line).not.toMatch(new RegExp(`acme|alice|${origin.adapter}`));
+  });
+});

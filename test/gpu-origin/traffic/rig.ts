@@ -129,6 +129,7 @@ export async function startTrafficOrigin(shortage: Shortage): Promise<TrafficOri
       },
     },
     now: Date.now,
+    monotonic: systemClock.now,
     loopbackOnly: true,
     usage: new UsageMemory(Date.now),
     onFault: (where, error) => faults.push(`${where}: ${String(error)}`),

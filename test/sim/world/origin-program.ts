@@ -242,6 +242,7 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
       grammars,
     },
     now: Date.now,
+    monotonic: clock.now,
     usage: new UsageMemory(Date.now),
     jobs,
     onFault,

@@ -1,0 +1,176 @@
+/**
+ * OpenTelemetry's environment variables, as far as an origin has them: specification/protocol/exporter.md and
+ * specification/configuration/sdk-environment-variables.md. Unlike there, a wrong value ends the start: nobody
+ * reads a warning before traces are missing.
+ */
+import { z } from 'zod';
+
+/** A wrong variable; the message is for the operator and contains no value that may be secret. */
+export class TracingConfigError extends Error {
+  override readonly name = 'TracingConfigError';
+}
+
+export interface TracingConfig {
+  url: string;
+  /** May be secret. */
+  headers: Readonly<Record<string, string>>;
+  /** Of one export, ms. */
+  timeoutMs: number;
+  /** Of the process. */
+  resource: Readonly<Record<string, string>>;
+  sampler: Sampler;
+  /** The newest names of `gen_ai.*` in the place of those of version 1.36. */
+  latestNames: boolean;
+  /** Spans that may wait. */
+  maxQueue: number;
+  maxBatch: number;
+  /** Between two exports, ms. */
+  delayMs: number;
+}
+
+export interface Sampler {
+  /** Whether a parent's decision is obeyed. */
+  parentBased: boolean;
+  /** Share of the traces that begin here, or of all if parents do not count. */
+  share: number;
+}
+
+/** The longest timer, ms: zero means "no limit" there. */
+const NO_TIMEOUT_MS = 2 ** 31 - 1;
+
+const unset = (value: unknown): unknown => (value === '' ? undefined : value);
+const text = z.preprocess(unset, z.string().optional());
+const number = (least: number, otherwise: number) =>
+  z.preprocess(unset, z.coerce.number().int().min(least).max(NO_TIMEOUT_MS).default(otherwise));
+const address = z.preprocess(
+  unset,
+  z
+    .string()
+    .refine((value) => {
+      const url = URL.canParse(value) ? new URL(value) : null;
+      return url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
+    }, 'must be an address such as http://localhost:4318, without a password: set OTEL_EXPORTER_OTLP_HEADERS')
+    .optional(),
+);
+const onlyJson = z.preprocess(
+  unset,
+  z
+    .literal(
+      'http/json',
+      'an origin sends http/json alone. Set it to http/json, and the endpoint to the port for HTTP, such as 4318',
+    )
+    .optional(),
+);
+/** `key=value,key2=value2`, percent-encoded. */
+const pairs = z.preprocess(
+  (value) => unset(value) ?? '',
+  z.string().transform((list, context) => {
+    const found: Record<string, string> = {};
+    for (const one of list.split(',').filter((part) => part.trim() !== '')) {
+      const at = one.indexOf('=');
+      try {
+        if (at < 1) throw new Error('no key');
+        found[decodeURIComponent(one.slice(0, at).trim())] = decodeURIComponent(one.slice(at + 1).trim());
+      } catch {
+        context.addIssue({ code: 'custom', message: 'must be key=value,key2=value2, percent-encoded' });
+        return z.NEVER;
+      }
+    }
+    return found;
+  }),
+);
+const headers = pairs.refine((found) => {
+  try {
+    new Headers(found);
+    return true;
+  } catch {
+    return false;
+  }
+}, 'has a header that HTTP does not allow');
+
+const Variables = z.object({
+  OTEL_EXPORTER_OTLP_ENDPOINT: address,
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: address,
+  OTEL_EXPORTER_OTLP_HEADERS: headers,
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: headers,
+  OTEL_EXPORTER_OTLP_TIMEOUT: number(0, 10_000),
+  OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: z.preprocess(
+    unset,
+    z.coerce.number().int().min(0).max(NO_TIMEOUT_MS).optional(),
+  ),
+  OTEL_EXPORTER_OTLP_PROTOCOL: onlyJson,
+  OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: onlyJson,
+  OTEL_SERVICE_NAME: text,
+  OTEL_RESOURCE_ATTRIBUTES: pairs,
+  OTEL_TRACES_SAMPLER: z.preprocess(
+    unset,
+    z
+      .enum([
+        'always_on',
+        'always_off',
+        'traceidratio',
+        'parentbased_always_on',
+        'parentbased_always_off',
+        'parentbased_traceidratio',
+      ])
+      .default('parentbased_always_on'),
+  ),
+  OTEL_TRACES_SAMPLER_ARG: z.preprocess(unset, z.coerce.number().min(0).max(1).default(1)),
+  OTEL_SEMCONV_STABILITY_OPT_IN: text,
+  OTEL_BSP_MAX_QUEUE_SIZE: number(1, 2_048),
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: number(1, 512),
+  OTEL_BSP_SCHEDULE_DELAY: number(1, 5_000),
+});
+
+/**
+ * @param instance the origin's id; null without one.
+ * @returns null where no traces are wanted: no endpoint is set, or `OTEL_SDK_DISABLED` is `true`.
+ * @throws TracingConfigError
+ */
+export function readTracingConfig(env: NodeJS.ProcessEnv, instance: string | null): TracingConfig | null {
+  const isWanted = Boolean(env['OTEL_EXPORTER_OTLP_ENDPOINT'] || env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT']);
+  if (!isWanted || env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return null;
+  // The more specific variable counts, so the other one may be for programs that speak something else.
+  const relevant = env['OTEL_EXPORTER_OTLP_TRACES_PROTOCOL']
+    ? { ...env, OTEL_EXPORTER_OTLP_PROTOCOL: '' }
+    : env;
+  const parsed = Variables.safeParse(relevant);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw new TracingConfigError(`${issue?.path.join('.')}: ${issue?.message}`);
+  }
+  const given = parsed.data;
+  const own = given.OTEL_EXPORTER_OTLP_TRACES_HEADERS;
+  return {
+    url: given.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? tracesBelow(given.OTEL_EXPORTER_OTLP_ENDPOINT ?? ''),
+    headers: Object.keys(own).length > 0 ? own : given.OTEL_EXPORTER_OTLP_HEADERS,
+    timeoutMs: (given.OTEL_EXPORTER_OTLP_TRACES_TIMEOUT ?? given.OTEL_EXPORTER_OTLP_TIMEOUT) || NO_TIMEOUT_MS,
+    resource: {
+      'service.name': 'graft-origin',
+      ...(instance === null ? {} : { 'service.instance.id': instance }),
+      'telemetry.sdk.language': 'nodejs',
+      'telemetry.sdk.name': 'graft',
+      ...given.OTEL_RESOURCE_ATTRIBUTES,
+      ...(given.OTEL_SERVICE_NAME === undefined ? {} : { 'service.name': given.OTEL_SERVICE_NAME }),
+    },
+    sampler: samplerOf(given.OTEL_TRACES_SAMPLER, given.OTEL_TRACES_SAMPLER_ARG),
+    latestNames: (given.OTEL_SEMCONV_STABILITY_OPT_IN ?? '')
+      .split(',')
+      .some((value) => value.trim() === 'gen_ai_latest_experimental'),
+    maxQueue: given.OTEL_BSP_MAX_QUEUE_SIZE,
+    maxBatch: given.OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    delayMs: given.OTEL_BSP_SCHEDULE_DELAY,
+  };
+}
+
+function tracesBelow(endpoint: string): string {
+  const url = new URL(endpoint);
+  url.pathname = `${url.pathname.replace(/\/+$/, '')}/v1/traces`;
+  return url.href;
+}
+
+function samplerOf(name: string, ratio: number): Sampler {
+  const kind = name.replace('parentbased_', '');
+  const share = kind === 'traceidratio' ? ratio : Number(kind === 'always_on');
+  return { parentBased: kind !== name, share };
+}
