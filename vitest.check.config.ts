@@ -4,6 +4,9 @@ import { EVERY_RUN, SIMULATIONS } from './vitest.config.ts';
 
 const { globalSetup, ...every } = EVERY_RUN;
 
+/** Whole programs with a tiny base, which mostly wait: for a blow, for a process, for npm. */
+const PROGRAMS = ['test/check/{chaos,killed-jobs,killed-training,packages}.test.ts'];
+
 /** `npm run check`: what needs the real base one file at a time, the rest after it, two at a time. */
 export default defineConfig({
   test: {
@@ -15,11 +18,21 @@ export default defineConfig({
           ...every,
           name: 'base',
           include: ['test/check/**/*.test.ts'],
+          exclude: PROGRAMS,
           maxWorkers: 1,
           maxConcurrency: 2,
           sequence: { groupOrder: 0 },
           testTimeout: 3 * TEST_MS,
           hookTimeout: 3 * TEST_MS,
+        },
+      },
+      {
+        test: {
+          ...every,
+          name: 'programs',
+          include: PROGRAMS,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
         },
       },
       {

@@ -222,7 +222,7 @@ describe('a tenant that is erased', () => {
 
     it('has it dropped once more, when no request under way can have sent it there again', async () => {
       await erase('acme');
-      expect(dropped).toEqual(['o1', 'o2']);
+      expect(dropped.toSorted()).toEqual(['o1', 'o2']);
       away = ['o1', 'o2'];
       app.graft.clock.advance(ERASE_SETTLE_MS + MINUTE_MS);
       await scheduled();
@@ -230,7 +230,7 @@ describe('a tenant that is erased', () => {
       away = [];
       app.graft.clock.advance(2 * MINUTE_MS);
       await scheduled();
-      expect(dropped).toEqual(['o1', 'o2', 'o1', 'o2']);
+      expect(dropped.toSorted()).toEqual(['o1', 'o1', 'o2', 'o2']);
       expect(await rows('SELECT id FROM erasures')).toEqual([]);
       expect(await rows('SELECT digest FROM erasure_files')).toEqual([]);
     });
@@ -255,7 +255,7 @@ describe('a tenant that is erased', () => {
       await publishFor('bob');
       app.graft.clock.advance(ERASE_SETTLE_MS + MINUTE_MS);
       await scheduled();
-      expect(dropped).toEqual(['o1', 'o2']);
+      expect(dropped.toSorted()).toEqual(['o1', 'o2']);
       expect(await rows('SELECT id FROM erasures')).toEqual([]);
     });
   });
