@@ -33,6 +33,8 @@ export default defineConfig({
           include: PROGRAMS,
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
+          testTimeout: 3 * TEST_MS,
+          hookTimeout: 3 * TEST_MS,
         },
       },
       {
