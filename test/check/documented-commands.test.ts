@@ -22,6 +22,7 @@ const DONE = ['npm ci', 'npm start', 'CORS_ORIGINS=http://127.0.0.1:8790 npm sta
 const LOOKED_UP: readonly [command: RegExp, why: string][] = [
   [/^graft (dev|origin|edge|deploy|secrets)\b/, 'docs/run, and test/e2e'],
   [/^graft (pull|base export) .*hf:/, 'fetches from a hub'],
+  [/^graft publish (hf|s3|https?):/, 'fetches from elsewhere: test/cli/adapter-files/fetch-adapter.test.ts'],
   [/^graft train /, 'trains for minutes: test/e2e/train.test.ts'],
   [/^graft improve /, 'needs decisions of users, and trains for minutes: test/e2e/improve.test.ts'],
   [/^graft base export /, 'writes the base in parts for minutes: examples/in-the-browser/README.md'],
