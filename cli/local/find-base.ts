@@ -151,8 +151,7 @@ export async function findBase(params: {
   if (params.base === undefined) return ensurePinnedBase({ cache, output, ...ending });
   const repository = parseRepositoryBase(params.base);
   if (repository !== null) {
-    // Imported here: the hub's client is not part of the package without the origin, whose commands load this
-    // file.
+    // Imported here: most commands need no client of the hub.
     const { fetchRepository } = await import('./fetch-repository.ts');
     const fetched = await fetchRepository({ from: repository, content: BASE, cache, env, output, ...ending });
     return fetched.path;
