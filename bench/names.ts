@@ -54,7 +54,7 @@ const FEW_DAYS: Past = { usage: 2, hours: 1, days: 3 };
 const SECRET = Buffer.alloc(32, 7).toString('base64');
 const CHAT = { messages: [{ role: 'user', content: 'hi' }], max_tokens: 1 };
 
-/** A registry that is asked, and who asks. */
+/** A registry that is measured, and the keys of its requests. */
 interface Side {
   names: number;
   tenants: number;

@@ -6,11 +6,12 @@ import { CliError, EXIT } from './cli-error.ts';
 import { writePrivateFile } from './local/private-files.ts';
 
 const LOOPBACK_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);
+export const isThisMachine = ({ hostname }: URL): boolean => LOOPBACK_NAMES.has(hostname);
 
 /** Any checkout may contain a `.graft/local.json`: it must not decide where keys, prompts and adapters go. */
 const LoopbackUrl = z
   .url({ protocol: /^https?$/ })
-  .refine((url) => LOOPBACK_NAMES.has(new URL(url).hostname), 'must be on this machine');
+  .refine((url) => isThisMachine(new URL(url)), 'must be on this machine');
 
 /** `.graft/local.json`, written by `graft dev` when everything is ready and removed when it ends. */
 export const LocalFile = z.object({

@@ -102,12 +102,14 @@ export async function sha256Hex(data: Uint8Array<ArrayBuffer> | string): Promise
 }
 
 /**
- * Identity of an ordered chain (root first): sha256 of the lines `<digest> <scale>`, each ended by a newline,
- * with the scale as JavaScript prints the number. The empty chain (the base model) has the id of the empty string.
+ * Identity of an ordered chain (root first): sha256 of its {@link chainText}. The empty chain (the base model) has the
+ * id of the empty string.
  */
-export function chainId(chain: readonly ChainEntry[]): Promise<string> {
-  return sha256Hex(chain.map((entry) => `${entry.digest} ${String(entry.scale)}\n`).join(''));
-}
+export const chainId = (chain: readonly ChainEntry[]): Promise<string> => sha256Hex(chainText(chain));
+
+/** The lines `<digest> <scale>`, each ended by a newline, with the scale as JavaScript prints the number. */
+export const chainText = (chain: readonly ChainEntry[]): string =>
+  chain.map(({ digest, scale }) => `${digest} ${String(scale)}\n`).join('');
 
 /** Hashes for assignment and ranking; none of them is secret or collision-resistant. */
 

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { chainText } from '../../protocol/identity.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../../test/fakes/tiny-adapters.ts';
 import { createD1Stores } from '../../worker/d1-stores.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
@@ -18,7 +19,7 @@ const STACKED_OF_TENANT = NAMES_OF_TENANT / 5;
 const TESTED_NUMBER = NAMES_OF_TENANT - STACKED_OF_TENANT - 1;
 const HOUR_MS = 3_600_000;
 const DAY_H = 24;
-/** Usage by the hour goes back so many days; traffic as long as it is kept by the hour, and by the day. */
+/** Days of the past: with usage by the hour, with traffic by the hour, and with traffic by the day. */
 export const PAST = { usage: 30, hours: 35, days: 400 };
 export type Past = typeof PAST;
 /** Names for one row of usage an hour, and for two of traffic: 360,000 and a million rows of a million names. */
@@ -230,7 +231,7 @@ function copier({ groupOf, chains, baseDigest }: Pattern, madeAt: number) {
     // As `chainId` of protocol/identity.ts, which waits for Web Crypto.
     return chain === undefined
       ? digestOf(token, copy)
-      : sha256(chain.map(({ digest, scale }) => `${digestOf(digest, copy)} ${scale}\n`).join(''));
+      : sha256(chainText(chain.map(({ digest, scale }) => ({ digest: digestOf(digest, copy), scale }))));
   };
   return (json: string, copy: Copy): string => json.replaceAll(TOKENS, (token) => ofToken(token, copy));
 }
@@ -409,7 +410,7 @@ async function fillCounts(params: {
   onProgress('traffic is there');
 }
 
-/** The tenant of a registry of so many whose lists are asked for. */
+/** Number of the tenant whose lists are read. @param tenants of the registry. */
 export const askedTenant = (tenants: number): number => Math.floor(tenants / 2);
 /** Of the key that usage and traffic tell of. */
 export const keyOf = (tenant: number): string => `key_${sha256(tenantOf(tenant)).slice(0, 16)}`;

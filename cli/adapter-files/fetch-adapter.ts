@@ -2,18 +2,18 @@
  * Fetches an adapter from elsewhere into the cache: of a repository of the Hugging Face Hub (`hf:`), by HTTPS, or of a
  * bucket that speaks S3's protocol (`s3:`). An interrupted download goes on, and what has not changed is not sent again.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
 import { pipeline } from 'node:stream/promises';
 import { AwsClient } from 'aws4fetch';
 import { CliError, EXIT } from '../cli-error.ts';
+import { isThisMachine } from '../connection.ts';
 import { usageError } from '../flags.ts';
-import { usableCacheFolder } from '../local/find-base.ts';
-import { leavePartial, ownPartial, takeOver } from '../local/partial-files.ts';
+import { bytesSha256, fileSha256, usableCacheFolder } from '../local/find-base.ts';
+import { leavePartial, ownPartial, sizeOf, takeOver } from '../local/partial-files.ts';
 import { parseRepository, type RepositoryContent, type RepositoryFile } from '../local/repository.ts';
 import type { Output } from '../output.ts';
 import { TRAINING_FILE } from '../../protocol/training.ts';
@@ -37,15 +37,15 @@ const CODE = 'adapter_unavailable';
  * @returns a folder or file that `readInput` reads.
  * @throws CliError `adapter_unavailable`, or `adapter_invalid` (refused) for what is too large or has another hash.
  */
-export async function fetchAdapter(given: string, { env, output, signal }: Fetching): Promise<string> {
+export async function fetchAdapter(given: string, fetching: Fetching): Promise<string> {
+  const { env, output } = fetching;
   const from = parseRepository(given);
   if (from === 'malformed')
     throw usageError(`${given}: use hf:<owner>/<name>[/<folder or file>][@<revision>].`);
   if (from !== null) {
     const cache = await usableCacheFolder(env);
     const { fetchRepository } = await import('../local/fetch-repository.ts');
-    const ending = signal === undefined ? {} : { signal };
-    const fetched = await fetchRepository({ from, content: ADAPTER, cache, env, output, ...ending });
+    const fetched = await fetchRepository({ from, content: ADAPTER, cache, ...fetching });
     if (from.revision !== fetched.commit)
       output.note(
         `${from.repository} at ${from.revision} is commit ${fetched.commit}; with @${fetched.commit} the same adapter is ` +
@@ -53,9 +53,7 @@ export async function fetchAdapter(given: string, { env, output, signal }: Fetch
       );
     return fetched.path;
   }
-  return /^(?:https?|s3):\/\//i.test(given)
-    ? fetchAddress(given, { env, output, ...(signal && { signal }) })
-    : given;
+  return /^(?:https?|s3):\/\//i.test(given) ? fetchAddress(given, fetching) : given;
 }
 
 const isWeights = (name: string): boolean => /\.(?:safetensors|gguf)$/.test(name);
@@ -80,23 +78,17 @@ function chooseAdapter(
   file: string | null,
   files: readonly RepositoryFile[],
 ): { files: RepositoryFile[]; load: string } {
-  const beside = (folder: string, names: readonly string[]): RepositoryFile[] =>
-    files.filter(
-      (one) => path.posix.dirname(one.path) === folder && names.includes(path.posix.basename(one.path)),
-    );
   const folderOf = (name: string): string => path.posix.dirname(name);
+  const isOneOf = (one: RepositoryFile, names: readonly string[]): boolean =>
+    names.includes(path.posix.basename(one.path));
+  const beside = (folder: string, names: readonly string[]): RepositoryFile[] =>
+    files.filter((one) => folderOf(one.path) === folder && isOneOf(one, names));
   if (file !== null && isWeights(file)) {
     const weights = files.find((one) => one.path === file);
     if (weights === undefined) throw usageError(`hf:${repository} has no ${file}.`);
     return { files: [weights, ...beside(folderOf(file), [CONFIG])], load: file };
   }
-  const folders = [
-    ...new Set(
-      files
-        .filter((one) => (WEIGHTS as readonly string[]).includes(path.posix.basename(one.path)))
-        .map((one) => folderOf(one.path)),
-    ),
-  ];
+  const folders = [...new Set(files.filter((one) => isOneOf(one, WEIGHTS)).map((one) => folderOf(one.path)))];
   const wanted = file ?? (folders.includes('.') || folders.length !== 1 ? '.' : folders[0]!);
   if (!folders.includes(wanted)) {
     const others = [...folders, ...files.filter((one) => one.path.endsWith('.gguf')).map((one) => one.path)];
@@ -117,9 +109,9 @@ async function fetchAddress(given: string, fetching: Fetching): Promise<string> 
   const { url, ask, sha256 } = readAddress(given, fetching);
   const cache = await usableCacheFolder(fetching.env);
   // Without what may be a secret.
-  const place = createHash('sha256')
-    .update(`${url.origin}${path.posix.dirname(`${url.pathname}.`)}${url.search === '' ? '' : '?'}`)
-    .digest('hex');
+  const place = bytesSha256(
+    `${url.origin}${path.posix.dirname(`${url.pathname}.`)}${url.search === '' ? '' : '?'}`,
+  );
   const folder = path.join(cache, FOLDER, 'https', place.slice(0, 32));
   await mkdir(folder, { recursive: true });
   const get = async (name: string, at: URL): Promise<string | null> => {
@@ -156,12 +148,11 @@ function readAddress(
     fragment === undefined ? null : (/^sha256=([0-9a-f]{64})$/i.exec(fragment)?.[1]?.toLowerCase() ?? null);
   if (fragment !== undefined && sha256 === null)
     throw usageError('Behind # only sha256=<64 hex digits> of the weights is known.');
-  const ending = signal === undefined ? {} : { signal };
+  const ask: Ask = (to, headers) => fetch(to, { headers, ...ending(signal) });
   if (address.startsWith('s3://')) {
     const { url, region } = bucketAddress(address, env);
     const [accessKeyId, secretAccessKey] = [env['AWS_ACCESS_KEY_ID'], env['AWS_SECRET_ACCESS_KEY']];
-    if (!accessKeyId || !secretAccessKey)
-      return { url, ask: (to, headers) => fetch(to, { headers, ...ending }), sha256 };
+    if (!accessKeyId || !secretAccessKey) return { url, ask, sha256 };
     const sessionToken = env['AWS_SESSION_TOKEN'];
     const signer = new AwsClient({
       accessKeyId,
@@ -172,7 +163,7 @@ function readAddress(
     });
     return {
       url,
-      ask: async (to, headers) => fetch(await signer.sign(to.href, { headers }), ending),
+      ask: async (to, headers) => fetch(await signer.sign(to.href, { headers }), ending(signal)),
       sha256,
     };
   }
@@ -183,13 +174,12 @@ function readAddress(
       `${shown(url)}: an address with a password would end up in logs. Use a signed one, or s3://.`,
     );
   if (!isPrivate(url))
-    throw usageError(`${shown(url)}: use https://, so that nobody changes the adapter on its way.`);
-  return { url, ask: (to, headers) => fetch(to, { headers, ...ending }), sha256 };
+    throw usageError(`${shown(url)}: use https://, so that nobody can change the adapter on its way.`);
+  return { url, ask, sha256 };
 }
 
 /** Nobody else can read or change it. */
-const isPrivate = ({ protocol, hostname }: URL): boolean =>
-  protocol === 'https:' || ['127.0.0.1', '[::1]', 'localhost'].includes(hostname);
+const isPrivate = (url: URL): boolean => url.protocol === 'https:' || isThisMachine(url);
 
 /** `s3://<bucket>/<key>`, with the variables of AWS's own tools. */
 function bucketAddress(address: string, env: Env): { url: URL; region: string } {
@@ -218,12 +208,6 @@ const tooLarge = (what: string, bytes: number, most: number): CliError =>
     code: 'adapter_invalid',
   });
 
-const sizeOf = (file: string): Promise<number> =>
-  stat(file).then(
-    ({ size }) => size,
-    () => -1,
-  );
-
 /**
  * @param params.target where it is written; beside it lies its entity tag, of the whole file or of what is there so far.
  * @returns false when there is no such file. @throws CliError
@@ -245,14 +229,13 @@ async function fetchFile(
   try {
     const response = await ask(url, headers);
     const done = response.status === 206 ? before : 0;
-    if (response.status !== 200 && response.status !== 206) await response.body?.cancel();
-    if (response.status === 304) return true;
-    if (response.status === 404) {
+    if (response.status !== 200 && response.status !== 206) {
+      await response.body?.cancel();
+      if (response.status === 304) return true;
+      if (response.status !== 404) throw unavailable(url, statusReason(response.status));
       for (const left of [target, tagFile]) await rm(left, { force: true });
       return false;
     }
-    if (response.status !== 200 && response.status !== 206)
-      throw unavailable(url, statusReason(response.status));
     if (!isPrivate(new URL(response.url || url.href)))
       throw unavailable(url, 'it leads to an address without https');
     const total = totalOf(response, done);
@@ -316,9 +299,7 @@ const statusReason = (status: number): string => STATUS[status] ?? `the server a
 
 /** @throws CliError (refused), and forgets the file. */
 async function checkSha256(file: string, sha256: string, url: URL): Promise<void> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file), hash);
-  const found = hash.digest('hex');
+  const found = await fileSha256(file);
   if (found === sha256) return;
   await rm(file, { force: true });
   throw new CliError({

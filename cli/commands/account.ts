@@ -4,7 +4,14 @@ import { checkApiKey, makeSignInToken, SIGN_IN_LINK_MS } from '../../protocol/id
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { command } from '../command.ts';
-import { trimUrl, readCredentials, writeCredentials, readConnection, readLocalFile } from '../connection.ts';
+import {
+  isThisMachine,
+  trimUrl,
+  readCredentials,
+  writeCredentials,
+  readConnection,
+  readLocalFile,
+} from '../connection.ts';
 import { usageError } from '../flags.ts';
 import { readSecret } from '../ask-at-terminal.ts';
 import { spawn } from 'node:child_process';
@@ -59,8 +66,7 @@ export function serverUrl(text: string): string {
     throw usageError(`--url ${text} is not an address such as https://graft.example.com.`);
   if (url.username !== '' || url.password !== '')
     throw usageError('--url contains a name or password. Give the address alone.');
-  const here = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);
-  if (url.protocol === 'http:' && !here)
+  if (url.protocol === 'http:' && !isThisMachine(url))
     throw usageError(`--url ${text}: over http the key can be read in transit. Use https.`);
   return trimUrl(url.href);
 }

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
@@ -14,7 +14,7 @@ import { z } from 'zod';
 import { CliError } from '../cli-error.ts';
 import { usageError } from '../flags.ts';
 import type { Output } from '../output.ts';
-import { leavePartial, ownPartial, takeOver } from './partial-files.ts';
+import { leavePartial, ownPartial, sizeOf, takeOver } from './partial-files.ts';
 import type { Repository, RepositoryContent, RepositoryFile } from './repository.ts';
 
 /** List of downloaded files, written when all of them are there. */
@@ -117,12 +117,6 @@ function parseManifest(text: string): z.infer<typeof Manifest> | null {
 
 const manifestName = ({ file }: Repository): string =>
   file === null ? MANIFEST : `.${encodeURIComponent(file)}${MANIFEST}`;
-
-const sizeOf = (file: string): Promise<number> =>
-  stat(file).then(
-    (entry) => entry.size,
-    () => -1,
-  );
 
 async function commitOf({ repository, revision }: Repository, hub: Hub): Promise<string> {
   const { sha } = await modelInfo({ name: repository, revision, additionalFields: ['sha'], ...hub });

@@ -1,7 +1,14 @@
 /** Files while they are downloaded: each attempt has its own, and continues the remains of an earlier one. */
 import { randomBytes } from 'node:crypto';
-import { readdir, rename } from 'node:fs/promises';
+import { readdir, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
+
+/** Bytes; -1 without the file. */
+export const sizeOf = (file: string): Promise<number> =>
+  stat(file).then(
+    ({ size }) => size,
+    () => -1,
+  );
 
 /** Parallel downloads do not write into one file. */
 export const ownPartial = (file: string): string =>

@@ -22,7 +22,7 @@ import { ModelExecutor, SequenceLifecycle } from './model-executor.ts';
 import { Scheduler, type CanSchedule, type Step, type Swap } from './scheduler.ts';
 import { handleOf, newSequence, type Sequence } from './sequence.ts';
 
-export { deadlineExceeded, NOT_FINITE, noSuchBias } from './requests.ts';
+export { deadlineExceeded, NOT_FINITE, noSuchBias, timesOf } from './requests.ts';
 export type * from './requests.ts';
 export type { EngineObserver, Outcome } from './ports.ts';
 

@@ -69,6 +69,16 @@ export interface AnswerTimes {
   readonly endedAt: number;
 }
 
+/** @param begun what runs, and notes its times. */
+export const timesOf = (begun: Omit<AnswerTimes, 'endedAt'>, endedAt: number): AnswerTimes => ({
+  addedAt: begun.addedAt,
+  loadingAt: begun.loadingAt,
+  loadedAt: begun.loadedAt,
+  startedAt: begun.startedAt,
+  firstTokenAt: begun.firstTokenAt,
+  endedAt,
+});
+
 export type Pooling = 'mean' | 'last';
 
 export interface TokenScore {

@@ -3,7 +3,14 @@ import type { ApiError } from '../../protocol/api-error.ts';
 import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { AdapterLease, RowStage } from './adapters/adapter-memory.ts';
-import type { EngineHandle, EngineRequest, ScoredToken, EngineEvent, Pooling } from './requests.ts';
+import {
+  timesOf,
+  type EngineEvent,
+  type EngineHandle,
+  type EngineRequest,
+  type Pooling,
+  type ScoredToken,
+} from './requests.ts';
 import {
   type Clipped,
   type Clock,
@@ -253,14 +260,7 @@ export class Sequence {
       cachedTokens: this.cached,
       outcome: params.outcome,
       error: params.error,
-      times: {
-        addedAt: this.addedAt,
-        loadingAt: this.loadingAt,
-        loadedAt: this.loadedAt,
-        startedAt: this.startedAt,
-        firstTokenAt: this.firstTokenAt,
-        endedAt: params.at,
-      },
+      times: timesOf(this, params.at),
     });
   }
 }

@@ -1,6 +1,6 @@
 /** The spans of one request. No attribute has a word of a prompt, an answer, a tool or a stop string. */
 import { createHash } from 'node:crypto';
-import type { ChainEntry } from '../../protocol/identity.ts';
+import { type ChainEntry, chainText } from '../../protocol/identity.ts';
 import type { Traceparent } from '../../protocol/origin-wire.ts';
 import type { AnswerEnd } from '../engine/engine.ts';
 import { samplingParamsOf, type GenerationRequest } from '../generation/sampler.ts';
@@ -161,9 +161,7 @@ function adapterOf({ asked, rows }: EndedGeneration): Attributes {
 
 /** `chainId` of protocol/identity.ts, at once. */
 const idOf = (chain: readonly ChainEntry[]): string =>
-  createHash('sha256')
-    .update(chain.map(({ digest, scale }) => `${digest} ${String(scale)}\n`).join(''))
-    .digest('hex');
+  createHash('sha256').update(chainText(chain)).digest('hex');
 
 interface Stage {
   name: 'queue' | 'load adapter' | 'prefill' | 'decode';

@@ -157,7 +157,7 @@ export function createMetrics(registry = new Registry()) {
 /** Values of OpenTelemetry's `gen_ai.operation.name`. */
 export type Operation = 'chat' | 'text_completion' | 'embeddings';
 
-/** A code of the API, or that nobody wanted the answer any more. */
+/** A code of the API; `cancelled` when the client has gone. */
 export type GenerationError = ApiError['code'] | 'cancelled';
 
 /** A request for answers or vectors that has ended. Times are ms on the engine's clock. */

@@ -21,7 +21,14 @@ export const FAMILIES = [
 export type Family = (typeof FAMILIES)[number];
 
 /** Their norms' gains are stored minus one, and they share most of the rest. */
-export const isGemma = (family: Family): boolean => family === 'gemma2' || family === 'gemma3';
+export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' =>
+  family === 'gemma2' || family === 'gemma3';
+/** Every n-th layer attends to all tokens, the others within a window. */
+export const GEMMA_PATTERN = { gemma2: 2, gemma3: 6 } as const;
+/** Of Gemma 3's layers with a window. */
+export const GEMMA_LOCAL_THETA = 10_000;
+/** Of a Gemma 2 whose files do not say it: window in tokens, soft caps. */
+export const GEMMA_2 = { window: 4_096, attentionCap: 50, logitCap: 30 } as const;
 
 /** Rotary positions: pair i of a head turns by position * theta^(-2i/dim) / divisors[i]. */
 export interface Rope {

@@ -6,6 +6,9 @@ import { z } from 'zod';
 import {
   BaseModelError,
   checkConfig,
+  GEMMA_2,
+  GEMMA_LOCAL_THETA,
+  GEMMA_PATTERN,
   graniteConstants,
   isGemma,
   type Family,
@@ -140,15 +143,9 @@ const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   qwen2: 4096,
   qwen2_5_vl_text: 4096,
   qwen3: 4096,
-  gemma2: 4096,
+  gemma2: GEMMA_2.window,
   gemma3_text: 4096,
 };
-const GEMMA_LOCAL_THETA = 10_000;
-/** Every sixth of Gemma 3's layers attends to everything, of Gemma 2's every second. */
-const GEMMA_PATTERN = 6;
-const GEMMA_2_PATTERN = 2;
-/** Of a Gemma 2 whose configuration does not name them; null in it means none. */
-const GEMMA_2_CAPS = { attention: 50, logits: 30 } as const;
 
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
@@ -210,11 +207,11 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
       );
     if (!alike) return types;
   }
-  const pattern = hub.sliding_window_pattern ?? hub._sliding_window_pattern ?? GEMMA_PATTERN;
+  const pattern = hub.sliding_window_pattern ?? hub._sliding_window_pattern ?? GEMMA_PATTERN.gemma3;
   const slides = (layer: number): boolean => {
     switch (family) {
       case 'gemma2':
-        return (layer + 1) % GEMMA_2_PATTERN !== 0;
+        return (layer + 1) % GEMMA_PATTERN.gemma2 !== 0;
       case 'gemma3':
         return (layer + 1) % pattern !== 0;
       case 'qwen2':
@@ -432,8 +429,8 @@ export function readHubConfig(
     attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null,
     ...(family === 'gemma2'
       ? {
-          attentionCap: valueOr(hub.attn_logit_softcapping, GEMMA_2_CAPS.attention),
-          logitCap: valueOr(hub.final_logit_softcapping, GEMMA_2_CAPS.logits),
+          attentionCap: valueOr(hub.attn_logit_softcapping, GEMMA_2.attentionCap),
+          logitCap: valueOr(hub.final_logit_softcapping, GEMMA_2.logitCap),
         }
       : {}),
     tiedHead: hub.tie_word_embeddings ?? !hasHead,

@@ -19,6 +19,9 @@ import {
   checkConfig,
   FAMILIES,
   type Family,
+  GEMMA_2,
+  GEMMA_LOCAL_THETA,
+  GEMMA_PATTERN,
   graniteConstants,
   isGemma,
   type LayerAttention,
@@ -313,14 +316,8 @@ const ROPE_TENSORS = {
 
 /** SmolLM3's layers without rotary positions: every fourth. */
 const NO_ROPE_STEP = 4;
-/** Every so many of Gemma's layers attends to everything. */
-const GEMMA_PATTERN: Partial<Record<Family, number>> = { gemma2: 2, gemma3: 6 };
-/** Of Gemma 3's other layers. */
-const GEMMA_LOCAL_THETA = 10_000;
 /** Layers of those that do not scale by their heads' size: the two of 27B. */
 const GEMMA_27B_LAYERS: Partial<Record<Family, number>> = { gemma2: 46, gemma3: 62 };
-/** Of Gemma 2 files that do not say it. */
-const GEMMA_2 = { window: 4_096, attentionCap: 50, logitCap: 30 } as const;
 
 class Metadata {
   constructor(
@@ -348,9 +345,11 @@ function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   // 0 means none (Phi-4).
   const usual = family === 'gemma2' ? GEMMA_2.window : 0;
   const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', usual)) || null;
-  const pattern = metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN[family];
+  const pattern = isGemma(family)
+    ? (metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN[family])
+    : null;
   const slides = (layer: number): boolean => {
-    if (!isGemma(family)) return true;
+    if (pattern === null) return true;
     // Without a window all layers are global.
     if (window === null) return false;
     return Array.isArray(pattern) ? Boolean(pattern[layer]) : (layer + 1) % Number(pattern) !== 0;

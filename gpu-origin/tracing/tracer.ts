@@ -58,7 +58,7 @@ const ExportAnswer = z.object({
 
 export interface TracerParams {
   config: TracingConfig;
-  /** What became of so many spans. */
+  /** An outcome, and the number of spans that had it. */
   onSpans: (outcome: 'sent' | 'dropped' | 'failed', spans: number) => void;
   /** Why an export failed: a status or an error's code, never a header; at most once a minute. */
   onTrouble: (reason: string) => void;

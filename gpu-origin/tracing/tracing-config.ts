@@ -40,8 +40,8 @@ const NO_TIMEOUT_MS = 2 ** 31 - 1;
 
 const unset = (value: unknown): unknown => (value === '' ? undefined : value);
 const text = z.preprocess(unset, z.string().optional());
-const number = (least: number, otherwise: number) =>
-  z.preprocess(unset, z.coerce.number().int().min(least).max(NO_TIMEOUT_MS).default(otherwise));
+const whole = (least: number) => z.coerce.number().int().min(least).max(NO_TIMEOUT_MS);
+const number = (least: number, otherwise: number) => z.preprocess(unset, whole(least).default(otherwise));
 const address = z.preprocess(
   unset,
   z
@@ -94,10 +94,7 @@ const Variables = z.object({
   OTEL_EXPORTER_OTLP_HEADERS: headers,
   OTEL_EXPORTER_OTLP_TRACES_HEADERS: headers,
   OTEL_EXPORTER_OTLP_TIMEOUT: number(0, 10_000),
-  OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: z.preprocess(
-    unset,
-    z.coerce.number().int().min(0).max(NO_TIMEOUT_MS).optional(),
-  ),
+  OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: z.preprocess(unset, whole(0).optional()),
   OTEL_EXPORTER_OTLP_PROTOCOL: onlyJson,
   OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: onlyJson,
   OTEL_SERVICE_NAME: text,

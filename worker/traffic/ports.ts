@@ -87,7 +87,7 @@ export interface TrafficLedger {
   tend(now: number): Promise<void>;
   /**
    * Deletes sums of a tenant, and of names, whoever requested them. Those of all tenants stay: they name nobody.
-   * @param of.tenant null = of none. @param of.step 3600 or 86400. @param of.from unix s. @param of.to exclusive; some hundred steps later.
+   * @param of.tenant null = of none. @param of.step 3600 or 86400. @param of.from unix s. @param of.to exclusive; at most some hundred steps after `from`.
    * @returns how many.
    */
   forget(of: {

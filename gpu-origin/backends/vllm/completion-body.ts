@@ -3,12 +3,13 @@ import { type ApiError, err, ok, type Result } from '../../../protocol/api-error
 import type { FinishReason, Usage } from '../../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { Constraint, FunctionDefinition } from '../../../protocol/request-fields.ts';
-import type {
-  EngineRequest,
-  ScoredToken,
-  TokenScore,
-  EngineHandle,
-  EngineObserver,
+import {
+  timesOf,
+  type EngineHandle,
+  type EngineObserver,
+  type EngineRequest,
+  type ScoredToken,
+  type TokenScore,
 } from '../../engine/engine.ts';
 import { tokenOf, type StreamChunk, type VllmCompletion } from './vllm-client.ts';
 import type { Grammar, Outcome } from '../../engine/ports.ts';
@@ -391,14 +392,7 @@ export class VllmRun {
       cachedTokens: 0,
       outcome,
       error,
-      times: {
-        addedAt: this.addedAt,
-        loadingAt: this.loadingAt,
-        loadedAt: this.loadedAt,
-        startedAt: this.startedAt,
-        firstTokenAt: this.firstTokenAt,
-        endedAt,
-      },
+      times: timesOf(this, endedAt),
     });
   }
 }
