@@ -120,14 +120,14 @@ async function fetchAddress(given: string, fetching: Fetching): Promise<string> 
     return (await fetchFile({ url: at, target, most, ask, ...fetching })) ? target : null;
   };
   const near = (name: string): Promise<string | null> => get(name, new URL(name, url));
-  const name = decodeURIComponent(path.posix.basename(url.pathname));
+  const name = path.posix.basename(url.pathname);
   let weights: string | null = null;
   if (url.pathname.endsWith('/')) {
     await near(CONFIG);
     for (const one of WEIGHTS) weights ??= await near(one);
     if (weights === null) throw unavailable(url, `it has neither ${WEIGHTS.join(' nor ')}`);
   } else {
-    if (!isWeights(name) || name.includes('/') || name.startsWith('.'))
+    if (!isWeights(name) || name.startsWith('.'))
       throw usageError(`${shown(url)}: give a .safetensors or .gguf file, or a folder with / at its end.`);
     // An address with a signature is of one file alone.
     if (url.search === '' && name.endsWith('.safetensors')) await near(CONFIG);

@@ -236,7 +236,8 @@ describe('by its address', () => {
       /^https:\/\/example\.com\/b\.gguf: an address with a password/,
     );
     await expect(fetched(`${url}/notes/readme.txt`)).rejects.toThrow(/give a \.safetensors or \.gguf file/);
-    await expect(fetched(`${url}/none.gguf`)).rejects.toThrow(/there is no such file/);
+    for (const missing of ['none', '%zz', '%2F'])
+      await expect(fetched(`${url}/${missing}.gguf`)).rejects.toThrow(/there is no such file/);
     await expect(fetched(`${url}/none/`)).rejects.toThrow(/neither adapter_model/);
     files.set('/b.gguf', WEIGHTS);
     leadsTo = `http://127.0.0.2:${(server.address() as AddressInfo).port}/d.gguf`;
