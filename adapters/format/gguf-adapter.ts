@@ -449,6 +449,7 @@ export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
   ['gemma', false],
   ['gemma2', false],
   ['gemma3', false],
+  ['olmo2', false],
   ['phi3', false],
 ]);
 

@@ -15,6 +15,7 @@ export const FAMILIES = [
   'qwen3vl',
   'gemma2',
   'gemma3',
+  'olmo2',
   'smollm3',
   'phi3',
 ] as const;
@@ -76,9 +77,11 @@ export interface LlamaConfig {
   tiedHead: boolean;
   /** q, k and v have biases (Qwen2, Qwen2.5-VL). */
   qkvBias: boolean;
-  /** Each head of q and k is normalized before rotation (Qwen3, Qwen3-VL, Gemma 3). */
-  qkNorm: boolean;
-  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma). */
+  /** What is normalized of q and k before rotation: each head (Qwen3, Qwen3-VL, Gemma 3), or all heads as one (OLMo 2). */
+  qkNorm: 'head' | 'width' | null;
+  /** Inputs of attention and MLP are normalized (all but OLMo 2, whose linears read the residual stream). */
+  preNorms: boolean;
+  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma, OLMo 2). */
   postNorms: boolean;
   /** Of the gate: SiLU, or GELU by its tanh approximation. */
   activation: 'silu' | 'gelu_tanh';
@@ -97,13 +100,19 @@ export const PLAIN_FAMILY = {
   attentionCap: null,
   logitCap: null,
   qkvBias: false,
-  qkNorm: false,
+  qkNorm: null,
+  preNorms: true,
   postNorms: false,
   activation: 'silu',
   embeddingScale: 1,
   logitScale: 1,
   fused: false,
 } as const satisfies Partial<LlamaConfig>;
+
+export function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
+  if (family === 'olmo2') return 'width';
+  return family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3' ? 'head' : null;
+}
 
 /**
  * Granite's constants. What its layers add to the stream, it multiplies by `residual`. The norms that read the stream

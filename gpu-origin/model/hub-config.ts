@@ -15,6 +15,7 @@ import {
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
+  qkNormOf,
   type Rope,
 } from './base-model.ts';
 
@@ -76,6 +77,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   qwen3: 'qwen3',
   gemma2: 'gemma2',
   gemma3_text: 'gemma3',
+  olmo2: 'olmo2',
   smollm3: 'smollm3',
   phi3: 'phi3',
 };
@@ -182,8 +184,8 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
 
 /** The window of layers of the kind {@link SLIDING}, as in the family's configuration in transformers. */
 function windowOf(hub: HubConfig, family: Family): number | null {
-  // A Llama has none: an active one is refused above. Qwen3-VL's configuration has no such field.
-  if (hub.model_type === 'llama' || family === 'qwen3vl') return null;
+  // A Llama has none: an active one is refused above. The others' configurations have no such field.
+  if (hub.model_type === 'llama' || hub.model_type === 'olmo2' || family === 'qwen3vl') return null;
   // Qwen's configurations contain an inactive window.
   if (family.startsWith('qwen') && hub.use_sliding_window !== true) return null;
   return hub.sliding_window === undefined ? (DEFAULT_WINDOW[hub.model_type] ?? null) : hub.sliding_window;
@@ -194,7 +196,8 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const layers = hub.num_hidden_layers;
   const types = hub.layer_types;
   // For these, transformers applies windows to all layers or none.
-  const alike = hub.model_type === 'llama' || family === 'phi3' || family === 'qwen3vl';
+  const alike =
+    hub.model_type === 'llama' || hub.model_type === 'olmo2' || family === 'phi3' || family === 'qwen3vl';
   if (types != null) {
     const other = types.find((type) => type !== SLIDING && type !== FULL);
     if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
@@ -435,8 +438,9 @@ export function readHubConfig(
       : {}),
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
     qkvBias: hasBiases(family),
-    qkNorm: family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3',
-    postNorms: gemma,
+    qkNorm: qkNormOf(family),
+    preNorms: family !== 'olmo2',
+    postNorms: gemma || family === 'olmo2',
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
     fused: family === 'phi3',

@@ -27,6 +27,7 @@ import {
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
+  qkNormOf,
   type Rope,
   LINEAR_KINDS,
   linearShape,
@@ -46,7 +47,7 @@ import {
 } from './hub-config.ts';
 import type { TokenizerSource } from './load-tokenizer.ts';
 import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
-import { FINAL_NORM, keptGains, mlpNorm } from './prepare-weights.ts';
+import { FINAL_NORM, keptGains, normsBefore } from './prepare-weights.ts';
 
 /** @param path a .gguf file or a Hugging Face folder. @throws BaseModelError | GgufError */
 export async function loadBase(
@@ -222,15 +223,15 @@ const GGUF_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.(weight|bias)$/, 'blk.$1.ffn_$2.$3'],
 ];
 
-/** Gemma's norms: `post_attention_layernorm` follows the attention. */
-const GEMMA_NAMES: [RegExp, string][] = [
+/** With norms behind attention and MLP: `post_attention_layernorm` follows the attention. */
+const POST_NORM_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.post_attention_norm.weight'],
   [/^model\.layers\.(\d+)\.pre_feedforward_layernorm\.weight$/, 'blk.$1.ffn_norm.weight'],
   [/^model\.layers\.(\d+)\.post_feedforward_layernorm\.weight$/, 'blk.$1.post_ffw_norm.weight'],
 ];
 
 function ggufName(name: string, config: LlamaConfig): string {
-  for (const [pattern, replacement] of [...(config.postNorms ? GEMMA_NAMES : []), ...GGUF_NAMES])
+  for (const [pattern, replacement] of [...(config.postNorms ? POST_NORM_NAMES : []), ...GGUF_NAMES])
     if (pattern.test(name)) return name.replace(pattern, replacement);
   throw new Error(`no GGUF name is known for ${name}`);
 }
@@ -462,6 +463,8 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.join(', ')}`,
     );
   const metadata = new Metadata(file, family);
+  if (family === 'olmo2' && metadata.value('attention.sliding_window') !== undefined)
+    throw new BaseModelError('OLMo 3 (olmo2.attention.sliding_window) is not supported');
   if (family !== 'gemma2')
     for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
       if (metadata.value(cap) !== undefined)
@@ -504,8 +507,9 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       : {}),
     tiedHead: !file.tensors.has('output.weight'),
     qkvBias: file.tensors.has('blk.0.attn_q.bias'),
-    qkNorm: family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3',
-    postNorms: gemma,
+    qkNorm: qkNormOf(family),
+    preNorms: family !== 'olmo2',
+    postNorms: gemma || family === 'olmo2',
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,
     fused: family === 'phi3',
@@ -524,9 +528,8 @@ export function neededTensors(config: LlamaConfig): Set<string> {
   const names = new Set([EMBEDDING, FINAL_NORM]);
   if (!config.tiedHead) names.add(HEAD);
   for (let layer = 0; layer < config.layers; layer++) {
-    names.add(`model.layers.${layer}.input_layernorm.weight`);
-    names.add(`model.layers.${layer}.${mlpNorm(config)}.weight`);
-    for (const [path] of keptGains(config)) names.add(`model.layers.${layer}.${path}.weight`);
+    const norms = [...Object.values(normsBefore(config) ?? {}), ...keptGains(config).map(([path]) => path)];
+    for (const path of norms) names.add(`model.layers.${layer}.${path}.weight`);
     for (const { name, kinds } of storedLinears(config, layer)) {
       names.add(`${name}.weight`);
       if (config.qkvBias && 'qkv'.includes(kinds[0]!)) names.add(`${name}.bias`);

@@ -96,6 +96,7 @@ describe('loadTokenizer', () => {
     ['gpt-4o', 'aBa', ['a', 'Ba']],
     ['llama-bpe', 'aBa', ['aBa']],
     ['smaug-bpe', 'aBa', ['aBa']],
+    ['dbrx', 'aBa', ['aBa']],
     ['tekken', "a's", ['a', "'s"]],
     ['gpt-4o', "a's", ["a's"]],
     ['llama-bpe', "a's", ['a', "'s"]],

@@ -190,6 +190,23 @@ describe('soft caps', () => {
   });
 });
 
+describe('norms', () => {
+  it('of OLMo 2 stand behind attention and MLP, and over all heads of q and k', () => {
+    expect(config('olmo2', {})).toMatchObject({
+      ...{ family: 'olmo2', preNorms: false, postNorms: true, qkNorm: 'width' },
+      rope: { theta: 10_000 },
+    });
+  });
+
+  it('of OLMo 2 leave biases unsupported', () => {
+    expect(() => config('olmo2', { attention_bias: true })).toThrow('biases on o_proj');
+  });
+
+  it.each(['olmo', 'olmoe', 'olmo_hybrid', 'flex_olmo'])('of %s are others: it is refused', (type) => {
+    expect(() => config(type, {})).toThrow(`model_type ${type} is not supported`);
+  });
+});
+
 describe('the window', () => {
   it('of every second layer is that of Gemma 2, which has one theta', () => {
     const read = config('gemma2', { head_dim: 16, rope_theta: 500 });
@@ -217,6 +234,12 @@ describe('the window', () => {
       all(8),
     ],
     ['of Qwen is off', 'qwen3', { sliding_window: 8, layer_types: FULL }, all(null)],
+    [
+      'of OLMo 2 is none, whatever its fields say',
+      'olmo2',
+      { sliding_window: 8, layer_types: SLIDING },
+      all(null),
+    ],
     ['of Phi-3 knows no layer_types', 'phi3', { sliding_window: 8, layer_types: FULL }, all(8)],
     [
       'of SmolLM3 follows layer_types also when it is off',
