@@ -24,8 +24,8 @@ export type Family = (typeof FAMILIES)[number];
 /** Their norms' gains are stored minus one, and they share most of the rest. */
 export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' =>
   family === 'gemma2' || family === 'gemma3';
-/** Every n-th layer attends to all tokens, the others within a window. */
-export const GEMMA_PATTERN = { gemma2: 2, gemma3: 6 } as const;
+/** Every n-th layer attends to all tokens, the others within a window; `olmo2` is also OLMo 3, which has windows. */
+export const WINDOW_PATTERN: Partial<Record<Family, number>> = { gemma2: 2, gemma3: 6, olmo2: 4 };
 /** Of Gemma 3's layers with a window. */
 export const GEMMA_LOCAL_THETA = 10_000;
 /** Of a Gemma 2 whose files do not say it: window in tokens, soft caps. */
@@ -46,7 +46,7 @@ export interface Rope {
 export interface LayerAttention {
   /** Tokens that it looks back, including the token itself; null = all. */
   window: number | null;
-  /** Its rotary positions: the base's, those of Gemma's local layers, or none (NoPE, SmolLM3). */
+  /** Its rotary positions: the base's, those of layers with a window (Gemma 3, OLMo 3), or none (NoPE, SmolLM3). */
   rope: 'rope' | 'localRope' | null;
 }
 
@@ -63,7 +63,7 @@ export interface LlamaConfig {
   context: number;
   rmsEpsilon: number;
   rope: Rope;
-  /** Gemma's layers with a window have their own. */
+  /** Layers with a window have their own in Gemma 3 and OLMo 3. */
   localRope: Rope | null;
   /** `[layers]` */
   attention: readonly LayerAttention[];
@@ -77,11 +77,11 @@ export interface LlamaConfig {
   tiedHead: boolean;
   /** q, k and v have biases (Qwen2, Qwen2.5-VL). */
   qkvBias: boolean;
-  /** What is normalized of q and k before rotation: each head (Qwen3, Qwen3-VL, Gemma 3), or all heads as one (OLMo 2). */
+  /** What is normalized of q and k before rotation: each head (Qwen3, Qwen3-VL, Gemma 3), or all heads as one (OLMo). */
   qkNorm: 'head' | 'width' | null;
-  /** Inputs of attention and MLP are normalized (all but OLMo 2, whose linears read the residual stream). */
+  /** Inputs of attention and MLP are normalized (all but OLMo, whose linears read the residual stream). */
   preNorms: boolean;
-  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma, OLMo 2). */
+  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma, OLMo). */
   postNorms: boolean;
   /** Of the gate: SiLU, or GELU by its tanh approximation. */
   activation: 'silu' | 'gelu_tanh';

@@ -21,7 +21,6 @@ import {
   type Family,
   GEMMA_2,
   GEMMA_LOCAL_THETA,
-  GEMMA_PATTERN,
   graniteConstants,
   isGemma,
   type LayerAttention,
@@ -29,6 +28,7 @@ import {
   PLAIN_FAMILY,
   qkNormOf,
   type Rope,
+  WINDOW_PATTERN,
   LINEAR_KINDS,
   linearShape,
   moduleName,
@@ -339,16 +339,16 @@ class Metadata {
 }
 
 /** For other families llama.cpp ignores a window, whatever the file says. */
-const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma2', 'gemma3', 'phi3']);
+const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma2', 'gemma3', 'olmo2', 'phi3']);
 
 function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   const { family } = metadata;
-  // 0 means none (Phi-4).
+  // 0 means none (Phi-4), as does nothing at all (OLMo 2).
   const usual = family === 'gemma2' ? GEMMA_2.window : 0;
   const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', usual)) || null;
-  const pattern = isGemma(family)
-    ? (metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN[family])
-    : null;
+  const usualPattern = WINDOW_PATTERN[family];
+  const pattern =
+    usualPattern === undefined ? null : (metadata.value('attention.sliding_window_pattern') ?? usualPattern);
   const slides = (layer: number): boolean => {
     if (pattern === null) return true;
     // Without a window all layers are global.
@@ -360,7 +360,7 @@ function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
     rope:
       family === 'smollm3' && (layer + 1) % NO_ROPE_STEP === 0
         ? null
-        : family === 'gemma3' && slides(layer)
+        : (family === 'gemma3' || family === 'olmo2') && slides(layer)
           ? 'localRope'
           : 'rope',
   }));
@@ -463,8 +463,6 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.join(', ')}`,
     );
   const metadata = new Metadata(file, family);
-  if (family === 'olmo2' && metadata.value('attention.sliding_window') !== undefined)
-    throw new BaseModelError('OLMo 3 (olmo2.attention.sliding_window) is not supported');
   if (family !== 'gemma2')
     for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
       if (metadata.value(cap) !== undefined)
@@ -475,6 +473,7 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
   const gemma = isGemma(family);
   const headDim = metadata.number('attention.key_length', hidden / heads);
   const { rope, context } = ropeOf(file, metadata, headDim);
+  const attention = attentionOf(metadata, layers);
   return checkConfig({
     ...PLAIN_FAMILY,
     family,
@@ -489,15 +488,16 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
     rope,
     localRope:
-      family === 'gemma3'
+      attention.some(({ rope: which }) => which === 'localRope') || family === 'gemma3'
         ? {
-            theta: metadata.number('rope.freq_base_swa', GEMMA_LOCAL_THETA),
+            // Older files of OLMo 3 have one theta for all layers.
+            theta: metadata.number('rope.freq_base_swa', gemma ? GEMMA_LOCAL_THETA : rope.theta),
             dim: headDim,
             divisors: null,
             scale: 1,
           }
         : null,
-    attention: attentionOf(metadata, layers),
+    attention,
     attentionScale: gemma ? (layers === GEMMA_27B_LAYERS[family] ? hidden / heads : headDim) ** -0.5 : null,
     ...(family === 'gemma2'
       ? {

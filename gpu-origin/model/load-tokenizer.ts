@@ -174,7 +174,7 @@ const splitAtCapitals = (contractions: string, digits: string) =>
   splitThenBytesBy(
     String.raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+${contractions}|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*${contractions}|${digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   );
-/** Llama 3's split for vocabularies that merge everything: the converter uses it for SmolLM3, and as `dbrx` for OLMo 2. */
+/** Llama 3's split for vocabularies that merge everything: the converter uses it for SmolLM3, and as `dbrx` for OLMo 2 and 3. */
 const SMAUG: PreType = { ...LLAMA3, ignoreMerges: false, addBos: false };
 /** Mistral NeMo and later ones. */
 const TEKKEN: PreType = { ...LLAMA3, preTokenizer: splitAtCapitals('', String.raw`\p{N}`) };

@@ -4,7 +4,7 @@
  *   y = W (g * n(x)) = (W diag(g) R) n(x')          q, k, v, gate, up, head
  *   x' += R^T-rotated rows of W                      o, down write to the residual stream
  *   v heads are rotated by R_v, undone by o's columns; down's input is rotated by R_down while running.
- * Where a norm stands behind o and down (Gemma, OLMo 2), x stays as it is, and what linears read is rotated by blocks
+ * Where a norm stands behind o and down (Gemma, OLMo), x stays as it is, and what linears read is rotated by blocks
  * while running.
  */
 import {

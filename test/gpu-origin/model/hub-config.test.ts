@@ -96,6 +96,36 @@ describe('the rotary base', () => {
     expect(read.localRope?.divisors).toBeNull();
   });
 
+  it.each([
+    ['the field but in layers with a window', { rope_theta: 900 }, 900, 500_000, 1],
+    ['the default where nothing says it', {}, 500_000, 500_000, 1],
+    ['rope_scaling but in layers with a window', { rope_theta: 900, rope_scaling: linear }, 900, 500_000, 2],
+    [
+      'rope_parameters of both kinds of layers',
+      {
+        rope_parameters: {
+          full_attention: { ...linear, rope_theta: 900 },
+          sliding_attention: { rope_theta: 30 },
+        },
+      },
+      900,
+      30,
+      2,
+    ],
+    [
+      'none of rope_parameters for all layers',
+      { rope_parameters: { ...linear, rope_theta: 900 } },
+      500_000,
+      500_000,
+      1,
+    ],
+  ])('of OLMo 3 follows %s', (_, fields, theta, local, stretch) => {
+    const read = config('olmo3', fields);
+    expect([read.rope.theta, read.localRope?.theta]).toEqual([theta, local]);
+    expect(read.rope.divisors?.[0] ?? 1).toBe(stretch);
+    expect(read.localRope?.divisors).toBeNull();
+  });
+
   it('of Phi-3 turns the part of each head that rope_parameters say', () => {
     const parts = { partial_rotary_factor: 1, rope_parameters: { ...plain, partial_rotary_factor: 0.5 } };
     expect(config('phi3', { ...parts, head_dim: 32 }).rope.dim).toBe(16);
@@ -215,7 +245,16 @@ describe('the window', () => {
     expect(read).toMatchObject({ rope: { theta: 500 }, localRope: null, attentionScale: 1 / 16 });
   });
 
+  it('of three layers of four is that of OLMo 3, whose positions are those of its own theta', () => {
+    const read = config('olmo3', {});
+    expect(read.attention).toEqual([
+      ...Array<unknown>(3).fill({ window: 4096, rope: 'localRope' }),
+      { window: null, rope: 'rope' },
+    ]);
+  });
+
   it.each([
+    ['of OLMo 3 follows layer_types', 'olmo3', { sliding_window: 8, layer_types: FULL }, all(null)],
     ['of a Llama that is off is none', 'llama', { sliding_window: 8, use_sliding_window: false }, all(null)],
     [
       'of a Llama that is off is none, whatever its layers are called',
@@ -254,6 +293,7 @@ describe('the window', () => {
   it.each([
     ['qwen2', { sliding_window: 8, layer_types: SLIDING }],
     ['mistral', { sliding_window: null, layer_types: SLIDING }],
+    ['olmo3', { sliding_window: null, layer_types: SLIDING }],
   ])('of %s is refused where layer_types need one and none is on', (type, fields) => {
     expect(() => config(type, fields)).toThrow('sliding_attention in layer_types, but no active window');
   });
