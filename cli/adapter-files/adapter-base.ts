@@ -94,6 +94,7 @@ const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['mistral', 'llama'],
   ['gemma3_text', 'gemma3'],
   ['olmo3', 'olmo2'],
+  ['glm', 'chatglm'],
   ['qwen2_5_vl', 'qwen2vl'],
   ['qwen3_vl', 'qwen3vl'],
 ]);

@@ -16,6 +16,8 @@ export const FAMILIES = [
   'gemma2',
   'gemma3',
   'olmo2',
+  'glm4',
+  'chatglm',
   'smollm3',
   'phi3',
 ] as const;
@@ -24,6 +26,7 @@ export type Family = (typeof FAMILIES)[number];
 /** Their norms' gains are stored minus one, and they share most of the rest. */
 export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' =>
   family === 'gemma2' || family === 'gemma3';
+export const isGlm = (family: Family): boolean => family === 'glm4' || family === 'chatglm';
 /** Every n-th layer attends to all tokens, the others within a window; `olmo2` is also OLMo 3, which has windows. */
 export const WINDOW_PATTERN: Partial<Record<Family, number>> = { gemma2: 2, gemma3: 6, olmo2: 4 };
 /** Of Gemma 3's layers with a window. */
@@ -75,13 +78,13 @@ export interface LlamaConfig {
   logitCap: number | null;
   /** The head is the embedding. */
   tiedHead: boolean;
-  /** q, k and v have biases (Qwen2, Qwen2.5-VL). */
+  /** q, k and v have biases (Qwen2, Qwen2.5-VL, GLM). */
   qkvBias: boolean;
   /** What is normalized of q and k before rotation: each head (Qwen3, Qwen3-VL, Gemma 3), or all heads as one (OLMo). */
   qkNorm: 'head' | 'width' | null;
   /** Inputs of attention and MLP are normalized (all but OLMo, whose linears read the residual stream). */
   preNorms: boolean;
-  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma, OLMo). */
+  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma, OLMo, GLM-4). */
   postNorms: boolean;
   /** Of the gate: SiLU, or GELU by its tanh approximation. */
   activation: 'silu' | 'gelu_tanh';
@@ -89,8 +92,15 @@ export interface LlamaConfig {
   embeddingScale: number;
   /** Factor of logits (Granite). */
   logitScale: number;
-  /** q, k and v are stored as one linear `qkv_proj`, gate and up as `gate_up_proj` (Phi-3). */
-  fused: boolean;
+  /** q, k and v are stored as one linear `qkv_proj` (Phi-3). */
+  fusedQkv: boolean;
+  /** Gate and up are stored as one linear `gate_up_proj` (Phi-3, GLM). */
+  fusedGateUp: boolean;
+  /**
+   * Rotary positions turn neighbours of a head, 2i and 2i + 1, in files and adapters (GLM). What is served has the rows of
+   * q and k in another order, so that they are as far apart as elsewhere, i and i + dim / 2.
+   */
+  interleavedRope: boolean;
 }
 
 /** Values of most families. */
@@ -106,7 +116,9 @@ export const PLAIN_FAMILY = {
   activation: 'silu',
   embeddingScale: 1,
   logitScale: 1,
-  fused: false,
+  fusedQkv: false,
+  fusedGateUp: false,
+  interleavedRope: false,
 } as const satisfies Partial<LlamaConfig>;
 
 export function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
@@ -174,17 +186,22 @@ export interface StoredLinear {
   kinds: readonly LinearKind[];
 }
 
-const FUSED: readonly [string, readonly LinearKind[]][] = [
-  ['self_attn.qkv_proj', ['q', 'k', 'v']],
-  ['self_attn.o_proj', ['o']],
-  ['mlp.gate_up_proj', ['gate', 'up']],
-  ['mlp.down_proj', ['down']],
-];
-
 /** @returns the linears of a layer under the names of PEFT and adapters. */
-export function storedLinears(config: Pick<LlamaConfig, 'fused'>, layer: number): StoredLinear[] {
-  if (config.fused) return FUSED.map(([path, kinds]) => ({ name: `model.layers.${layer}.${path}`, kinds }));
-  return LINEAR_KINDS.map((kind) => ({ name: moduleName(layer, kind), kinds: [kind] }));
+export function storedLinears(
+  { fusedQkv, fusedGateUp }: Pick<LlamaConfig, 'fusedQkv' | 'fusedGateUp'>,
+  layer: number,
+): StoredLinear[] {
+  const apart = (...kinds: LinearKind[]): StoredLinear[] =>
+    kinds.map((kind) => ({ name: moduleName(layer, kind), kinds: [kind] }));
+  const fused = (path: string, ...kinds: LinearKind[]): StoredLinear[] => [
+    { name: `model.layers.${layer}.${path}`, kinds },
+  ];
+  return [
+    ...(fusedQkv ? fused('self_attn.qkv_proj', 'q', 'k', 'v') : apart('q', 'k', 'v')),
+    ...apart('o'),
+    ...(fusedGateUp ? fused('mlp.gate_up_proj', 'gate', 'up') : apart('gate', 'up')),
+    ...apart('down'),
+  ];
 }
 
 /** Columns and rows of a stored linear's weight. */

@@ -10,6 +10,7 @@ import {
   GEMMA_LOCAL_THETA,
   graniteConstants,
   isGemma,
+  isGlm,
   type Family,
   type LayerAttention,
   type LlamaConfig,
@@ -79,6 +80,8 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   gemma3_text: 'gemma3',
   olmo2: 'olmo2',
   olmo3: 'olmo2',
+  glm: 'chatglm',
+  glm4: 'glm4',
   smollm3: 'smollm3',
   phi3: 'phi3',
 };
@@ -158,11 +161,15 @@ const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   olmo3: 4096,
 };
 
+/** A Llama has no window: an active one is refused. The others' configurations in transformers have no such field. */
+const UNWINDOWED: ReadonlySet<string> = new Set(['llama', 'olmo2', 'glm', 'glm4', 'qwen3_vl_text']);
+
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
 
-/** Qwen2 has them always; elsewhere `attention_bias` would add one at o too, which is refused. */
-const hasBiases = (family: Family): boolean => family === 'qwen2' || family === 'qwen2vl';
+/** Of q, k and v. Qwen2 has them always; elsewhere than in GLM `attention_bias` would add one at o too, which is refused. */
+const hasBiases = (hub: HubConfig, family: Family): boolean =>
+  family === 'qwen2' || family === 'qwen2vl' || (isGlm(family) && hub.attention_bias !== false);
 
 function refuseUnsupported(hub: HubConfig, family: Family): void {
   if (hub.quantization_config != null)
@@ -171,7 +178,7 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
         `${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), which is not supported ` +
         'in a Hugging Face folder. Give the original checkpoint, or a GGUF file',
     );
-  if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(family)))
+  if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(hub, family)))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
   const activation = (isGemma(family) ? hub.hidden_activation : undefined) ?? hub.hidden_act;
   const expected = isGemma(family) ? 'gelu_pytorch_tanh' : 'silu';
@@ -193,8 +200,7 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
 
 /** The window of layers of the kind {@link SLIDING}, as in the family's configuration in transformers. */
 function windowOf(hub: HubConfig, family: Family): number | null {
-  // A Llama has none: an active one is refused above. The others' configurations have no such field.
-  if (hub.model_type === 'llama' || hub.model_type === 'olmo2' || family === 'qwen3vl') return null;
+  if (UNWINDOWED.has(hub.model_type)) return null;
   // Qwen's configurations contain an inactive window.
   if (family.startsWith('qwen') && hub.use_sliding_window !== true) return null;
   return hub.sliding_window === undefined ? (DEFAULT_WINDOW[hub.model_type] ?? null) : hub.sliding_window;
@@ -205,8 +211,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const layers = hub.num_hidden_layers;
   const types = hub.layer_types;
   // For these, transformers applies windows to all layers or none.
-  const alike =
-    hub.model_type === 'llama' || hub.model_type === 'olmo2' || family === 'phi3' || family === 'qwen3vl';
+  const alike = UNWINDOWED.has(hub.model_type) || family === 'phi3';
   if (types != null) {
     const other = types.find((type) => type !== SLIDING && type !== FULL);
     if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
@@ -289,8 +294,9 @@ function ropesOf(
   const isSections = family === 'qwen2vl' && (named['rope_type'] ?? named['type']) === 'mrope';
   const given = isSections ? { ...named, rope_type: 'default' } : named;
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[hub.model_type] ?? 10_000;
-  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? 1;
-  if (part !== 1 && family !== 'phi3')
+  const usualPart = isGlm(family) ? 0.5 : 1;
+  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? usualPart;
+  if (part !== 1 && family !== 'phi3' && !isGlm(family))
     throw new BaseModelError('partial rotary positions (partial_rotary_factor) are not supported');
   const context = hub.max_position_embeddings;
   const { rope, context: right } = hubRope({
@@ -450,13 +456,15 @@ export function readHubConfig(
         }
       : {}),
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
-    qkvBias: hasBiases(family),
+    qkvBias: hasBiases(hub, family),
     qkNorm: qkNormOf(family),
     preNorms: family !== 'olmo2',
-    postNorms: gemma || family === 'olmo2',
+    postNorms: gemma || family === 'olmo2' || family === 'glm4',
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
-    fused: family === 'phi3',
+    fusedQkv: family === 'phi3',
+    fusedGateUp: family === 'phi3' || isGlm(family),
+    interleavedRope: isGlm(family),
     ...(family === 'granite' ? graniteOf(hub) : {}),
   });
   return { config, name: hub._name_or_path };

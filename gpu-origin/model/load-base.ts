@@ -23,6 +23,7 @@ import {
   GEMMA_LOCAL_THETA,
   graniteConstants,
   isGemma,
+  isGlm,
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
@@ -118,6 +119,19 @@ function textTensors(tensors: ReadonlyMap<string, Located>): Map<string, Located
   return text;
 }
 
+/** GLM-4's names of norms, by those that Gemma has for the same places. */
+const GLM4_NORMS: readonly (readonly [name: string, glm4: string])[] = [
+  ['.post_attention_layernorm.', '.post_self_attn_layernorm.'],
+  ['.pre_feedforward_layernorm.', '.post_attention_layernorm.'],
+  ['.post_feedforward_layernorm.', '.post_mlp_layernorm.'],
+];
+
+/** The name of a tensor in a Hugging Face folder. */
+export function hubName(name: string, { family }: LlamaConfig): string {
+  const norm = family === 'glm4' ? GLM4_NORMS.find(([own]) => name.includes(own)) : undefined;
+  return norm === undefined ? name : name.replace(...norm);
+}
+
 const INDEX = 'model.safetensors.index.json';
 const ShardIndex = z.object({ weight_map: z.record(z.string(), z.string()) });
 
@@ -178,18 +192,20 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
     refuseUnused(
       [...tensors.keys()].filter((name) => name !== HEAD || !config.tiedHead),
       config,
+      (name) => hubName(name, config),
     );
     const base: BaseModel = {
       id: params.id ?? baseIdOf(repository || basename(folder)),
       digest: createHash('sha256').update(digests.join('')).digest('hex'),
       config,
       tensor(name, shape) {
-        const located = tensors.get(name);
-        if (located === undefined) throw new BaseModelError(`the base lacks ${name}`);
+        const stored = hubName(name, config);
+        const located = tensors.get(stored);
+        if (located === undefined) throw new BaseModelError(`the base lacks ${stored}`);
         const { dtype, begin, end } = located.entry;
         if (located.entry.shape.join() !== shape.join())
           throw new BaseModelError(
-            `${name} has shape [${located.entry.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
+            `${stored} has shape [${located.entry.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
           );
         const data = readExactly(located.fd, end - begin, located.dataStart + begin);
         const values = toFloat32({ dtype, shape: [...shape], data });
@@ -410,7 +426,7 @@ function yarnOf(
 /** @returns the rotary positions, and the number of tokens for which they are valid. */
 function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
   const dim = metadata.number('rope.dimension_count', headDim);
-  if (dim !== headDim && metadata.family !== 'phi3')
+  if (dim !== headDim && metadata.family !== 'phi3' && !isGlm(metadata.family))
     throw new BaseModelError(
       `partial rotary positions (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
         `${headDim} numbers) are not supported`,
@@ -467,6 +483,10 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
       if (metadata.value(cap) !== undefined)
         throw new BaseModelError(`logit soft caps (${cap}) are not supported for ${family}`);
+  if (family === 'glm4')
+    for (const key of ['rope.dimension_sections', 'nextn_predict_layers'])
+      if (metadata.value(key) !== undefined)
+        throw new BaseModelError(`the base's metadata has glm4.${key}, which is not supported`);
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
   const layers = metadata.number('block_count');
@@ -509,10 +529,12 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     qkvBias: file.tensors.has('blk.0.attn_q.bias'),
     qkNorm: qkNormOf(family),
     preNorms: family !== 'olmo2',
-    postNorms: gemma || family === 'olmo2',
+    postNorms: gemma || family === 'olmo2' || family === 'glm4',
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,
-    fused: family === 'phi3',
+    fusedQkv: family === 'phi3',
+    fusedGateUp: family === 'phi3' || isGlm(family),
+    interleavedRope: isGlm(family),
     ...(family === 'granite' ? graniteOf(metadata, headDim) : {}),
   });
 }
@@ -576,13 +598,14 @@ function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
     );
 }
 
-/** The base with its fused linears (Phi-3) under the names of their parts: rows of q, k and v, of gate and up. */
+/** The base with its fused linears (Phi-3, GLM) under the names of their parts: rows of q, k and v, of gate and up. */
 function splitFused(base: BaseModel): BaseModel {
   const { config } = base;
-  if (!config.fused) return base;
+  if (!config.fusedQkv && !config.fusedGateUp) return base;
   const parts = new Map<string, { stored: string; shape: number[]; begin: number; end: number }>();
   for (let layer = 0; layer < config.layers; layer++)
     for (const linear of storedLinears(config, layer)) {
+      if (linear.kinds.length === 1) continue;
       const whole = storedShape(config, linear);
       let row = 0;
       for (const kind of LINEAR_KINDS.filter((one) => linear.kinds.includes(one))) {

@@ -4,7 +4,7 @@
  *   y = W (g * n(x)) = (W diag(g) R) n(x')          q, k, v, gate, up, head
  *   x' += R^T-rotated rows of W                      o, down write to the residual stream
  *   v heads are rotated by R_v, undone by o's columns; down's input is rotated by R_down while running.
- * Where a norm stands behind o and down (Gemma, OLMo), x stays as it is, and what linears read is rotated by blocks
+ * Where a norm stands behind o and down (Gemma, OLMo, GLM-4), x stays as it is, and what linears read is rotated by blocks
  * while running.
  */
 import {
@@ -132,6 +132,37 @@ export interface LinearTransform {
   gain: Float32Array | null;
   /** null = not rotated. */
   rotations: RotationSet | null;
+  /** Order of its rows; null = as stored. */
+  pairs: RotaryPairs | null;
+}
+
+/** A head's size, and how many of its first numbers rotary positions turn, in pairs of neighbours where they are stored. */
+export interface RotaryPairs {
+  readonly headDim: number;
+  readonly dim: number;
+}
+
+/** @returns null where rows are served in the order in which they are stored. */
+export const pairsOf = (config: LlamaConfig, kind: LinearKind): RotaryPairs | null =>
+  config.interleavedRope && (kind === 'q' || kind === 'k')
+    ? { headDim: config.headDim, dim: config.rope.dim }
+    : null;
+
+/**
+ * Moves rows of q or k, in place, from where pairs are neighbours to where they are half of what is turned apart.
+ * @param rows `[heads * headDim, columns]`. @param back the other way round.
+ */
+export function orderRows(rows: Float32Array, columns: number, pairs: RotaryPairs, back = false): void {
+  const { headDim, dim } = pairs;
+  const size = headDim * columns;
+  for (let head = 0; head < rows.length; head += size) {
+    const stored = rows.slice(head, head + dim * columns);
+    for (let at = 0; at < dim; at++) {
+      const served = (at >> 1) + (at & 1) * (dim / 2);
+      const [from, to] = back ? [served, at] : [at, served];
+      rows.set(stored.subarray(from * columns, (from + 1) * columns), head + to * columns);
+    }
+  }
 }
 
 /** The rotation of a delta's side: of A's columns, or of B's rows. */
@@ -152,6 +183,7 @@ export function transformDelta(
   transform: LinearTransform,
 ): void {
   if (side === 'A' && transform.gain !== null) foldGain(values, transform.gain);
+  if (side === 'B' && transform.pairs !== null) orderRows(values, 1, transform.pairs);
   const rotation = rotationOf(side, transform);
   if (rotation !== null) rotateColumns(values, width, rotation);
 }
@@ -160,6 +192,7 @@ export function transformDelta(
 export function transformGradient(gradient: Float32Array, side: 'A' | 'B', transform: LinearTransform): void {
   const rotation = rotationOf(side, transform);
   if (rotation !== null) undoRotation(gradient, rotation);
+  if (side === 'B' && transform.pairs !== null) orderRows(gradient, 1, transform.pairs, true);
   if (side === 'A' && transform.gain !== null) foldGain(gradient, transform.gain);
 }
 
@@ -214,6 +247,9 @@ function transformed(
   if (gain !== null) foldGain(weight, gain);
   const hasBias = base.config.qkvBias && 'qkv'.includes(kind);
   const bias = hasBias ? base.tensor(`${moduleName(layer, kind)}.bias`, [rows]) : null;
+  const pairs = pairsOf(base.config, kind);
+  if (pairs !== null) orderRows(weight, columns, pairs);
+  if (pairs !== null && bias !== null) orderRows(bias, 1, pairs);
   if (rotations !== null) {
     const rotated = ROTATED[kind];
     rotateColumns(weight, columns, rotations[rotated.columns]);

@@ -53,7 +53,9 @@ const ConfigJson = z.strictObject({
   activation: z.enum(['silu', 'gelu_tanh']),
   embeddingScale: z.number(),
   logitScale: z.number(),
-  fused: z.boolean(),
+  fusedQkv: z.boolean(),
+  fusedGateUp: z.boolean(),
+  interleavedRope: z.boolean(),
 }) satisfies z.ZodType<LlamaConfig>;
 
 export const writeConfigJson = (config: LlamaConfig): string =>

@@ -126,9 +126,33 @@ describe('the rotary base', () => {
     expect(read.localRope?.divisors).toBeNull();
   });
 
+  it.each([
+    ['half of each head', {}, 16],
+    ['the part that the field says', { partial_rotary_factor: 1 }, 32],
+    ['the part that rope_parameters say', { rope_parameters: { ...plain, partial_rotary_factor: 1 } }, 32],
+    ['half of each head also beside rope_scaling', { rope_scaling: linear }, 16],
+  ])('of GLM turns neighbours in %s', (_, fields, dim) => {
+    for (const type of ['glm', 'glm4'])
+      expect(config(type, { ...fields, head_dim: 32 })).toMatchObject({
+        interleavedRope: true,
+        rope: { dim },
+      });
+  });
+
   it('of Phi-3 turns the part of each head that rope_parameters say', () => {
     const parts = { partial_rotary_factor: 1, rope_parameters: { ...plain, partial_rotary_factor: 0.5 } };
     expect(config('phi3', { ...parts, head_dim: 32 }).rope.dim).toBe(16);
+  });
+});
+
+describe('biases', () => {
+  it('are at q, k and v of GLM unless its configuration says otherwise', () => {
+    const biases = (more: object): boolean => config('glm4', { ...more, head_dim: 32 }).qkvBias;
+    expect([biases({}), biases({ attention_bias: true }), biases({ attention_bias: false })]).toEqual([
+      true,
+      true,
+      false,
+    ]);
   });
 });
 
@@ -232,9 +256,23 @@ describe('norms', () => {
     expect(() => config('olmo2', { attention_bias: true })).toThrow('biases on o_proj');
   });
 
-  it.each(['olmo', 'olmoe', 'olmo_hybrid', 'flex_olmo'])('of %s are others: it is refused', (type) => {
-    expect(() => config(type, {})).toThrow(`model_type ${type} is not supported`);
+  it('of GLM-4 stand before and behind attention and MLP, of GLM before them', () => {
+    expect(config('glm4', { head_dim: 32 })).toMatchObject({
+      family: 'glm4',
+      preNorms: true,
+      postNorms: true,
+    });
+    expect(config('glm', { head_dim: 32 })).toMatchObject({
+      family: 'chatglm',
+      preNorms: true,
+      postNorms: false,
+    });
   });
+
+  it.each(['olmo', 'olmoe', 'olmo_hybrid', 'flex_olmo', 'chatglm', 'glm4_moe', 'glm4v', 'glm_ocr'])(
+    'of %s are others: it is refused',
+    (type) => expect(() => config(type, {})).toThrow(`model_type ${type} is not supported`),
+  );
 });
 
 describe('the window', () => {
@@ -279,6 +317,7 @@ describe('the window', () => {
       { sliding_window: 8, layer_types: SLIDING },
       all(null),
     ],
+    ['of GLM-4 is none', 'glm4', { head_dim: 32, sliding_window: 8 }, all(null)],
     ['of Phi-3 knows no layer_types', 'phi3', { sliding_window: 8, layer_types: FULL }, all(8)],
     [
       'of SmolLM3 follows layer_types also when it is off',
