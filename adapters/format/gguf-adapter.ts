@@ -396,14 +396,23 @@ const KINDS: readonly (readonly [gguf: string, huggingFace: string])[] = [
   ['ffn_up', 'mlp.up_proj'],
   ['ffn_down', 'mlp.down_proj'],
 ];
-/** Phi-3 has q, k and v in one linear, gate and up in another, which GGUF calls `ffn_up` alone. */
+/** Phi-3 has q, k and v in one linear, gate and up in another, which GGUF calls `ffn_up` alone; GLM the latter. */
 const FUSED_KINDS: readonly (readonly [gguf: string, huggingFace: string])[] = [
   ['attn_qkv', 'self_attn.qkv_proj'],
   ['attn_output', 'self_attn.o_proj'],
   ['ffn_up', 'mlp.gate_up_proj'],
   ['ffn_down', 'mlp.down_proj'],
 ];
-const kindsOf = (architecture: string) => (architecture === 'phi3' ? FUSED_KINDS : KINDS);
+const GLM_KINDS = [
+  ...KINDS.filter(([, name]) => name.startsWith('self_attn.')),
+  ...FUSED_KINDS.filter(([, name]) => name.startsWith('mlp.')),
+];
+const OTHER_KINDS: ReadonlyMap<string, typeof KINDS> = new Map([
+  ['phi3', FUSED_KINDS],
+  ['glm4', GLM_KINDS],
+  ['chatglm', GLM_KINDS],
+]);
+const kindsOf = (architecture: string) => OTHER_KINDS.get(architecture) ?? KINDS;
 
 /** @returns GGUF's names of an architecture's linear layers, without the layer. */
 export const ggufKinds = (architecture: string): string[] => kindsOf(architecture).map(([gguf]) => gguf);
@@ -449,6 +458,9 @@ export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
   ['gemma', false],
   ['gemma2', false],
   ['gemma3', false],
+  ['olmo2', false],
+  ['glm4', false],
+  ['chatglm', false],
   ['phi3', false],
 ]);
 

@@ -93,6 +93,8 @@ const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['mistral', 'llama'],
   ['gemma3_text', 'gemma3'],
+  ['olmo3', 'olmo2'],
+  ['glm', 'chatglm'],
   ['qwen2_5_vl', 'qwen2vl'],
   ['qwen3_vl', 'qwen3vl'],
 ]);

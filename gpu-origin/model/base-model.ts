@@ -15,6 +15,9 @@ export const FAMILIES = [
   'qwen3vl',
   'gemma2',
   'gemma3',
+  'olmo2',
+  'glm4',
+  'chatglm',
   'smollm3',
   'phi3',
 ] as const;
@@ -23,8 +26,9 @@ export type Family = (typeof FAMILIES)[number];
 /** Their norms' gains are stored minus one, and they share most of the rest. */
 export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' =>
   family === 'gemma2' || family === 'gemma3';
-/** Every n-th layer attends to all tokens, the others within a window. */
-export const GEMMA_PATTERN = { gemma2: 2, gemma3: 6 } as const;
+export const isGlm = (family: Family): boolean => family === 'glm4' || family === 'chatglm';
+/** Every n-th layer attends to all tokens, the others within a window; `olmo2` is also OLMo 3, which has windows. */
+export const WINDOW_PATTERN: Partial<Record<Family, number>> = { gemma2: 2, gemma3: 6, olmo2: 4 };
 /** Of Gemma 3's layers with a window. */
 export const GEMMA_LOCAL_THETA = 10_000;
 /** Of a Gemma 2 whose files do not say it: window in tokens, soft caps. */
@@ -45,7 +49,7 @@ export interface Rope {
 export interface LayerAttention {
   /** Tokens that it looks back, including the token itself; null = all. */
   window: number | null;
-  /** Its rotary positions: the base's, those of Gemma's local layers, or none (NoPE, SmolLM3). */
+  /** Its rotary positions: the base's, those of layers with a window (Gemma 3, OLMo 3), or none (NoPE, SmolLM3). */
   rope: 'rope' | 'localRope' | null;
 }
 
@@ -62,7 +66,7 @@ export interface LlamaConfig {
   context: number;
   rmsEpsilon: number;
   rope: Rope;
-  /** Gemma's layers with a window have their own. */
+  /** Layers with a window have their own in Gemma 3 and OLMo 3. */
   localRope: Rope | null;
   /** `[layers]` */
   attention: readonly LayerAttention[];
@@ -74,11 +78,13 @@ export interface LlamaConfig {
   logitCap: number | null;
   /** The head is the embedding. */
   tiedHead: boolean;
-  /** q, k and v have biases (Qwen2, Qwen2.5-VL). */
+  /** q, k and v have biases (Qwen2, Qwen2.5-VL, GLM). */
   qkvBias: boolean;
-  /** Each head of q and k is normalized before rotation (Qwen3, Qwen3-VL, Gemma 3). */
-  qkNorm: boolean;
-  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma). */
+  /** What is normalized of q and k before rotation: each head (Qwen3, Qwen3-VL, Gemma 3), or all heads as one (OLMo). */
+  qkNorm: 'head' | 'width' | null;
+  /** Inputs of attention and MLP are normalized (all but OLMo, whose linears read the residual stream). */
+  preNorms: boolean;
+  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma, OLMo, GLM-4). */
   postNorms: boolean;
   /** Of the gate: SiLU, or GELU by its tanh approximation. */
   activation: 'silu' | 'gelu_tanh';
@@ -86,8 +92,15 @@ export interface LlamaConfig {
   embeddingScale: number;
   /** Factor of logits (Granite). */
   logitScale: number;
-  /** q, k and v are stored as one linear `qkv_proj`, gate and up as `gate_up_proj` (Phi-3). */
-  fused: boolean;
+  /** q, k and v are stored as one linear `qkv_proj` (Phi-3). */
+  fusedQkv: boolean;
+  /** Gate and up are stored as one linear `gate_up_proj` (Phi-3, GLM). */
+  fusedGateUp: boolean;
+  /**
+   * Rotary positions turn neighbours of a head, 2i and 2i + 1, in files and adapters (GLM). What is served has the rows of
+   * q and k in another order, so that they are as far apart as elsewhere, i and i + dim / 2.
+   */
+  interleavedRope: boolean;
 }
 
 /** Values of most families. */
@@ -97,13 +110,21 @@ export const PLAIN_FAMILY = {
   attentionCap: null,
   logitCap: null,
   qkvBias: false,
-  qkNorm: false,
+  qkNorm: null,
+  preNorms: true,
   postNorms: false,
   activation: 'silu',
   embeddingScale: 1,
   logitScale: 1,
-  fused: false,
+  fusedQkv: false,
+  fusedGateUp: false,
+  interleavedRope: false,
 } as const satisfies Partial<LlamaConfig>;
+
+export function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
+  if (family === 'olmo2') return 'width';
+  return family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3' ? 'head' : null;
+}
 
 /**
  * Granite's constants. What its layers add to the stream, it multiplies by `residual`. The norms that read the stream
@@ -165,17 +186,22 @@ export interface StoredLinear {
   kinds: readonly LinearKind[];
 }
 
-const FUSED: readonly [string, readonly LinearKind[]][] = [
-  ['self_attn.qkv_proj', ['q', 'k', 'v']],
-  ['self_attn.o_proj', ['o']],
-  ['mlp.gate_up_proj', ['gate', 'up']],
-  ['mlp.down_proj', ['down']],
-];
-
 /** @returns the linears of a layer under the names of PEFT and adapters. */
-export function storedLinears(config: Pick<LlamaConfig, 'fused'>, layer: number): StoredLinear[] {
-  if (config.fused) return FUSED.map(([path, kinds]) => ({ name: `model.layers.${layer}.${path}`, kinds }));
-  return LINEAR_KINDS.map((kind) => ({ name: moduleName(layer, kind), kinds: [kind] }));
+export function storedLinears(
+  { fusedQkv, fusedGateUp }: Pick<LlamaConfig, 'fusedQkv' | 'fusedGateUp'>,
+  layer: number,
+): StoredLinear[] {
+  const apart = (...kinds: LinearKind[]): StoredLinear[] =>
+    kinds.map((kind) => ({ name: moduleName(layer, kind), kinds: [kind] }));
+  const fused = (path: string, ...kinds: LinearKind[]): StoredLinear[] => [
+    { name: `model.layers.${layer}.${path}`, kinds },
+  ];
+  return [
+    ...(fusedQkv ? fused('self_attn.qkv_proj', 'q', 'k', 'v') : apart('q', 'k', 'v')),
+    ...apart('o'),
+    ...(fusedGateUp ? fused('mlp.gate_up_proj', 'gate', 'up') : apart('gate', 'up')),
+    ...apart('down'),
+  ];
 }
 
 /** Columns and rows of a stored linear's weight. */

@@ -8,14 +8,16 @@ import {
   checkConfig,
   GEMMA_2,
   GEMMA_LOCAL_THETA,
-  GEMMA_PATTERN,
   graniteConstants,
   isGemma,
+  isGlm,
   type Family,
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
+  qkNormOf,
   type Rope,
+  WINDOW_PATTERN,
 } from './base-model.ts';
 
 const fields = z.record(z.string(), z.unknown()).nullish();
@@ -76,6 +78,10 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   qwen3: 'qwen3',
   gemma2: 'gemma2',
   gemma3_text: 'gemma3',
+  olmo2: 'olmo2',
+  olmo3: 'olmo2',
+  glm: 'chatglm',
+  glm4: 'glm4',
   smollm3: 'smollm3',
   phi3: 'phi3',
 };
@@ -126,17 +132,24 @@ const TEXT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   },
 };
 
+const OLMO3_THETA = 500_000;
+
 /** Of a `ministral3` that has neither `rope_parameters` nor `rope_scaling`. */
 const MINISTRAL_ROPE: RopeFields = {
   ...{ type: 'yarn', rope_theta: 1_000_000, factor: 16, original_max_position_embeddings: 16_384 },
   ...{ mscale: 1, mscale_all_dim: 1, llama_4_scaling_beta: 0.1 },
 };
 
-/** `default_theta` of transformers' configurations; elsewhere 10,000. */
-const DEFAULT_THETA: Partial<Record<Family, number>> = {
-  ...{ gemma3: 1_000_000, smollm3: 2_000_000 },
-  ...{ qwen2vl: 1_000_000, qwen3vl: 500_000 },
+/** `default_theta` of transformers' configurations by `model_type`; elsewhere 10,000. */
+const DEFAULT_THETA: Readonly<Record<string, number>> = {
+  ...{ gemma3_text: 1_000_000, smollm3: 2_000_000, olmo3: OLMO3_THETA },
+  ...{ qwen2_5_vl_text: 1_000_000, qwen3_vl_text: 500_000 },
 };
+/**
+ * Of layers with a window, where their rotary positions are apart from the other layers'. transformers takes `rope_theta`
+ * of an OLMo 3 for the other layers alone.
+ */
+const LOCAL_THETA: Readonly<Record<string, number>> = { gemma3_text: GEMMA_LOCAL_THETA, olmo3: OLMO3_THETA };
 /** Defaults of transformers' configurations by `model_type`: tokens without the field in config.json. */
 const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   mistral: 4096,
@@ -145,13 +158,18 @@ const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   qwen3: 4096,
   gemma2: GEMMA_2.window,
   gemma3_text: 4096,
+  olmo3: 4096,
 };
+
+/** A Llama has no window: an active one is refused. The others' configurations in transformers have no such field. */
+const UNWINDOWED: ReadonlySet<string> = new Set(['llama', 'olmo2', 'glm', 'glm4', 'qwen3_vl_text']);
 
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
 
-/** Qwen2 has them always; elsewhere `attention_bias` would add one at o too, which is refused. */
-const hasBiases = (family: Family): boolean => family === 'qwen2' || family === 'qwen2vl';
+/** Of q, k and v. Qwen2 has them always; elsewhere than in GLM `attention_bias` would add one at o too, which is refused. */
+const hasBiases = (hub: HubConfig, family: Family): boolean =>
+  family === 'qwen2' || family === 'qwen2vl' || (isGlm(family) && hub.attention_bias !== false);
 
 function refuseUnsupported(hub: HubConfig, family: Family): void {
   if (hub.quantization_config != null)
@@ -160,7 +178,7 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
         `${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), which is not supported ` +
         'in a Hugging Face folder. Give the original checkpoint, or a GGUF file',
     );
-  if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(family)))
+  if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(hub, family)))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
   const activation = (isGemma(family) ? hub.hidden_activation : undefined) ?? hub.hidden_act;
   const expected = isGemma(family) ? 'gelu_pytorch_tanh' : 'silu';
@@ -182,8 +200,7 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
 
 /** The window of layers of the kind {@link SLIDING}, as in the family's configuration in transformers. */
 function windowOf(hub: HubConfig, family: Family): number | null {
-  // A Llama has none: an active one is refused above. Qwen3-VL's configuration has no such field.
-  if (hub.model_type === 'llama' || family === 'qwen3vl') return null;
+  if (UNWINDOWED.has(hub.model_type)) return null;
   // Qwen's configurations contain an inactive window.
   if (family.startsWith('qwen') && hub.use_sliding_window !== true) return null;
   return hub.sliding_window === undefined ? (DEFAULT_WINDOW[hub.model_type] ?? null) : hub.sliding_window;
@@ -194,7 +211,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const layers = hub.num_hidden_layers;
   const types = hub.layer_types;
   // For these, transformers applies windows to all layers or none.
-  const alike = hub.model_type === 'llama' || family === 'phi3' || family === 'qwen3vl';
+  const alike = UNWINDOWED.has(hub.model_type) || family === 'phi3';
   if (types != null) {
     const other = types.find((type) => type !== SLIDING && type !== FULL);
     if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
@@ -207,13 +224,11 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
       );
     if (!alike) return types;
   }
-  const pattern = hub.sliding_window_pattern ?? hub._sliding_window_pattern ?? GEMMA_PATTERN.gemma3;
+  const pattern =
+    family === 'gemma3' ? (hub.sliding_window_pattern ?? hub._sliding_window_pattern) : undefined;
+  const step = pattern ?? WINDOW_PATTERN[family];
   const slides = (layer: number): boolean => {
     switch (family) {
-      case 'gemma2':
-        return (layer + 1) % GEMMA_PATTERN.gemma2 !== 0;
-      case 'gemma3':
-        return (layer + 1) % pattern !== 0;
       case 'qwen2':
       case 'qwen2vl':
       case 'qwen3':
@@ -221,7 +236,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
       case 'smollm3':
         return hub.use_sliding_window === true && !ropeLayers(hub)[layer];
       default:
-        return true;
+        return step === undefined || (layer + 1) % step !== 0;
     }
   };
   return Array.from({ length: layers }, (_, layer) => (slides(layer) ? SLIDING : FULL));
@@ -244,23 +259,26 @@ function attentionOf(hub: HubConfig, family: Family): LayerAttention[] {
     rope:
       family === 'smollm3' && !rotary[layer]
         ? null
-        : family === 'gemma3' && type === SLIDING
+        : hasLocalRope(hub) && type === SLIDING
           ? 'localRope'
           : 'rope',
   }));
 }
 
+/** Whether layers with a window have rotary positions of their own. */
+const hasLocalRope = (hub: HubConfig): boolean => Object.hasOwn(LOCAL_THETA, hub.model_type);
+
 const isObject = (value: unknown): value is RopeFields => typeof value === 'object' && value !== null;
 
 /**
  * Rotary fields of a kind of layer, as transformers 5 finds them (`convert_rope_params_to_dict`): `rope_scaling` comes
- * before `rope_parameters`, and for Gemma it changes the global layers' only.
+ * before `rope_parameters`, and where layers with a window have their own it changes the others' only.
  */
-function ropeFields(hub: HubConfig, family: Family, kind: string): RopeFields {
+function ropeFields(hub: HubConfig, kind: string): RopeFields {
   const parameters = hub.rope_parameters ?? {};
   const own = parameters[kind];
   const scaling = hub.rope_scaling ?? {};
-  if (family === 'gemma3') return { ...(isObject(own) ? own : {}), ...(kind === FULL ? scaling : {}) };
+  if (hasLocalRope(hub)) return { ...(isObject(own) ? own : {}), ...(kind === FULL ? scaling : {}) };
   if (isObject(own)) return own;
   return Object.keys(scaling).length > 0 ? scaling : parameters;
 }
@@ -271,13 +289,14 @@ function ropesOf(
   headDim: number,
 ): Pick<LlamaConfig, 'rope' | 'localRope' | 'context'> {
   const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
-  const own = ropeFields(hub, family, FULL);
+  const own = ropeFields(hub, FULL);
   const named = hub.model_type === 'ministral3' && Object.keys(own).length === 0 ? MINISTRAL_ROPE : own;
   const isSections = family === 'qwen2vl' && (named['rope_type'] ?? named['type']) === 'mrope';
   const given = isSections ? { ...named, rope_type: 'default' } : named;
-  const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[family] ?? 10_000;
-  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? 1;
-  if (part !== 1 && family !== 'phi3')
+  const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[hub.model_type] ?? 10_000;
+  const usualPart = isGlm(family) ? 0.5 : 1;
+  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? usualPart;
+  if (part !== 1 && family !== 'phi3' && !isGlm(family))
     throw new BaseModelError('partial rotary positions (partial_rotary_factor) are not supported');
   const context = hub.max_position_embeddings;
   const { rope, context: right } = hubRope({
@@ -288,9 +307,12 @@ function ropesOf(
     original:
       hub.original_max_position_embeddings ?? number(given['original_max_position_embeddings']) ?? context,
   });
-  if (family !== 'gemma3') return { rope, localRope: null, context: right };
-  const local = ropeFields(hub, family, SLIDING);
-  const localTheta = number(local['rope_theta']) ?? hub.rope_local_base_freq ?? GEMMA_LOCAL_THETA;
+  if (!hasLocalRope(hub)) return { rope, localRope: null, context: right };
+  const local = ropeFields(hub, SLIDING);
+  const localTheta =
+    number(local['rope_theta']) ??
+    (family === 'gemma3' ? hub.rope_local_base_freq : undefined) ??
+    LOCAL_THETA[hub.model_type]!;
   const localRope = hubRope({
     fields: local,
     theta: localTheta,
@@ -434,12 +456,15 @@ export function readHubConfig(
         }
       : {}),
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
-    qkvBias: hasBiases(family),
-    qkNorm: family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3',
-    postNorms: gemma,
+    qkvBias: hasBiases(hub, family),
+    qkNorm: qkNormOf(family),
+    preNorms: family !== 'olmo2',
+    postNorms: gemma || family === 'olmo2' || family === 'glm4',
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
-    fused: family === 'phi3',
+    fusedQkv: family === 'phi3',
+    fusedGateUp: family === 'phi3' || isGlm(family),
+    interleavedRope: isGlm(family),
     ...(family === 'granite' ? graniteOf(hub) : {}),
   });
   return { config, name: hub._name_or_path };

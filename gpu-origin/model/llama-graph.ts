@@ -27,13 +27,14 @@ import {
   groupName,
   HEAD_PRODUCT,
   type LinearGroup,
-  mlpNorm,
   rotaryNames,
   type WeightFormat,
   FINAL_NORM,
   foldsGains,
   formatOf,
   gainName,
+  normsBefore,
+  qkNormSize,
   BLOCK,
 } from './prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
@@ -338,15 +339,15 @@ class LlamaGraph {
 
   private attendedBy(x: string, y: string, layer: number, rows: Rows): string {
     const { config } = this.params;
-    if (!this.takesDelta('q') && !config.qkNorm) return this.attention(layer, y, '', '', rows);
+    if (!this.takesDelta('q') && config.qkNorm === null) return this.attention(layer, y, '', '', rows);
     const add = (of: string, kind: LinearKind): string => this.withDelta(of, x, layer, kind, rows);
     const [q, k, v] = this.separate(y, layer, ['q', 'k', 'v'], add, rows.suffix) as [string, string, string];
-    if (!config.qkNorm) return this.attention(layer, q, k, v, rows);
+    if (config.qkNorm === null) return this.attention(layer, q, k, v, rows);
     const { suffix } = rows;
     return this.attention(
       layer,
-      this.norms.ofHeads(q, layer, 'q', config.heads, suffix),
-      this.norms.ofHeads(k, layer, 'k', config.kvHeads, suffix),
+      this.norms.ofQk(q, layer, 'q', suffix),
+      this.norms.ofQk(k, layer, 'k', suffix),
       v,
       rows,
     );
@@ -360,7 +361,8 @@ class LlamaGraph {
     const attention = this.attended(input, this.group(input, layer, ['q', 'k', 'v']), layer);
     const o = this.norms.after(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
     const between = { normed: `${p}.h1`, stream: `${p}.x1` };
-    const middle = this.norms.add(x, o, between, { layer, path: mlpNorm(config) });
+    const before = normsBefore(config);
+    const middle = this.norms.add(x, o, between, before === null ? null : gainName(layer, before.mlp));
     const read = this.input(middle.h);
     const [gate, up] = this.separate(
       this.group(read, layer, ['gate', 'up']),
@@ -371,7 +373,13 @@ class LlamaGraph {
     g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
     const gated = this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, config.ffn, `${p}.act`);
     const down = this.norms.after(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
-    return this.norms.add(middle.x, down, streamNames(layer), { layer: layer + 1, path: 'input_layernorm' });
+    const next =
+      layer + 1 === config.layers
+        ? FINAL_NORM
+        : before === null
+          ? null
+          : gainName(layer + 1, before.attention);
+    return this.norms.add(middle.x, down, streamNames(layer), next);
   }
 
   /** The stream before the first layer: from the tokens, or from the previous part. */
@@ -380,7 +388,8 @@ class LlamaGraph {
     if (layer === 0) {
       g.input('tokens', 'i64', ['B', 'T']);
       const x = this.embedded();
-      return { h: this.norms.first(x, 'h'), x };
+      const before = normsBefore(this.params.config);
+      return { h: before === null ? x : this.norms.first(x, gainName(0, before.attention), 'h'), x };
     }
     const shape = ['B', 'T', this.params.config.hidden];
     const { normed, stream } = streamNames(layer - 1);
@@ -404,7 +413,11 @@ class LlamaGraph {
     let { h, x } = this.begin(from);
     for (let layer = from; layer < to; layer++) ({ h, x } = this.layer(layer, h, x));
     if (to === config.layers) this.end(h);
-    else for (const name of [h, x]) g.output(name, this.streamPrecision, ['B', 'T', config.hidden]);
+    else {
+      // Without norms before linears, both are the stream.
+      if (h === x) h = g.node('Identity', [x], streamNames(to - 1).normed);
+      for (const name of [h, x]) g.output(name, this.streamPrecision, ['B', 'T', config.hidden]);
+    }
     return g.build(`llama-${kind}-${from}-${to}`);
   }
 
@@ -513,16 +526,13 @@ class GraphNorms {
     },
   ) {}
 
-  /**
-   * The gain of the norm before a layer's attention or MLP, or of the last one: ones if it is folded into the
-   * linears.
-   */
-  private gain(layer: number, path: string): string {
+  /** The gain of a norm before linears: ones if it is folded into them. */
+  private gain(name: string): string {
     const { config, tensors, streamPrecision } = this.params;
     const { hidden } = config;
     if (foldsGains(config))
       return tensors.constant(`ones.${hidden}`, streamPrecision, [hidden], new Float32Array(hidden).fill(1));
-    return tensors.numbers(layer === config.layers ? FINAL_NORM : gainName(layer, path), streamPrecision);
+    return tensors.numbers(name, streamPrecision);
   }
 
   private norm(x: string, gain: string, output: string): string {
@@ -532,19 +542,22 @@ class GraphNorms {
   }
 
   /** The embedding, normalized before the first layer. */
-  first(x: string, output: string): string {
-    return this.norm(x, this.gain(0, 'input_layernorm'), output);
+  first(x: string, gain: string, output: string): string {
+    return this.norm(x, this.gain(gain), output);
   }
 
-  /** Each head of q or k, normalized by itself. */
-  ofHeads(x: string, layer: number, kind: 'q' | 'k', heads: number, suffix: string): string {
+  /** q or k: each head normalized by itself, or all of them as one. */
+  ofQk(x: string, layer: number, kind: 'q' | 'k', suffix: string): string {
     const { g, config, tensors, precision } = this.params;
-    const { headDim } = config;
+    const size = qkNormSize(config, kind);
+    const width = linearShape(config, kind).out;
+    const gain = (): string => tensors.numbers(gainName(layer, `self_attn.${kind}_norm`), precision);
+    const normed = `l${layer}.${kind}.normed${suffix}`;
+    if (config.qkNorm === 'width') return this.norm(x, gain(), normed);
     const name = `l${layer}.${kind}.heads${suffix}`;
-    g.node('Reshape', [x, tensors.sizes('shape', [0, 0, heads, headDim])], name);
-    this.norm(name, tensors.numbers(gainName(layer, `self_attn.${kind}_norm`), precision), `${name}.n`);
-    const whole = tensors.sizes('shape', [0, 0, heads * headDim]);
-    return g.node('Reshape', [`${name}.n`, whole], `l${layer}.${kind}.normed${suffix}`);
+    g.node('Reshape', [x, tensors.sizes('shape', [0, 0, width / size, size])], name);
+    this.norm(name, gain(), `${name}.n`);
+    return g.node('Reshape', [`${name}.n`, tensors.sizes('shape', [0, 0, width])], normed);
   }
 
   /** The output of attention or the MLP, normalized before it is added if the family does so. */
@@ -555,17 +568,21 @@ class GraphNorms {
     return this.norm(x, tensors.numbers(gainName(layer, path), streamPrecision), `l${layer}.${path}`);
   }
 
-  /** The stream and what is added to it; normed for the layer's part of that norm. @param layer all of them: the last norm. */
+  /** The stream and what is added to it; normed for what reads it next. @param gain of that norm; null = none. */
   add(
     x: string,
     y: string,
     names: { normed: string; stream: string },
-    { layer, path }: { layer: number; path: string },
+    gain: string | null,
   ): { h: string; x: string } {
     const { g, config } = this.params;
     const { normed, stream } = names;
+    if (gain === null) {
+      g.node('Add', [x, y], stream);
+      return { h: stream, x: stream };
+    }
     const epsilon = { epsilon: { float: config.rmsEpsilon } };
-    const inputs = [x, y, this.gain(layer, path)];
+    const inputs = [x, y, this.gain(gain)];
     g.node('SkipSimplifiedLayerNormalization', inputs, [normed, '', '', stream], epsilon, MICROSOFT);
     return { h: normed, x: stream };
   }

@@ -21,13 +21,15 @@ import {
   type Family,
   GEMMA_2,
   GEMMA_LOCAL_THETA,
-  GEMMA_PATTERN,
   graniteConstants,
   isGemma,
+  isGlm,
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
+  qkNormOf,
   type Rope,
+  WINDOW_PATTERN,
   LINEAR_KINDS,
   linearShape,
   moduleName,
@@ -46,7 +48,7 @@ import {
 } from './hub-config.ts';
 import type { TokenizerSource } from './load-tokenizer.ts';
 import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
-import { FINAL_NORM, keptGains, mlpNorm } from './prepare-weights.ts';
+import { FINAL_NORM, keptGains, normsBefore } from './prepare-weights.ts';
 
 /** @param path a .gguf file or a Hugging Face folder. @throws BaseModelError | GgufError */
 export async function loadBase(
@@ -117,6 +119,19 @@ function textTensors(tensors: ReadonlyMap<string, Located>): Map<string, Located
   return text;
 }
 
+/** GLM-4's names of norms, by those that Gemma has for the same places. */
+const GLM4_NORMS: readonly (readonly [name: string, glm4: string])[] = [
+  ['.post_attention_layernorm.', '.post_self_attn_layernorm.'],
+  ['.pre_feedforward_layernorm.', '.post_attention_layernorm.'],
+  ['.post_feedforward_layernorm.', '.post_mlp_layernorm.'],
+];
+
+/** The name of a tensor in a Hugging Face folder. */
+export function hubName(name: string, { family }: LlamaConfig): string {
+  const norm = family === 'glm4' ? GLM4_NORMS.find(([own]) => name.includes(own)) : undefined;
+  return norm === undefined ? name : name.replace(...norm);
+}
+
 const INDEX = 'model.safetensors.index.json';
 const ShardIndex = z.object({ weight_map: z.record(z.string(), z.string()) });
 
@@ -177,18 +192,20 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
     refuseUnused(
       [...tensors.keys()].filter((name) => name !== HEAD || !config.tiedHead),
       config,
+      (name) => hubName(name, config),
     );
     const base: BaseModel = {
       id: params.id ?? baseIdOf(repository || basename(folder)),
       digest: createHash('sha256').update(digests.join('')).digest('hex'),
       config,
       tensor(name, shape) {
-        const located = tensors.get(name);
-        if (located === undefined) throw new BaseModelError(`the base lacks ${name}`);
+        const stored = hubName(name, config);
+        const located = tensors.get(stored);
+        if (located === undefined) throw new BaseModelError(`the base lacks ${stored}`);
         const { dtype, begin, end } = located.entry;
         if (located.entry.shape.join() !== shape.join())
           throw new BaseModelError(
-            `${name} has shape [${located.entry.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
+            `${stored} has shape [${located.entry.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
           );
         const data = readExactly(located.fd, end - begin, located.dataStart + begin);
         const values = toFloat32({ dtype, shape: [...shape], data });
@@ -222,15 +239,15 @@ const GGUF_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.(weight|bias)$/, 'blk.$1.ffn_$2.$3'],
 ];
 
-/** Gemma's norms: `post_attention_layernorm` follows the attention. */
-const GEMMA_NAMES: [RegExp, string][] = [
+/** With norms behind attention and MLP: `post_attention_layernorm` follows the attention. */
+const POST_NORM_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.post_attention_norm.weight'],
   [/^model\.layers\.(\d+)\.pre_feedforward_layernorm\.weight$/, 'blk.$1.ffn_norm.weight'],
   [/^model\.layers\.(\d+)\.post_feedforward_layernorm\.weight$/, 'blk.$1.post_ffw_norm.weight'],
 ];
 
 function ggufName(name: string, config: LlamaConfig): string {
-  for (const [pattern, replacement] of [...(config.postNorms ? GEMMA_NAMES : []), ...GGUF_NAMES])
+  for (const [pattern, replacement] of [...(config.postNorms ? POST_NORM_NAMES : []), ...GGUF_NAMES])
     if (pattern.test(name)) return name.replace(pattern, replacement);
   throw new Error(`no GGUF name is known for ${name}`);
 }
@@ -338,16 +355,16 @@ class Metadata {
 }
 
 /** For other families llama.cpp ignores a window, whatever the file says. */
-const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma2', 'gemma3', 'phi3']);
+const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma2', 'gemma3', 'olmo2', 'phi3']);
 
 function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   const { family } = metadata;
-  // 0 means none (Phi-4).
+  // 0 means none (Phi-4), as does nothing at all (OLMo 2).
   const usual = family === 'gemma2' ? GEMMA_2.window : 0;
   const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', usual)) || null;
-  const pattern = isGemma(family)
-    ? (metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN[family])
-    : null;
+  const usualPattern = WINDOW_PATTERN[family];
+  const pattern =
+    usualPattern === undefined ? null : (metadata.value('attention.sliding_window_pattern') ?? usualPattern);
   const slides = (layer: number): boolean => {
     if (pattern === null) return true;
     // Without a window all layers are global.
@@ -359,7 +376,7 @@ function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
     rope:
       family === 'smollm3' && (layer + 1) % NO_ROPE_STEP === 0
         ? null
-        : family === 'gemma3' && slides(layer)
+        : (family === 'gemma3' || family === 'olmo2') && slides(layer)
           ? 'localRope'
           : 'rope',
   }));
@@ -409,7 +426,7 @@ function yarnOf(
 /** @returns the rotary positions, and the number of tokens for which they are valid. */
 function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
   const dim = metadata.number('rope.dimension_count', headDim);
-  if (dim !== headDim && metadata.family !== 'phi3')
+  if (dim !== headDim && metadata.family !== 'phi3' && !isGlm(metadata.family))
     throw new BaseModelError(
       `partial rotary positions (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
         `${headDim} numbers) are not supported`,
@@ -466,12 +483,17 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
       if (metadata.value(cap) !== undefined)
         throw new BaseModelError(`logit soft caps (${cap}) are not supported for ${family}`);
+  if (family === 'glm4')
+    for (const key of ['rope.dimension_sections', 'nextn_predict_layers'])
+      if (metadata.value(key) !== undefined)
+        throw new BaseModelError(`the base's metadata has glm4.${key}, which is not supported`);
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
   const layers = metadata.number('block_count');
   const gemma = isGemma(family);
   const headDim = metadata.number('attention.key_length', hidden / heads);
   const { rope, context } = ropeOf(file, metadata, headDim);
+  const attention = attentionOf(metadata, layers);
   return checkConfig({
     ...PLAIN_FAMILY,
     family,
@@ -486,15 +508,16 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
     rope,
     localRope:
-      family === 'gemma3'
+      attention.some(({ rope: which }) => which === 'localRope') || family === 'gemma3'
         ? {
-            theta: metadata.number('rope.freq_base_swa', GEMMA_LOCAL_THETA),
+            // Older files of OLMo 3 have one theta for all layers.
+            theta: metadata.number('rope.freq_base_swa', gemma ? GEMMA_LOCAL_THETA : rope.theta),
             dim: headDim,
             divisors: null,
             scale: 1,
           }
         : null,
-    attention: attentionOf(metadata, layers),
+    attention,
     attentionScale: gemma ? (layers === GEMMA_27B_LAYERS[family] ? hidden / heads : headDim) ** -0.5 : null,
     ...(family === 'gemma2'
       ? {
@@ -504,11 +527,14 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       : {}),
     tiedHead: !file.tensors.has('output.weight'),
     qkvBias: file.tensors.has('blk.0.attn_q.bias'),
-    qkNorm: family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3',
-    postNorms: gemma,
+    qkNorm: qkNormOf(family),
+    preNorms: family !== 'olmo2',
+    postNorms: gemma || family === 'olmo2' || family === 'glm4',
     activation: gemma ? 'gelu_tanh' : 'silu',
     embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,
-    fused: family === 'phi3',
+    fusedQkv: family === 'phi3',
+    fusedGateUp: family === 'phi3' || isGlm(family),
+    interleavedRope: isGlm(family),
     ...(family === 'granite' ? graniteOf(metadata, headDim) : {}),
   });
 }
@@ -524,9 +550,8 @@ export function neededTensors(config: LlamaConfig): Set<string> {
   const names = new Set([EMBEDDING, FINAL_NORM]);
   if (!config.tiedHead) names.add(HEAD);
   for (let layer = 0; layer < config.layers; layer++) {
-    names.add(`model.layers.${layer}.input_layernorm.weight`);
-    names.add(`model.layers.${layer}.${mlpNorm(config)}.weight`);
-    for (const [path] of keptGains(config)) names.add(`model.layers.${layer}.${path}.weight`);
+    const norms = [...Object.values(normsBefore(config) ?? {}), ...keptGains(config).map(([path]) => path)];
+    for (const path of norms) names.add(`model.layers.${layer}.${path}.weight`);
     for (const { name, kinds } of storedLinears(config, layer)) {
       names.add(`${name}.weight`);
       if (config.qkvBias && 'qkv'.includes(kinds[0]!)) names.add(`${name}.bias`);
@@ -573,13 +598,14 @@ function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
     );
 }
 
-/** The base with its fused linears (Phi-3) under the names of their parts: rows of q, k and v, of gate and up. */
+/** The base with its fused linears (Phi-3, GLM) under the names of their parts: rows of q, k and v, of gate and up. */
 function splitFused(base: BaseModel): BaseModel {
   const { config } = base;
-  if (!config.fused) return base;
+  if (!config.fusedQkv && !config.fusedGateUp) return base;
   const parts = new Map<string, { stored: string; shape: number[]; begin: number; end: number }>();
   for (let layer = 0; layer < config.layers; layer++)
     for (const linear of storedLinears(config, layer)) {
+      if (linear.kinds.length === 1) continue;
       const whole = storedShape(config, linear);
       let row = 0;
       for (const kind of LINEAR_KINDS.filter((one) => linear.kinds.includes(one))) {

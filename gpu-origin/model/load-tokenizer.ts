@@ -174,8 +174,10 @@ const splitAtCapitals = (contractions: string, digits: string) =>
   splitThenBytesBy(
     String.raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+${contractions}|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*${contractions}|${digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   );
-/** Llama 3's split for vocabularies that merge everything: the converter uses it for SmolLM3. */
+/** Llama 3's split for vocabularies that merge everything: the converter uses it for SmolLM3, and as `dbrx` for OLMo 2 and 3. */
 const SMAUG: PreType = { ...LLAMA3, ignoreMerges: false, addBos: false };
+/** GLM-4's; llama.cpp's `chatglm-bpe` merges everything. */
+const GLM4: PreType = { ...LLAMA3, addBos: false };
 /** Mistral NeMo and later ones. */
 const TEKKEN: PreType = { ...LLAMA3, preTokenizer: splitAtCapitals('', String.raw`\p{N}`) };
 /** Phi-4-mini. */
@@ -197,6 +199,9 @@ const PRE_TYPES = new Map<string, PreType>([
   ['llama3', LLAMA3],
   ['llama-v3', LLAMA3],
   ['smaug-bpe', SMAUG],
+  ['dbrx', SMAUG],
+  ['glm4', GLM4],
+  ['chatglm-bpe', SMAUG],
   ['tekken', TEKKEN],
   ['gpt-4o', GPT4O],
   ['qwen2', QWEN2],

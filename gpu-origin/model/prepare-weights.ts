@@ -4,7 +4,8 @@
  *   y = W (g * n(x)) = (W diag(g) R) n(x')          q, k, v, gate, up, head
  *   x' += R^T-rotated rows of W                      o, down write to the residual stream
  *   v heads are rotated by R_v, undone by o's columns; down's input is rotated by R_down while running.
- * Where a norm stands behind o and down (Gemma), x stays as it is, and g * n(x) is rotated by blocks while running.
+ * Where a norm stands behind o and down (Gemma, OLMo, GLM-4), x stays as it is, and what linears read is rotated by blocks
+ * while running.
  */
 import {
   type BaseModel,
@@ -63,40 +64,49 @@ const LINEAR_GROUPS: readonly LinearGroup[] = [['q', 'k', 'v'], ['o'], ['gate', 
 
 export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
 
-/** Hugging Face's name of the norm before the MLP. In Gemma, `post_attention_layernorm` is another one. */
-export const mlpNorm = (config: Pick<LlamaConfig, 'postNorms'>): string =>
+/** Hugging Face's name of the norm before the MLP. With norms behind it, `post_attention_layernorm` is another one. */
+const mlpNorm = (config: Pick<LlamaConfig, 'postNorms'>): string =>
   config.postNorms ? 'pre_feedforward_layernorm' : 'post_attention_layernorm';
 
+/** Hugging Face's names of the norms before a layer's attention and MLP; null if there are none. */
+export const normsBefore = (
+  config: Pick<LlamaConfig, 'preNorms' | 'postNorms'>,
+): { attention: string; mlp: string } | null =>
+  config.preNorms ? { attention: 'input_layernorm', mlp: mlpNorm(config) } : null;
+
 /**
- * Whether gains of norms are folded into the following linears. Not Gemma's: a few numbers of its stream are
- * hundreds of times larger than the others and have small gains; without them one scale for each row would lose
- * the rest.
+ * Whether gains of norms are folded into the following linears. Not where the stream is not rotated: a few numbers of
+ * Gemma's are hundreds of times larger than the others and have small gains; without them one scale for each row would
+ * lose the rest.
  */
 export const foldsGains = (config: Pick<LlamaConfig, 'postNorms'>): boolean => !config.postNorms;
 
 /** Norms of a layer whose gains are not folded into a linear. */
 export function keptGains(config: LlamaConfig): [path: string, size: number][] {
-  const { hidden, headDim, postNorms, qkNorm } = config;
-  return [
-    ...(qkNorm ? ['self_attn.q_norm', 'self_attn.k_norm'] : []).map((name): [string, number] => [
-      name,
-      headDim,
-    ]),
-    ...(postNorms ? GEMMA_NORMS : []).map((name): [string, number] => [name, hidden]),
-  ];
+  const { hidden, postNorms, qkNorm } = config;
+  const kept: [path: string, size: number][] = [];
+  if (qkNorm !== null)
+    for (const kind of ['q', 'k'] as const) kept.push([`self_attn.${kind}_norm`, qkNormSize(config, kind)]);
+  if (!postNorms) return kept;
+  const before = normsBefore(config);
+  if (before !== null) kept.push([before.attention, hidden]);
+  kept.push(['post_attention_layernorm', hidden]);
+  if (before !== null) kept.push([before.mlp, hidden]);
+  kept.push(['post_feedforward_layernorm', hidden]);
+  return kept;
 }
 
-const GEMMA_NORMS = [
-  ...['input_layernorm', 'post_attention_layernorm'],
-  ...['pre_feedforward_layernorm', 'post_feedforward_layernorm'],
-];
+/** Numbers of q or k that are normalized together. */
+export const qkNormSize = (config: LlamaConfig, kind: 'q' | 'k'): number =>
+  config.qkNorm === 'width' ? linearShape(config, kind).out : config.headDim;
 
 /** The graph's name of such a gain. */
 export const gainName = (layer: number, path: string): string => `l${layer}.${path}.gain`;
 
 function normBefore(config: LlamaConfig, kind: LinearKind): string | null {
-  if (kind === 'q' || kind === 'k' || kind === 'v') return 'input_layernorm';
-  return kind === 'gate' || kind === 'up' ? mlpNorm(config) : null;
+  const before = normsBefore(config);
+  if (before === null || kind === 'o' || kind === 'down') return null;
+  return kind === 'gate' || kind === 'up' ? before.mlp : before.attention;
 }
 
 /** The gain of the norm before the head. */
@@ -122,6 +132,37 @@ export interface LinearTransform {
   gain: Float32Array | null;
   /** null = not rotated. */
   rotations: RotationSet | null;
+  /** Order of its rows; null = as stored. */
+  pairs: RotaryPairs | null;
+}
+
+/** A head's size, and how many of its first numbers rotary positions turn, in pairs of neighbours where they are stored. */
+export interface RotaryPairs {
+  readonly headDim: number;
+  readonly dim: number;
+}
+
+/** @returns null where rows are served in the order in which they are stored. */
+export const pairsOf = (config: LlamaConfig, kind: LinearKind): RotaryPairs | null =>
+  config.interleavedRope && (kind === 'q' || kind === 'k')
+    ? { headDim: config.headDim, dim: config.rope.dim }
+    : null;
+
+/**
+ * Moves rows of q or k, in place, from where pairs are neighbours to where they are half of what is turned apart.
+ * @param rows `[heads * headDim, columns]`. @param back the other way round.
+ */
+export function orderRows(rows: Float32Array, columns: number, pairs: RotaryPairs, back = false): void {
+  const { headDim, dim } = pairs;
+  const size = headDim * columns;
+  for (let head = 0; head < rows.length; head += size) {
+    const stored = rows.slice(head, head + dim * columns);
+    for (let at = 0; at < dim; at++) {
+      const served = (at >> 1) + (at & 1) * (dim / 2);
+      const [from, to] = back ? [served, at] : [at, served];
+      rows.set(stored.subarray(from * columns, (from + 1) * columns), head + to * columns);
+    }
+  }
 }
 
 /** The rotation of a delta's side: of A's columns, or of B's rows. */
@@ -142,6 +183,7 @@ export function transformDelta(
   transform: LinearTransform,
 ): void {
   if (side === 'A' && transform.gain !== null) foldGain(values, transform.gain);
+  if (side === 'B' && transform.pairs !== null) orderRows(values, 1, transform.pairs);
   const rotation = rotationOf(side, transform);
   if (rotation !== null) rotateColumns(values, width, rotation);
 }
@@ -150,6 +192,7 @@ export function transformDelta(
 export function transformGradient(gradient: Float32Array, side: 'A' | 'B', transform: LinearTransform): void {
   const rotation = rotationOf(side, transform);
   if (rotation !== null) undoRotation(gradient, rotation);
+  if (side === 'B' && transform.pairs !== null) orderRows(gradient, 1, transform.pairs, true);
   if (side === 'A' && transform.gain !== null) foldGain(gradient, transform.gain);
 }
 
@@ -204,6 +247,9 @@ function transformed(
   if (gain !== null) foldGain(weight, gain);
   const hasBias = base.config.qkvBias && 'qkv'.includes(kind);
   const bias = hasBias ? base.tensor(`${moduleName(layer, kind)}.bias`, [rows]) : null;
+  const pairs = pairsOf(base.config, kind);
+  if (pairs !== null) orderRows(weight, columns, pairs);
+  if (pairs !== null && bias !== null) orderRows(bias, 1, pairs);
   if (rotations !== null) {
     const rotated = ROTATED[kind];
     rotateColumns(weight, columns, rotations[rotated.columns]);

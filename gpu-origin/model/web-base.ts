@@ -14,7 +14,7 @@ import {
   WEIGHT_TYPES,
   type WeightEntry,
 } from './base-model.ts';
-import { FINAL_NORM, foldsGains, mlpNorm, BLOCK } from './prepare-weights.ts';
+import { FINAL_NORM, foldsGains, normsBefore, BLOCK } from './prepare-weights.ts';
 
 const Rope = z.strictObject({
   theta: z.number(),
@@ -47,12 +47,15 @@ const ConfigJson = z.strictObject({
   logitCap: z.number().nullable(),
   tiedHead: z.boolean(),
   qkvBias: z.boolean(),
-  qkNorm: z.boolean(),
+  qkNorm: z.enum(['head', 'width']).nullable(),
+  preNorms: z.boolean(),
   postNorms: z.boolean(),
   activation: z.enum(['silu', 'gelu_tanh']),
   embeddingScale: z.number(),
   logitScale: z.number(),
-  fused: z.boolean(),
+  fusedQkv: z.boolean(),
+  fusedGateUp: z.boolean(),
+  interleavedRope: z.boolean(),
 }) satisfies z.ZodType<LlamaConfig>;
 
 export const writeConfigJson = (config: LlamaConfig): string =>
@@ -69,7 +72,7 @@ export function readConfigJson(text: string): LlamaConfig {
 /** @returns a safetensors file of norms under Hugging Face's names; empty if none is folded. */
 export function writeFoldedGains(base: BaseModel): Uint8Array<ArrayBuffer> {
   const { config } = base;
-  const paths = ['input_layernorm', mlpNorm(config)];
+  const paths = Object.values(normsBefore(config) ?? {});
   const names = Array.from({ length: config.layers }, (_, layer) =>
     paths.map((path) => `model.layers.${layer}.${path}.weight`),
   );

@@ -27,7 +27,13 @@ import {
 } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
-import { gainBefore, type LinearTransform, transformDelta, transpose } from '../model/prepare-weights.ts';
+import {
+  gainBefore,
+  type LinearTransform,
+  pairsOf,
+  transformDelta,
+  transpose,
+} from '../model/prepare-weights.ts';
 import type { RotationSet } from '../model/rotation.ts';
 
 /** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
@@ -173,6 +179,13 @@ export interface WeightTransform {
   rotations: RotationSet | null;
 }
 
+/** How one linear's weight was transformed. */
+export const linearTransform = (
+  { config, gains, rotations }: WeightTransform & { config: LlamaConfig },
+  layer: number,
+  kind: LinearKind,
+): LinearTransform => ({ kind, gain: gains(layer, kind), rotations, pairs: pairsOf(config, kind) });
+
 /** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors per layer. */
 export function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
   const gains = Array.from(
@@ -215,7 +228,7 @@ export async function loadResidentAdapter(
     config: LlamaConfig;
   } & WeightTransform,
 ): Promise<OrtResidentAdapter> {
-  const { base, config, gains, rotations } = params;
+  const { base, config } = params;
   const adapter = parseCanonical(params.file);
   const problem = validateAdapter({ adapter, base })[0];
   if (problem !== undefined) throw problem;
@@ -257,7 +270,7 @@ export async function loadResidentAdapter(
         row += rows;
         modules.set(
           moduleKey(layer, kind),
-          rotateModule(module, part, padded[kind], { kind, gain: gains(layer, kind), rotations }, take),
+          rotateModule(module, part, padded[kind], linearTransform(params, layer, kind), take),
         );
       }
     }

@@ -14,7 +14,6 @@ import {
 import {
   EMBEDDING_SCALES,
   HEAD_PRODUCT,
-  type LinearTransform,
   ROTATED,
   rotaryNames,
   transformDelta,
@@ -26,6 +25,7 @@ import {
   loadResidentAdapter,
   moduleKey,
   type OrtRowDelta,
+  linearTransform,
   type WeightTransform,
 } from '../runtime/adapter-batch.ts';
 import { bytesOf } from '../runtime/device.ts';
@@ -347,7 +347,7 @@ export function toServed(
 ): Float32Array<ArrayBuffer> {
   const { side, rank, values } = parameter;
   const own = side === 'A' ? values.slice() : columnsOf(base.config, parameter, kind);
-  transformDelta(own, own.length / rank, side, transformOf(base, parameter, kind));
+  transformDelta(own, own.length / rank, side, linearTransform(base, parameter.layer, kind));
   return own;
 }
 
@@ -359,19 +359,13 @@ export function addGradient(
   gradient: Float32Array,
 ): void {
   const { linear, side, rank, width, gradient: sum } = parameter;
-  transformGradient(gradient, side, transformOf(base, parameter, kind));
+  transformGradient(gradient, side, linearTransform(base, parameter.layer, kind));
   const own = gradient.length / rank;
   // Kinds of a fused linear share A, and each has its own outputs of B.
   const from = side === 'A' ? 0 : columnOf(base.config, linear, kind);
   for (let r = 0; r < rank; r++)
     for (let i = 0; i < own; i++) sum[r * width + from + i]! += gradient[r * own + i]!;
 }
-
-const transformOf = (base: WeightTransform, { layer }: Parameter, kind: LinearKind): LinearTransform => ({
-  kind,
-  gain: base.gains(layer, kind),
-  rotations: base.rotations,
-});
 
 /** Where a kind's outputs begin among those of its stored linear. */
 function columnOf(config: LlamaConfig, { kinds }: StoredLinear, kind: LinearKind): number {

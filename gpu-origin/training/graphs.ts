@@ -8,7 +8,14 @@
  * on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
  */
 import { DataType, type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
-import { FINAL_NORM, foldsGains, HEAD_PRODUCT, type LinearGroup, mlpNorm } from '../model/prepare-weights.ts';
+import {
+  FINAL_NORM,
+  foldsGains,
+  HEAD_PRODUCT,
+  type LinearGroup,
+  normsBefore,
+  qkNormSize,
+} from '../model/prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from '../model/rotation.ts';
 import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './tape.ts';
 
@@ -157,9 +164,12 @@ class LayerTape {
     return this.t.input(`${path}.gain`, 'f32', [size]);
   }
 
-  private norm(x: string, path: string): string {
+  /** What linears read of the stream. */
+  private read(x: string, which: 'attention' | 'mlp'): string {
     const { config } = this.params;
-    const gain = foldsGains(config) ? null : this.gain(path, config.hidden);
+    const before = normsBefore(config);
+    if (before === null) return linearInput(this.t, x, this.params);
+    const gain = foldsGains(config) ? null : this.gain(before[which], config.hidden);
     return linearInput(this.t, this.t.rmsNorm(x, gain, config.rmsEpsilon, ['T']), this.params);
   }
 
@@ -175,19 +185,22 @@ class LayerTape {
     );
   }
 
+  /** q or k with what the family normalizes together as the last axis of `rows` and it. */
+  private normed(x: string, kind: 'q' | 'k', rows: Dims): string {
+    const { config } = this.params;
+    const size = qkNormSize(config, kind);
+    const gain = this.gain(`self_attn.${kind}_norm`, size);
+    return this.t.rmsNorm(this.t.keep(x, [...rows, size]), gain, config.rmsEpsilon, rows);
+  }
+
   /** `[T, n headDim]` to `[N, n / kvHeads * length, headDim]`: normed, rotated. */
   private heads(y: string, kind: 'q' | 'k' | 'v', n: number): string {
     const { t, length, params } = this;
     const { rope } = this;
-    const { kvHeads, headDim, qkNorm, rmsEpsilon, attentionScale } = params.config;
-    let x = t.reshape(y, [-1, length, n, headDim], [-1, n * headDim]);
-    if (kind !== 'v' && qkNorm)
-      x = t.rmsNorm(
-        t.keep(x, ['S', length, n, headDim]),
-        this.gain(`self_attn.${kind}_norm`, headDim),
-        rmsEpsilon,
-        ['S', length, n],
-      );
+    const { kvHeads, headDim, qkNorm, attentionScale } = params.config;
+    const whole = kind !== 'v' && qkNorm === 'width' ? this.normed(y, kind, ['T']) : y;
+    let x = t.reshape(whole, [-1, length, n, headDim], [-1, n * headDim]);
+    if (kind !== 'v' && qkNorm === 'head') x = this.normed(x, kind, ['S', length, n]);
     x = t.transpose(x, [0, 2, 1, 3]);
     if (kind !== 'v' && rope !== null) {
       const half = rope.dim / 2;
@@ -234,13 +247,10 @@ class LayerTape {
     const stream: Dims = ['T', config.hidden];
     const x = t.variable('x', stream);
     const middle = t.keep(
-      t.add(x, this.after(this.attention(this.norm(x, 'input_layernorm')), 'post_attention_layernorm')),
+      t.add(x, this.after(this.attention(this.read(x, 'attention')), 'post_attention_layernorm')),
       stream,
     );
-    const y = t.add(
-      middle,
-      this.after(this.mlp(this.norm(middle, mlpNorm(config))), 'post_feedforward_layernorm'),
-    );
+    const y = t.add(middle, this.after(this.mlp(this.read(middle, 'mlp')), 'post_feedforward_layernorm'));
     const wanted = new Map<string, Dims>([['x', stream]]);
     for (const kind of trained) {
       const shape = linearShape(config, kind);

@@ -82,7 +82,7 @@ export function keptBytes(base: Pick<ServedBase, 'config'>, tokens: number): num
   const { hidden, heads, kvHeads, headDim, ffn, layers, qkNorm, postNorms } = base.config;
   const attention = (heads + kvHeads) * headDim;
   const floats =
-    attention * 2 + 2 * hidden + 2 * ffn + (qkNorm ? attention : 0) + (postNorms ? 2 * hidden : 0);
+    attention * 2 + 2 * hidden + 2 * ffn + (qkNorm === null ? 0 : attention) + (postNorms ? 2 * hidden : 0);
   return tokens * layers * floats * Float32Array.BYTES_PER_ELEMENT;
 }
 

@@ -62,29 +62,33 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
     for (const [kind, count] of alive) expect(`${kind}: ${count}`).toBe(`${kind}: ${before[kind] ?? 0}`);
   });
 
-  it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)('trains as PyTorch does: %s', async (name) => {
-    const device = await WebgpuDevice.open(ortLibrary(), 1);
-    try {
-      const own = trainingReference.cases.filter(
-        ({ family, kind }) => family === name && kind === 'weighted',
-      );
-      for (const wanted of own.filter(({ below }) => below.length > 0)) {
-        const form = wanted.base === 'int8' ? 'int8' : 'f32';
-        await withTinyTrainer(wanted, { form, device }, async (trainer, parameters) => {
-          await trainer.accumulate(asBatch(trainingReference.batch));
-          const worst = Math.max(...gradientDifferences(parameters, wanted.gradients).values());
-          console.log(`${name} in ${form}: gradients within ${worst.toExponential(1)} of a tensor's norm`);
-          // As for logits: products on GPUs sum in other orders, some with less than float32.
-          expect(worst).toBeLessThan(1e-2);
-        });
+  it.each(['llama', 'qwen2', 'gemma3', 'olmo2', 'phi3'] as const)(
+    'trains as PyTorch does: %s',
+    async (name) => {
+      const device = await WebgpuDevice.open(ortLibrary(), 1);
+      try {
+        const own = trainingReference.cases.filter(
+          ({ family, kind }) => family === name && kind === 'weighted',
+        );
+        for (const wanted of own.filter(({ below }) => below.length > 0)) {
+          const form = wanted.base === 'int8' ? 'int8' : 'f32';
+          await withTinyTrainer(wanted, { form, device }, async (trainer, parameters) => {
+            await trainer.accumulate(asBatch(trainingReference.batch));
+            const worst = Math.max(...gradientDifferences(parameters, wanted.gradients).values());
+            console.log(`${name} in ${form}: gradients within ${worst.toExponential(1)} of a tensor's norm`);
+            // As for logits: products on GPUs sum in other orders, some with less than float32.
+            expect(worst).toBeLessThan(1e-2);
+          });
+        }
+      } finally {
+        await device.close();
       }
-    } finally {
-      await device.close();
-    }
-  });
+    },
+  );
 
-  // Between them every operator of the graphs: windows, biases, norms of heads, fused linears, both activations.
-  it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
+  // Between them every operator of the graphs: windows, biases, norms of heads and of all heads as one, none before linears,
+  // fused linears, both activations.
+  it.each(['llama', 'qwen2', 'gemma3', 'olmo2', 'phi3'] as const)(
     'answers as the processor does: %s',
     async (name) => {
       const shape = TINY_SHAPES[name]!;
@@ -99,7 +103,7 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
     },
   );
 
-  it.skipIf(!halves).each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
+  it.skipIf(!halves).each(['llama', 'qwen2', 'gemma3', 'olmo2', 'phi3'] as const)(
     'answers in float16 as the processor does in float32: %s (skipped where the driver has no float16)',
     async (name) => {
       const shape = TINY_SHAPES[name]!;

@@ -88,7 +88,7 @@ describe('reading what llama.cpp writes', () => {
   });
 
   it('keeps the rows of other architectures, without a base', () => {
-    for (const architecture of ['qwen2', 'qwen3', 'gemma', 'gemma2', 'gemma3']) {
+    for (const architecture of ['qwen2', 'qwen3', 'gemma', 'gemma2', 'gemma3', 'olmo2', 'glm4', 'chatglm']) {
       const bytes = file({ 'general.architecture': architecture });
       const q = readGgufAdapter(bytes, { attention: null }).modules.find(({ name }) =>
         name.endsWith('q_proj'),

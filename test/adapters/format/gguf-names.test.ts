@@ -57,6 +57,18 @@ describe('names of linear layers', () => {
     expect(ggufOfModule(module, 'phi3')).toBe(gguf);
   });
 
+  it.each(['glm4', 'chatglm'])('gate and up are one layer in %s, and q, k and v are not', (architecture) => {
+    for (const [gguf, module] of [
+      ['blk.1.attn_q.weight', 'model.layers.1.self_attn.q_proj'],
+      ['blk.1.ffn_up.weight', 'model.layers.1.mlp.gate_up_proj'],
+    ] as const) {
+      expect(moduleOfGguf(gguf, architecture)).toBe(module);
+      expect(ggufOfModule(module, architecture)).toBe(gguf);
+    }
+    for (const gguf of ['blk.1.attn_qkv.weight', 'blk.1.ffn_gate.weight'])
+      expect(moduleOfGguf(gguf, architecture)).toBeNull();
+  });
+
   it('Phi-3 has no q, and no gate of its own', () => {
     for (const name of ['attn_q', 'ffn_gate'])
       expect(moduleOfGguf(`blk.0.${name}.weight`, 'phi3')).toBeNull();

@@ -96,12 +96,15 @@ describe('loadTokenizer', () => {
     ['gpt-4o', 'aBa', ['a', 'Ba']],
     ['llama-bpe', 'aBa', ['aBa']],
     ['smaug-bpe', 'aBa', ['aBa']],
+    ['dbrx', 'aBa', ['aBa']],
+    ['glm4', 'aBa', ['aBa']],
     ['tekken', "a's", ['a', "'s"]],
     ['gpt-4o', "a's", ["a's"]],
     ['llama-bpe', "a's", ['a', "'s"]],
     ['tekken', '1212', ['1', '2', '1', '2']],
     ['gpt-4o', '1212', ['121', '2']],
     ['smaug-bpe', '1212', ['121', '2']],
+    ['chatglm-bpe', '1212', ['121', '2']],
   ])('splits words as %s does: %s', (pre, text, pieces) => {
     const made = [...new Set(['aB', 'Ba', 'aBa', "a'", "'s", "a's", '12', '121', '1212'])];
     const merges = ['a B', 'B a', 'aB a', "a '", "' s", "a' s", '1 2', '12 1', '121 2'];

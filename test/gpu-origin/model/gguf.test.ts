@@ -14,11 +14,12 @@ import {
 import { loadFolderBase, idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
 import {
+  TINY_GLM4,
   TINY_LLAMA,
   TINY_QWEN,
   TINY_SEEING,
   TINY_SHAPES,
-  TINY_STRETCHED,
+  TINY_VARIANTS,
   writeTinyBase,
 } from '../../fixtures/tiny-base.ts';
 import { writeTinyGguf } from '../../fixtures/tiny-gguf.ts';
@@ -85,7 +86,7 @@ describe('block formats', () => {
 });
 
 describe('a base in GGUF', () => {
-  it.each(Object.entries({ ...TINY_SHAPES, ...TINY_SEEING, ...TINY_STRETCHED }))(
+  it.each(Object.entries({ ...TINY_SHAPES, ...TINY_SEEING, ...TINY_VARIANTS }))(
     '%s has the configuration and weights of the Hugging Face folder that it was made from',
     async (name, shape) => {
       const hub = join(folder, name);
@@ -251,6 +252,17 @@ describe('a base in GGUF', () => {
   });
 
   it.each([
+    ['a GLM-4 that also sees', { 'glm4.rope.dimension_sections': [8, 12, 12, 0] }],
+    ['a GLM-4 that predicts more than one token', { 'glm4.nextn_predict_layers': 1 }],
+  ])('is refused as %s', async (_, metadata) => {
+    const [hub, path] = [join(folder, 'glm4-part'), join(folder, 'glm4-part.gguf')];
+    writeTinyBase(hub, TINY_GLM4);
+    writeTinyGguf(path, hub, TINY_GLM4, { metadata });
+    const [key] = Object.keys(metadata);
+    await expect(loadGgufBase({ path })).rejects.toThrow(`metadata has ${key}, which is not supported`);
+  });
+
+  it.each([
     ['SmolLM2-135M-Instruct.Q4_1.gguf', 'smollm2-135m-instruct'],
     ['/x/Llama-3.2-1B-Instruct-Q4_K_M.gguf', 'llama-3.2-1b-instruct'],
     ['tiny.f16.gguf', 'tiny'],
@@ -271,7 +283,7 @@ describe('a base in GGUF that cannot be served', () => {
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, gemma2, gemma3, smollm3, phi3",
+      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, gemma2, gemma3, olmo2, glm4, chatglm, smollm3, phi3",
     );
   });
 

@@ -96,9 +96,63 @@ describe('the rotary base', () => {
     expect(read.localRope?.divisors).toBeNull();
   });
 
+  it.each([
+    ['the field but in layers with a window', { rope_theta: 900 }, 900, 500_000, 1],
+    ['the default where nothing says it', {}, 500_000, 500_000, 1],
+    ['rope_scaling but in layers with a window', { rope_theta: 900, rope_scaling: linear }, 900, 500_000, 2],
+    [
+      'rope_parameters of both kinds of layers',
+      {
+        rope_parameters: {
+          full_attention: { ...linear, rope_theta: 900 },
+          sliding_attention: { rope_theta: 30 },
+        },
+      },
+      900,
+      30,
+      2,
+    ],
+    [
+      'none of rope_parameters for all layers',
+      { rope_parameters: { ...linear, rope_theta: 900 } },
+      500_000,
+      500_000,
+      1,
+    ],
+  ])('of OLMo 3 follows %s', (_, fields, theta, local, stretch) => {
+    const read = config('olmo3', fields);
+    expect([read.rope.theta, read.localRope?.theta]).toEqual([theta, local]);
+    expect(read.rope.divisors?.[0] ?? 1).toBe(stretch);
+    expect(read.localRope?.divisors).toBeNull();
+  });
+
+  it.each([
+    ['half of each head', {}, 16],
+    ['the part that the field says', { partial_rotary_factor: 1 }, 32],
+    ['the part that rope_parameters say', { rope_parameters: { ...plain, partial_rotary_factor: 1 } }, 32],
+    ['half of each head also beside rope_scaling', { rope_scaling: linear }, 16],
+  ])('of GLM turns neighbours in %s', (_, fields, dim) => {
+    for (const type of ['glm', 'glm4'])
+      expect(config(type, { ...fields, head_dim: 32 })).toMatchObject({
+        interleavedRope: true,
+        rope: { dim },
+      });
+  });
+
   it('of Phi-3 turns the part of each head that rope_parameters say', () => {
     const parts = { partial_rotary_factor: 1, rope_parameters: { ...plain, partial_rotary_factor: 0.5 } };
     expect(config('phi3', { ...parts, head_dim: 32 }).rope.dim).toBe(16);
+  });
+});
+
+describe('biases', () => {
+  it('are at q, k and v of GLM unless its configuration says otherwise', () => {
+    const biases = (more: object): boolean => config('glm4', { ...more, head_dim: 32 }).qkvBias;
+    expect([biases({}), biases({ attention_bias: true }), biases({ attention_bias: false })]).toEqual([
+      true,
+      true,
+      false,
+    ]);
   });
 });
 
@@ -190,6 +244,37 @@ describe('soft caps', () => {
   });
 });
 
+describe('norms', () => {
+  it('of OLMo 2 stand behind attention and MLP, and over all heads of q and k', () => {
+    expect(config('olmo2', {})).toMatchObject({
+      ...{ family: 'olmo2', preNorms: false, postNorms: true, qkNorm: 'width' },
+      rope: { theta: 10_000 },
+    });
+  });
+
+  it('of OLMo 2 leave biases unsupported', () => {
+    expect(() => config('olmo2', { attention_bias: true })).toThrow('biases on o_proj');
+  });
+
+  it('of GLM-4 stand before and behind attention and MLP, of GLM before them', () => {
+    expect(config('glm4', { head_dim: 32 })).toMatchObject({
+      family: 'glm4',
+      preNorms: true,
+      postNorms: true,
+    });
+    expect(config('glm', { head_dim: 32 })).toMatchObject({
+      family: 'chatglm',
+      preNorms: true,
+      postNorms: false,
+    });
+  });
+
+  it.each(['olmo', 'olmoe', 'olmo_hybrid', 'flex_olmo', 'chatglm', 'glm4_moe', 'glm4v', 'glm_ocr'])(
+    'of %s are others: it is refused',
+    (type) => expect(() => config(type, {})).toThrow(`model_type ${type} is not supported`),
+  );
+});
+
 describe('the window', () => {
   it('of every second layer is that of Gemma 2, which has one theta', () => {
     const read = config('gemma2', { head_dim: 16, rope_theta: 500 });
@@ -198,7 +283,16 @@ describe('the window', () => {
     expect(read).toMatchObject({ rope: { theta: 500 }, localRope: null, attentionScale: 1 / 16 });
   });
 
+  it('of three layers of four is that of OLMo 3, whose positions are those of its own theta', () => {
+    const read = config('olmo3', {});
+    expect(read.attention).toEqual([
+      ...Array<unknown>(3).fill({ window: 4096, rope: 'localRope' }),
+      { window: null, rope: 'rope' },
+    ]);
+  });
+
   it.each([
+    ['of OLMo 3 follows layer_types', 'olmo3', { sliding_window: 8, layer_types: FULL }, all(null)],
     ['of a Llama that is off is none', 'llama', { sliding_window: 8, use_sliding_window: false }, all(null)],
     [
       'of a Llama that is off is none, whatever its layers are called',
@@ -217,6 +311,13 @@ describe('the window', () => {
       all(8),
     ],
     ['of Qwen is off', 'qwen3', { sliding_window: 8, layer_types: FULL }, all(null)],
+    [
+      'of OLMo 2 is none, whatever its fields say',
+      'olmo2',
+      { sliding_window: 8, layer_types: SLIDING },
+      all(null),
+    ],
+    ['of GLM-4 is none', 'glm4', { head_dim: 32, sliding_window: 8 }, all(null)],
     ['of Phi-3 knows no layer_types', 'phi3', { sliding_window: 8, layer_types: FULL }, all(8)],
     [
       'of SmolLM3 follows layer_types also when it is off',
@@ -231,6 +332,7 @@ describe('the window', () => {
   it.each([
     ['qwen2', { sliding_window: 8, layer_types: SLIDING }],
     ['mistral', { sliding_window: null, layer_types: SLIDING }],
+    ['olmo3', { sliding_window: null, layer_types: SLIDING }],
   ])('of %s is refused where layer_types need one and none is on', (type, fields) => {
     expect(() => config(type, fields)).toThrow('sliding_attention in layer_types, but no active window');
   });

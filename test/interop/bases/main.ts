@@ -18,7 +18,7 @@ import {
   TINY_MISTRAL,
   TINY_SEEING,
   TINY_SHAPES,
-  TINY_STRETCHED,
+  TINY_VARIANTS,
   type TinyShape,
   writeTinyAdapter,
   writeTinyBase,
@@ -140,7 +140,7 @@ const AS_GGUF_HAS_IT: Record<string, TinyShape> = {
   gemma3: GEMMA_AS_GGUF,
   gemma3_vl: { ...TINY_SEEING.gemma3_vl!, ...GEMMA_AS_GGUF },
 };
-const SHAPES = { ...TINY_SHAPES, ...TINY_SEEING, ...TINY_STRETCHED };
+const SHAPES = { ...TINY_SHAPES, ...TINY_SEEING, ...TINY_VARIANTS };
 
 /**
  * The tiny bases as llama.cpp's own converter writes them to GGUF, against PyTorch's and PEFT's log-probabilities.
