@@ -59,6 +59,8 @@ export const BaseInfo = z
     context: z.int().positive(),
     /** Tokens that the base knows; absent = unknown. */
     vocabulary: z.int().positive().optional(),
+    /** Width of a token's hidden state, which classification heads read; absent = they are not served. */
+    hidden: z.int().positive().optional(),
     /** Largest sum of ranks over a row's chain. */
     max_rank_sum: z.int().positive(),
     /** llama.cpp's architecture name, such as `llama` or `qwen2`; GGUF adapters need it, and `attention`. */
@@ -414,8 +416,8 @@ export const RequestUsage = z.object({
 });
 export type RequestUsage = z.infer<typeof RequestUsage>;
 
-/** Prefix of an answer's id: for chat completions, completions, responses and messages. */
-const PREFIXES = ['chatcmpl-', 'cmpl-', 'resp_', 'msg_'];
+/** Prefix of an answer's id: for chat completions, completions, responses, messages and a head's answers. */
+const PREFIXES = ['chatcmpl-', 'cmpl-', 'resp_', 'msg_', 'classify-', 'score-', 'rerank-'];
 
 /** Parameter of a completion's path to an origin, `?answer=<text>`: the end of the answer's id. */
 export const ANSWER_PARAMETER = 'answer';

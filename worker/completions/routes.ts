@@ -21,6 +21,17 @@ import {
   type EmbeddingRequest,
 } from '../../protocol/embed-tokenize.ts';
 import {
+  charactersOfPairs,
+  classifiedIn,
+  pairsIn,
+  parseClassify,
+  parseRerank,
+  parseScore,
+  type ClassifyRequest,
+  type RerankRequest,
+  type ScoreRequest,
+} from '../../protocol/classify.ts';
+import {
   parseCountTokens,
   type CountTokensRequest,
   parseMessagesRequest,
@@ -82,7 +93,14 @@ import type { OriginClient } from '../origins/client.ts';
 import { promptsIn, maxTokensOf } from '../../protocol/request-fields.ts';
 
 type CompletionBody =
-  ChatCompletionRequest | TextCompletionRequest | ResponseRequest | MessagesRequest | EmbeddingRequest;
+  | ChatCompletionRequest
+  | TextCompletionRequest
+  | ResponseRequest
+  | MessagesRequest
+  | EmbeddingRequest
+  | ClassifyRequest
+  | ScoreRequest
+  | RerankRequest;
 
 interface Endpoint<T extends CompletionBody = CompletionBody> {
   path: CompletionCall['path'];
@@ -156,6 +174,41 @@ const EMBEDDING: Endpoint<EmbeddingRequest> = {
   },
 };
 
+/** A head's answer to a request without text. */
+const classified = <T extends ClassifyRequest | ScoreRequest | RerankRequest>(
+  path: CompletionCall['path'],
+  parse: Endpoint<T>['parse'],
+  /** Bytes of what is read, and how many prompts it is at most. */
+  sizeOf: (body: T) => { bytes: number; prompts: number },
+): Endpoint<T> => ({
+  ...{ path, parse },
+  streams: () => false,
+  endUser: namedUser,
+  inExperiments: true,
+  returnsText: false,
+  isRepeatable: () => true,
+  mostTokens(body, room) {
+    const { bytes, prompts } = sizeOf(body);
+    return { promptTokens: Math.min(bytes, prompts * room), completionTokens: 0 };
+  },
+});
+
+const bytesOf = (value: unknown): number => new TextEncoder().encode(JSON.stringify(value)).length;
+
+/** UTF-8 has at most three bytes for each UTF-16 unit. */
+const MOST_BYTES = 3;
+const sizeOfPairs = (body: ScoreRequest | RerankRequest) => ({
+  bytes: MOST_BYTES * charactersOfPairs(body),
+  prompts: pairsIn(body),
+});
+
+const CLASSIFY = classified('/v1/classify', parseClassify, (body: ClassifyRequest) => ({
+  bytes: bytesOf(body.input ?? body),
+  prompts: classifiedIn(body),
+}));
+const SCORE = classified('/v1/score', parseScore, sizeOfPairs);
+const RERANK = classified('/v1/rerank', parseRerank, sizeOfPairs);
+
 /**
  * An upper bound of a request's tokens. Charged when a client disconnects and the origin does not report its
  * usage, so that disconnecting is never cheaper than staying. Each token of a prompt takes at least one byte
@@ -186,7 +239,7 @@ export interface CompletionDeps extends ResolveDeps, AssignDeps, AuthDeps, Shado
   experimentSink: ExperimentSink;
 }
 
-/** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/messages`, `POST /v1/embeddings`. */
+/** Completions of every API, `POST /v1/embeddings`, and `/v1/classify`, `/v1/score` and `/v1/rerank`. */
 export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const add = <T extends CompletionBody>(kind: Endpoint<T>) => {
@@ -198,6 +251,9 @@ export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   add(RESPONSE);
   add(MESSAGES);
   add(EMBEDDING);
+  add(CLASSIFY);
+  add(SCORE);
+  add(RERANK);
   return routes;
 }
 
