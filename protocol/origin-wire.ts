@@ -374,6 +374,38 @@ export function readUsageNote(text: string | null): UsageNote | null {
   };
 }
 
+/**
+ * Header of an origin's answer to `/v1/classify`: how many texts got which label, each percent-encoded
+ * (`x-graft-classes: yes=2,no=1`).
+ */
+export const CLASSES_HEADER = 'x-graft-classes';
+/** Longer ones are not sent: Cloudflare takes headers of 128 KB together, Node of 16. */
+const MAX_CLASSES_CHARACTERS = 4_096;
+
+/** @returns null when it would be too long. */
+export function writeClasses(labels: Iterable<string>): string | null {
+  const counts = new Map<string, number>();
+  for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const text = [...counts].map(([label, count]) => `${encodeURIComponent(label)}=${count}`).join(',');
+  return text.length > MAX_CLASSES_CHARACTERS ? null : text;
+}
+
+/** @returns texts by label; null if it is absent or malformed. */
+export function readClasses(text: string | null): Map<string, number> | null {
+  if (text === null || text.length > MAX_CLASSES_CHARACTERS) return null;
+  const counts = new Map<string, number>();
+  for (const part of text.split(',')) {
+    const [, label, count] = /^([^=,]+)=(\d{1,5})$/.exec(part) ?? [];
+    if (label === undefined) return null;
+    try {
+      counts.set(decodeURIComponent(label), Number(count));
+    } catch {
+      return null;
+    }
+  }
+  return counts;
+}
+
 /** Whether an answer with these headers is a stream of server-sent events. */
 export const isEventStream = (headers: Headers): boolean =>
   headers.get('content-type')?.startsWith('text/event-stream') ?? false;

@@ -17,6 +17,7 @@ import {
   type ScoreRequest,
 } from '../../protocol/classify.ts';
 import { embeddingInputs } from '../../protocol/embed-tokenize.ts';
+import { CLASSES_HEADER, writeClasses } from '../../protocol/origin-wire.ts';
 import type { Parsed, ParseOptions } from '../../protocol/parse-body.ts';
 import type { EngineEvent } from '../engine/engine.ts';
 import { type PromptCaller, promptOf, type PromptServices } from '../prompts/prompt.ts';
@@ -50,7 +51,13 @@ interface Kind<T> {
     services: PromptServices,
     caller: PromptCaller,
   ): Promise<Result<readonly number[], ApiError>>;
-  answer(request: T, classes: readonly Classes[], common: Common): Result<object, ApiError>;
+  answer(request: T, classes: readonly Classes[], common: Common): Result<Answered, ApiError>;
+}
+
+interface Answered {
+  body: object;
+  /** The label of each text, for the edge; absent = they have none. */
+  labels?: readonly string[];
 }
 
 const CLASSIFY: Kind<ClassifyRequest> = {
@@ -75,7 +82,8 @@ const CLASSIFY: Kind<ClassifyRequest> = {
       const probs = activated(one, request.use_activation !== false);
       return { index, label: labelOf(one.head.labels, likeliest(probs)), probs, num_classes: probs.length };
     });
-    return ok({ ...common, object: 'list', data } satisfies ClassifyAnswer);
+    const body = { ...common, object: 'list', data } satisfies ClassifyAnswer;
+    return ok({ body, labels: data.map(({ label }) => label) });
   },
 };
 
@@ -94,7 +102,7 @@ const SCORE: Kind<ScoreRequest> = {
     const scores = scoresOf(classes, request.use_activation !== false);
     if (!scores.ok) return scores;
     const data = scores.value.map((score, index) => ({ index, object: 'score' as const, score }));
-    return ok({ ...common, object: 'list', data } satisfies ScoreAnswer);
+    return ok({ body: { ...common, object: 'list', data } satisfies ScoreAnswer });
   },
 };
 
@@ -114,7 +122,7 @@ const RERANK: Kind<RerankRequest> = {
     // Equal ones stay in the order of the request.
     results.sort((a, b) => b.relevance_score - a.relevance_score);
     const most = request.top_n == null || request.top_n === 0 ? results.length : request.top_n;
-    return ok({ ...common, results: results.slice(0, most) } satisfies RerankAnswer);
+    return ok({ body: { ...common, results: results.slice(0, most) } satisfies RerankAnswer });
   },
 };
 
@@ -158,7 +166,12 @@ function handle<T extends { model?: string | null | undefined }>(
           usage: { prompt_tokens: promptTokens, total_tokens: promptTokens, completion_tokens: 0 as const },
         };
         const answer = kind.answer(request, classes, common);
-        return answer.ok ? ok(Response.json(answer.value, { headers: ignoredHeaders(ignored) })) : answer;
+        if (!answer.ok) return answer;
+        const response = Response.json(answer.value.body, { headers: ignoredHeaders(ignored) });
+        const labels = context.mode.kind === 'signed' ? answer.value.labels : undefined;
+        const told = labels === undefined ? null : writeClasses(labels);
+        if (told !== null) response.headers.set(CLASSES_HEADER, told);
+        return ok(response);
       },
     });
   });

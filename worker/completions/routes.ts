@@ -2,7 +2,13 @@
 import type { AskedOrigin, CompletionCall } from '../origins/send.ts';
 import { Hono } from 'hono';
 import { errorStatus, ok, type ApiError, type Result, err } from '../../protocol/api-error.ts';
-import { isEventStream, writeUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
+import {
+  CLASSES_HEADER,
+  isEventStream,
+  readClasses,
+  writeUsageNote,
+  USAGE_HEADER,
+} from '../../protocol/origin-wire.ts';
 import {
   takeEdgeFields,
   type EdgeRequest,
@@ -288,7 +294,7 @@ async function complete<T extends CompletionBody>(
           () => learnerHash(deps.unitHash, caller.value, namedBy(kind, body, context)),
           (work) => keepAlive(context, work),
         );
-  const outcome: RequestOutcome = { assignment: null, stoodIn: false, cold: false };
+  const outcome: RequestOutcome = { assignment: null, stoodIn: false, cold: false, classes: null };
   const response = await deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
@@ -415,6 +421,7 @@ async function serve<T extends CompletionBody>(
   }
   const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
+  outcome.classes = readClasses(response.headers.get(CLASSES_HEADER));
   // A fallback's answer says nothing about how the shadow agrees with the requested adapter.
   const compare = shadow?.compare === true && !outcome.stoodIn && kind.isRepeatable(body);
   const sent =
@@ -422,7 +429,7 @@ async function serve<T extends CompletionBody>(
       ? response.body
       : runShadow(deps, common, {
           ...{ ...shadow, compare, answer: { response, note, ended } },
-          judged: response.ok && !outcome.stoodIn ? shadow.judged : null,
+          judged: response.ok && !outcome.stoodIn && kind.returnsText ? shadow.judged : null,
         });
   const stream = isEventStream(response.headers);
   const kept =

@@ -228,6 +228,7 @@ it('notes its usage for an edge, and takes the end of its id from it', async () 
   });
   const { id, usage } = (await response.json()) as ClassifyAnswer;
   expect(response.headers.get('x-graft-usage')).toContain(String(usage.prompt_tokens));
+  expect(response.headers.get('x-graft-classes')).toMatch(/^LABEL_[01]=[12](,LABEL_[01]=1)?$/);
   expect(id).toBe(`classify-${answer}`);
   await signed.stop();
 });
