@@ -1,5 +1,5 @@
 /** A classification head from PEFT's folder to its answers, against a whole stack with a tiny base. */
-import { cp, readFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -55,6 +55,26 @@ it('is refused for text, and for scores, which need a head of one class', async 
   ]);
   const base = await post('/v1/classify', { model: 'base', input: 'hello' });
   expect([base.status, (await errorOf(base)).code]).toEqual([400, 'wrong_endpoint']);
+});
+
+it('is trained by graft from rows with labels, and classifies as it was taught', async () => {
+  const words = { weather: 'rain', food: 'bread' };
+  const rows = Array.from({ length: 40 }, (_, at) => {
+    const [label, word] = Object.entries(words)[at % 2]!;
+    return `${JSON.stringify({ text: `${at % 7} ${word} ${at * 5}`, label })}\n`;
+  });
+  await writeFile(path.join(stack.folder, 'labels.jsonl'), rows.join(''));
+  const trained = await stack.graft(
+    ...['train', 'labels.jsonl', '--name', 'clinic/topic', '--base', 'tiny-base', '--json'],
+    ...['--rate', '0.01', '--least-steps', '40', '--batch', '8'],
+  );
+  expect([trained.code, trained.stderr]).toEqual([0, '']);
+  expect((await stack.graft('promote', 'clinic/topic')).code).toBe(0);
+  const input = ['3 bread 999', '5 rain 1'];
+  const response = await post('/v1/classify', { model: 'clinic/topic', input });
+  expect(response.status).toBe(200);
+  const { data } = (await response.json()) as ClassifyAnswer;
+  expect(data.map(({ label }) => label)).toEqual(['food', 'weather']);
 });
 
 it('cannot be the parent of another one', async () => {
