@@ -86,7 +86,6 @@ export async function gatherCounts(load: GatherLoad) {
   const billed = new Map<string, number>();
   /** By gatherer and hour, which a later write replaces. */
   const hours = new Map<string, Map<string, number>>();
-  const known = new Set<string>();
   const ids = new Set<string>();
   const written = { transactions: 0, rows: 0, objectRows: 0, promptTransactions: 0, promptRows: 0 };
   const bySecond = new Map<number, number>();
@@ -102,13 +101,12 @@ export async function gatherCounts(load: GatherLoad) {
       written.transactions += 1;
       const second = Math.floor(now / 1_000);
       bySecond.set(second, (bySecond.get(second) ?? 0) + 1);
-      const before = known.size;
       for (const row of rows) {
-        known.add(`${row.tenant} ${row.keyId} ${row.name} ${row.hour}`);
         billed.set(row.tenant, (billed.get(row.tenant) ?? 0) + row.requests);
       }
-      // The batch's id and its index, now and when they are deleted; a new row is in the index by hour too.
-      written.rows += 4 + rows.length + known.size - before;
+      // The batch's id and its index, now and when they are deleted; a row for each tenant's day.
+      const tenants = new Set(rows.map(({ tenant }) => tenant));
+      written.rows += 4 + rows.length + tenants.size;
     },
   };
 

@@ -14,11 +14,14 @@ export interface Output {
   progress(label: string, unit?: Unit): Progress;
 }
 
-export type Unit = 'bytes' | 'percent' | 'rows' | 'steps';
+export type Unit = 'bytes' | 'percent' | 'rows' | 'steps' | 'pages';
 
 export interface Progress {
-  /** @param done and @param total in the same unit. @param detail follows the bar, which is then shorter. */
-  update(done: number, total: number, detail?: string): void;
+  /**
+   * @param done and @param total in the same unit; a total of null is not known, and no bar is drawn.
+   * @param detail follows the bar, which is then shorter.
+   */
+  update(done: number, total: number | null, detail?: string): void;
   /** Removes the bar; `line` replaces it. */
   end(line?: string): void;
 }
@@ -50,10 +53,11 @@ export const when = (ms: number): string => `${new Date(ms).toISOString().slice(
 export function progressLine(
   label: string,
   done: number,
-  total: number,
+  total: number | null,
   unit: Unit = 'bytes',
   detail = '',
 ): string {
+  if (total === null) return `${label}  ${unit === 'bytes' ? megabytes(done) : `${done} ${unit}`}`;
   const share = total > 0 ? Math.min(1, done / total) : 0;
   const width = detail === '' ? BAR_WIDTH : SHORT_BAR_WIDTH;
   const full = Math.round(share * width);
@@ -63,6 +67,7 @@ export function progressLine(
     percent: `${Math.floor(100 * share)} %`,
     rows: `${done} of ${total} rows`,
     steps: `${done} of ${total}`,
+    pages: `${done} of ${total} pages`,
   }[unit];
   return `${label}  ${bar}  ${amount}${detail === '' ? '' : `  ${detail}`}`;
 }
@@ -89,7 +94,7 @@ export function createOutput(params: {
       return {
         update(done, total, detail) {
           const now = Date.now();
-          if (!terminal || (now - drawn < REDRAW_MS && done < total)) return;
+          if (!terminal || (now - drawn < REDRAW_MS && done < (total ?? Infinity))) return;
           drawn = now;
           const line = progressLine(label, done, total, unit, detail);
           // A line that wraps could not be cleared.

@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('ad7e766003da41b7ab73cf7d9ea66cd15bafa2bed042748baa1031b8526a7286');
+INSERT INTO schema_hash VALUES ('980b9f594d2591dafc2657b1bdcddfe76e193a420004cb67d1b2159a9926aa48');
 
 -- Names, versions, and what became of them
 
@@ -22,6 +22,7 @@ CREATE TABLE names (
 ) WITHOUT ROWID;
 CREATE INDEX names_by_owner ON names (owner, name);
 CREATE INDEX names_of_removal ON names (removal, name) WHERE removal IS NOT NULL;
+CREATE INDEX names_removed ON names (name) WHERE removed_at > 0;
 CREATE INDEX names_by_alias ON names (alias, name) WHERE alias IS NOT NULL;
 CREATE INDEX names_by_removed_alias ON names (removed_alias, name) WHERE removed_alias IS NOT NULL;
 
@@ -55,6 +56,7 @@ CREATE TABLE versions (
 CREATE INDEX versions_from_prompts ON versions (name, version)
   WHERE CASE WHEN json_valid(training) THEN training ->> '$.prompts' END IS NOT NULL;
 CREATE INDEX versions_removed ON versions (removed_at, name, version) WHERE removed_at IS NOT NULL;
+CREATE INDEX versions_removed_by_name ON versions (name, version) WHERE removed_at > 0;
 CREATE INDEX versions_of_removal ON versions (removal, name, version) WHERE removal IS NOT NULL;
 
 -- Kept evaluations: rows with expected answers or a judge that belong to a name.
@@ -381,19 +383,18 @@ CREATE TABLE usage (
   completion_tokens INTEGER NOT NULL,
   PRIMARY KEY (tenant, hour, key_id, name, version, base)
 ) WITHOUT ROWID;
-CREATE INDEX usage_by_hour ON usage (hour);
 
--- Its sums by the day, for lists of all tenants: a month's hours may be millions of rows.
+-- Its sums by the day, for reports by tenant or day: a month's hours may be millions of rows.
 CREATE TABLE usage_days (
-  day INTEGER NOT NULL,        -- days since 1970, UTC
   tenant TEXT NOT NULL,
+  day INTEGER NOT NULL,        -- days since 1970, UTC
   base TEXT NOT NULL,          -- as in usage
   requests INTEGER NOT NULL,
   errors INTEGER NOT NULL,
   prompt_tokens INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL,
   last_hour INTEGER NOT NULL,  -- as in usage
-  PRIMARY KEY (day, tenant, base)
+  PRIMARY KEY (tenant, day, base)
 ) WITHOUT ROWID;
 
 -- Batches of the last days, so that one that is sent again is not counted again.

@@ -33,8 +33,9 @@ type PointerDeps = Parameters<typeof syncStalePointers>[0];
 type RightsDeps = Parameters<typeof syncStaleRights>[0];
 
 /** Names that are not updated in KV, because their writer died before. */
-const writePointers = (deps: PointerDeps): Promise<void> =>
-  syncStalePointers(deps, { limit: STALE_POINTERS_PER_RUN, newest: false });
+async function writePointers(deps: PointerDeps): Promise<void> {
+  await syncStalePointers(deps, { limit: STALE_POINTERS_PER_RUN, newest: false });
+}
 
 /** A fresh isolate's work along with its first request; failures are logged, and left to the schedule. */
 export const catchUp = (deps: PointerDeps & RightsDeps): Promise<void> =>

@@ -1,12 +1,19 @@
 /** Usage, and the latest requests one by one. */
 import type { KeptPrompt } from '../../protocol/admin-api/prompts.ts';
-import { USAGE_COUNTS, USAGE_GROUPS, usageCsv, type UsageReport } from '../../protocol/admin-api/tenants.ts';
+import {
+  joinUsage,
+  USAGE_COUNTS,
+  USAGE_GROUPS,
+  type UsageGroup,
+  usageCsv,
+  type UsageReport,
+} from '../../protocol/admin-api/tenants.ts';
 import { MAX_KEPT_REQUESTS, type RequestList, type RequestView } from '../../protocol/admin-api/traffic.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation, callPages } from '../api-client.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
-import { plainTable, when, stripControlChars } from '../output.ts';
+import { type Output, plainTable, when, stripControlChars } from '../output.ts';
 
 export const usageCommand = command({
   verb: 'usage',
@@ -32,14 +39,35 @@ export const usageCommand = command({
     if (args.csv === true && output.json) throw usageError('Give --csv or --json, not both.');
     const client = await adminClient();
     const { from, to, tenant } = args;
-    const query = { by, from, to, tenant };
-    const usage = await callOperation(client, 'read the usage', 'GET /admin/usage', { query });
+    const usage = await readUsage(client, output, { by, from, to, tenant });
     const labels = usage.by === 'key' && usage.rows.length > 0 ? await keyLabels(client) : new Map();
     if (args.csv === true) process.stdout.write(usageCsv(usage, labels));
     else output.result(usage, () => usageText(usage, labels));
-    if (usage.truncated) output.note('There are more rows: choose a shorter time or one tenant.');
   },
 });
+
+/** All pages of a report; with thousands of tenants there may be hundreds. */
+async function readUsage(
+  client: ApiClient,
+  output: Output,
+  query: { by: UsageGroup; from?: string | undefined; to?: string | undefined; tenant?: string | undefined },
+): Promise<UsageReport> {
+  const progress = output.progress('usage', 'pages');
+  try {
+    const read = (cursor: string | null): Promise<UsageReport> =>
+      callOperation(client, 'read the usage', 'GET /admin/usage', { query: { ...query, cursor } });
+    const pages: [UsageReport, ...UsageReport[]] = [await read(null)];
+    for (let { cursor } = pages[0]; cursor !== null;) {
+      progress.update(pages.length, null);
+      const page = await read(cursor);
+      pages.push(page);
+      ({ cursor } = page);
+    }
+    return joinUsage(pages);
+  } finally {
+    progress.end();
+  }
+}
 
 /** @returns key id -> label. */
 async function keyLabels(client: ApiClient): Promise<ReadonlyMap<string, string>> {

@@ -10,6 +10,7 @@ import {
   operationPath,
   splitRoute,
 } from '../../protocol/admin-api/operations.ts';
+import { joinUsage, type UsageGroup, type UsageReport } from '../../protocol/admin-api/tenants.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import {
   jsonOf,
@@ -168,6 +169,27 @@ export const readKeys = (client: Client): Promise<Result<Found<KeyView>, Problem
     (cursor) => client.call('GET /admin/keys', { query: { cursor } }),
     ({ keys }) => keys,
   );
+
+/** Pages of a report that are read at once: some 100,000 rows of usage. */
+const USAGE_PAGES = 20;
+
+/** The report's cursor is not null if there are more pages than the console reads. */
+export async function readUsage(
+  client: Client,
+  query: { by: UsageGroup; from?: string; to?: string; tenant?: string },
+): Promise<Result<UsageReport, Problem>> {
+  const read = (cursor: string | null): Promise<Result<UsageReport, Problem>> =>
+    client.call('GET /admin/usage', { query: { ...query, cursor } });
+  let page = await read(null);
+  if (!page.ok) return page;
+  const pages: [UsageReport, ...UsageReport[]] = [page.value];
+  while (page.value.cursor !== null && pages.length < USAGE_PAGES) {
+    page = await read(page.value.cursor);
+    if (!page.ok) return page;
+    pages.push(page.value);
+  }
+  return ok(joinUsage(pages));
+}
 
 /**
  * Whether the edge answers, according to the page's last request: unix ms of the first request without an

@@ -82,9 +82,17 @@ export const TENANT_OPERATIONS = {
 export const USAGE_GROUPS = ['key', 'tenant', 'name', 'version', 'day', 'hour'] as const;
 export type UsageGroup = (typeof USAGE_GROUPS)[number];
 
+export const USAGE_COUNTS = [
+  'requests',
+  'errors',
+  'prompt_tokens',
+  'completion_tokens',
+  'total_tokens',
+] as const;
+
 const count = z.int().min(0);
 
-/** `GET /admin/usage?by=&from=&to=&tenant=`. */
+/** `GET /admin/usage?by=&from=&to=&tenant=&cursor=`: a page, whose rows are to be added to those of the other pages. */
 export const UsageReport = z
   .object({
     by: z.enum(USAGE_GROUPS),
@@ -93,7 +101,7 @@ export const UsageReport = z
     to: z.iso.datetime(),
     /** ISO 4217; only if the edge has a price list. */
     currency: z.string().optional(),
-    /** Sorted by tokens, most first; days and hours in order. */
+    /** Sorted by tokens, most first; days and hours in order. A group may be in other pages too. */
     rows: z.array(
       z.object({
         /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
@@ -110,11 +118,41 @@ export const UsageReport = z
         last_hour: z.iso.datetime().optional(),
       }),
     ),
-    /** There are more. */
-    truncated: z.boolean(),
+    cursor: z.string().nullable(),
   })
   .meta({ id: 'UsageReport' });
 export type UsageReport = z.infer<typeof UsageReport>;
+type UsageReportRow = UsageReport['rows'][number];
+
+/** @returns one row for each group, most tokens first; days and hours in order. */
+export function sumUsage(by: UsageGroup, rows: readonly UsageReportRow[]): UsageReportRow[] {
+  const sums = new Map<string, UsageReportRow>();
+  for (const row of rows) {
+    const sum = sums.get(row.group);
+    if (sum === undefined) {
+      sums.set(row.group, { ...row });
+      continue;
+    }
+    for (const name of USAGE_COUNTS) sum[name] += row[name];
+    if (row.cost !== undefined) sum.cost = (sum.cost ?? 0) + row.cost;
+    // Both are in UTC, with the same number of digits.
+    if (row.last_hour !== undefined && row.last_hour > (sum.last_hour ?? '')) sum.last_hour = row.last_hour;
+  }
+  const byGroup = (a: UsageReportRow, b: UsageReportRow): number => (a.group < b.group ? -1 : 1);
+  const byTokens = (a: UsageReportRow, b: UsageReportRow): number =>
+    b.total_tokens - a.total_tokens || b.requests - a.requests || byGroup(a, b);
+  return [...sums.values()].sort(by === 'day' || by === 'hour' ? byGroup : byTokens);
+}
+
+/** @param pages of one report, in their order. @returns the report; its cursor is the last page's. */
+export function joinUsage(pages: readonly [UsageReport, ...UsageReport[]]): UsageReport {
+  const [first] = pages;
+  const rows = sumUsage(
+    first.by,
+    pages.flatMap((page) => page.rows),
+  );
+  return { ...first, rows, cursor: pages.at(-1)!.cursor };
+}
 
 /** A day, which starts at midnight UTC, or a moment in ISO 8601 with its zone; parsed to unix ms. */
 export const moment = z
@@ -135,10 +173,14 @@ export const USAGE_OPERATIONS = {
       from: moment.optional(),
       to: moment.optional(),
       tenant: z.string().max(64).optional(),
+      cursor: z.string().max(2_048).nullable().default(null),
     }),
     request: null,
     answers: {
-      200: { description: 'A row for each group; `truncated` if there are more.', schema: UsageReport },
+      200: {
+        description: 'A row for each group. Pass `cursor` to get the next page, and add its rows to these.',
+        schema: UsageReport,
+      },
     },
   },
 } as const satisfies AdminOperationTable;
@@ -157,14 +199,6 @@ export const csv = (head: readonly string[], rows: readonly (readonly (string | 
     .map((row) => row.map((cell) => quoted(typeof cell === 'number' ? String(cell) : inert(cell))).join(','))
     .map((line) => `${line}\r\n`)
     .join('');
-
-export const USAGE_COUNTS = [
-  'requests',
-  'errors',
-  'prompt_tokens',
-  'completion_tokens',
-  'total_tokens',
-] as const;
 
 /** Used by the CLI and the console. @param labels of keys, by their id. */
 export function usageCsv({ by, rows, currency }: UsageReport, labels: ReadonlyMap<string, string>): string {

@@ -82,16 +82,16 @@ it('offers the versions of a name that is in no list', async () => {
 it('says of no key that it was not used where it is not known', async () => {
   const { page } = rig;
   const rows = [{ ...sampleUsage().rows[0]!, group: 'key_other' }];
-  let truncated = true;
+  let cursor: string | null = 'more';
   await page.route('**/admin/usage?by=key*', (route) =>
-    route.fulfill({ json: { ...sampleUsage(), by: 'key', rows, truncated } }),
+    route.fulfill({ json: { ...sampleUsage(), by: 'key', rows, cursor } }),
   );
   await page.evaluate(`location.hash = '#/keys'`);
   const row = page.getByRole('row').filter({ hasText: 'key_' }).filter({ hasText: 'API' }).first();
   await row.waitFor();
   const used = row.locator('td').nth(3);
   await expect.poll(() => used.textContent()).toMatch(/^–made/);
-  truncated = false;
+  cursor = null;
   // An edge of before, which does not say when.
   rows[0] = { ...rows[0]!, group: (await row.locator('code').textContent())! };
   await page.reload();
@@ -272,11 +272,11 @@ it('says where older changes of a name are than those that are read', async () =
 it('calls no part of the usage all of it', async () => {
   const { page } = rig;
   await page.route('**/admin/usage*', (route) =>
-    route.fulfill({ json: { ...sampleUsage(), truncated: true } }),
+    route.fulfill({ json: { ...sampleUsage(), cursor: 'more' } }),
   );
   await page.evaluate(`location.hash = '#/usage?by=name'`);
   await page.getByRole('row', { name: /^These rows together / }).waitFor();
-  await page.getByText('no sum includes them').waitFor();
+  await page.getByText('no sum includes it').waitFor();
   expect(await page.getByText('All together').count()).toBe(0);
   await rig.look('usage-cut');
   await page.unrouteAll();

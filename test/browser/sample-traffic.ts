@@ -92,7 +92,7 @@ export const sampleRequests = (until: number): RequestView[] =>
 /** Of an edge with a price list. */
 export const sampleUsage = (): UsageReport => ({
   ...{ by: 'name', from: '2026-11-20T07:00:00.000Z', to: '2026-11-27T08:00:00.000Z', currency: 'USD' },
-  truncated: false,
+  cursor: null,
   rows: ['medicine/cardiology/dr-lee', 'medicine/cardiology', 'medicine', 'base', 'legal/contracts'].map(
     (group, i) => {
       const requests = Math.round(180_400 / (i * i + 1));

@@ -33,7 +33,7 @@ describe('comma-separated values', () => {
       completion_tokens: 5,
       total_tokens: 15,
     });
-    const usage = { from: '', to: '', truncated: false };
+    const usage = { from: '', to: '', cursor: null };
     expect(
       usageCsv({ ...usage, by: 'key', rows: [row('key_1'), row('key_2')] }, new Map([['key_1', '=A1,"x"']])),
     ).toBe(

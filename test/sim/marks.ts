@@ -102,7 +102,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'erasure-continued-by-the-schedule',
     when: 'the client of an erasure has gone in the middle',
     file: 'worker/erasure/erase-steps.ts',
-    after: '  if (next !== null) await workOff(deps, next, { pages: SCHEDULED_PAGES, at: 0 });',
+    after: '  if (next !== null) await workOff(deps, next, { calls: SCHEDULED_CALLS, at: 0 });',
     if: 'next !== null',
   },
   {

@@ -19,12 +19,14 @@ import type { TrafficLedger } from '../traffic/ports.ts';
 import { countUsage } from '../training/count-usage.ts';
 import type { RowFiles, RowParts, TrainingJobs } from '../training/ports.ts';
 import {
+  ERASE_CALLS,
   ERASED_AT_ONCE,
   ERASED_EXPERIMENTS,
   ERASED_FILES,
   ERASED_HOLDERS,
   ERASED_KEYS,
   ERASED_NAMES,
+  ERASED_POINTERS,
   ERASED_ROWS,
   ERASED_TRACES,
   ERASED_ROW_FILES,
@@ -32,7 +34,7 @@ import {
   ERASED_VALUES,
   TRAFFIC_WINDOW_STEPS,
   ABANDONED_MS,
-  SCHEDULED_PAGES,
+  SCHEDULED_CALLS,
   WAITING_MS,
 } from './limits.ts';
 import type { ErasureLedger } from './d1-erasures.ts';
@@ -149,11 +151,11 @@ const others: Step = async ({ erasures, experimentIndex, pointers, registry }, e
   });
   await erasures.endAliases(page.aliases);
   await each(page.aliases, (name) => pointers.sync(name, { mark: true }));
-  await syncStalePointers({ registry, pointers }, { limit: ERASED_NAMES, newest: true });
+  const stale = await syncStalePointers({ registry, pointers }, { limit: ERASED_POINTERS, newest: true });
   const full = page.experiments.length === ERASED_EXPERIMENTS || page.aliases.length === ERASED_EXPERIMENTS;
   return {
     place: full ? (page.experiments.at(-1)?.id ?? erasure.place) || '-' : null,
-    calls: page.experiments.length * 2 + page.aliases.length + ERASED_NAMES,
+    calls: page.experiments.length * 2 + page.aliases.length + stale + 3,
   };
 };
 
@@ -371,8 +373,6 @@ const STEPS: Readonly<Record<WorkStep, Step>> = {
   ...{ 'late-origins': lateOrigins, 'late-traffic': traffic, 'late-requests': requests, 'late-usage': usage },
 };
 
-/** External calls after which a request ends: the page that exceeds them may make some hundreds more. */
-const CALLS_OF_REQUEST = 300;
 const LATE: readonly WorkStep[] = ['late-origins', 'late-traffic', 'late-requests', 'late-usage'];
 
 export const NOTHING: EraseCounts = {
@@ -398,14 +398,18 @@ export interface Worked {
   waits: boolean;
 }
 
-/** Some pages, until the erasure waits for something. @throws StoreUnavailable; completed work stays. */
+/**
+ * Pages, until the erasure waits for something, or this many calls were made. @throws StoreUnavailable; completed work
+ * stays.
+ */
 export async function workOff(
   deps: EraseDeps,
   begun: Erasure,
-  options: { pages?: number; at?: number } = {},
+  options: { calls?: number; at?: number } = {},
 ): Promise<Worked> {
   const worked = nothingOf(begun);
-  for (let calls = 0, pages = options.pages ?? Infinity; calls < CALLS_OF_REQUEST && pages > 0; pages -= 1) {
+  const { calls: most = ERASE_CALLS } = options;
+  for (let calls = 0; calls < most;) {
     const { step } = worked.erasure;
     if (!isWork(step)) break;
     const done = await STEPS[step](deps, worked.erasure);
@@ -476,7 +480,7 @@ export async function workOffErasures(deps: EraseDeps): Promise<void> {
     touchedBefore: now() - ABANDONED_MS,
   });
   // As if it had been abandoned before: the next run continues.
-  if (next !== null) await workOff(deps, next, { pages: SCHEDULED_PAGES, at: 0 });
+  if (next !== null) await workOff(deps, next, { calls: SCHEDULED_CALLS, at: 0 });
 
   const waiting = await erasures.next({ steps: ['waiting'], touchedBefore: now() - WAITING_MS });
   if (waiting === null) return;

@@ -1,74 +1,94 @@
-import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
+import { USAGE_GROUPS, type UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import { isUniqueViolation, jsonLists, type SqlDatabase } from '../platform/d1-database.ts';
 import { ADDING_USAGE, DAY_H, SUMMING_DAYS_ANEW, usageValues } from './d1-usage-rows.ts';
-import type { UsageLedger } from './ports.ts';
+import { USAGE_PAGE_DAYS, USAGE_PAGE_HOURS, USAGE_PAGE_TENANTS } from './limits.ts';
+import type { UsageLedger, UsagePlace, UsageSum } from './ports.ts';
 
-const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
-/** SQL expression and order of each grouping. */
-const GROUPS: Record<UsageGroup, { expression: string; order: string }> = {
-  key: { expression: 'u.key_id', order: BY_TOKENS },
-  tenant: { expression: 'u.tenant', order: BY_TOKENS },
-  name: { expression: 'u.name', order: BY_TOKENS },
-  version: {
-    expression: "CASE u.version WHEN 0 THEN u.name ELSE u.name || '@' || u.version END",
-    order: BY_TOKENS,
-  },
-  day: { expression: "strftime('%Y-%m-%d', u.hour * 3600, 'unixepoch')", order: 'grouped' },
-  hour: { expression: "strftime('%Y-%m-%dT%H', u.hour * 3600, 'unixepoch')", order: 'grouped' },
+/** SQL of each grouping. */
+const GROUPS: Record<UsageGroup, string> = {
+  key: 'u.key_id',
+  tenant: 'u.tenant',
+  name: 'u.name',
+  version: "CASE u.version WHEN 0 THEN u.name ELSE u.name || '@' || u.version END",
+  day: "strftime('%Y-%m-%d', u.hour * 3600, 'unixepoch')",
+  hour: "strftime('%Y-%m-%dT%H', u.hour * 3600, 'unixepoch')",
 };
-
-/** Statements made of constants only; for one tenant, and for all. */
-type Statements = Record<UsageGroup, { one: string; all: string }>;
-const statements = (of: (expression: string, order: string, tenant: string) => string): Statements =>
-  Object.fromEntries(
-    Object.entries(GROUPS).map(([by, { expression, order }]) => [
-      by,
-      { one: of(expression, order, 'u.tenant = ? AND'), all: of(expression, order, '') },
-    ]),
-  ) as Statements;
-
-/** @param lastHour SQL. */
-const sumsBy = (expression: string, lastHour: string): string =>
-  `SELECT ${expression} AS grouped, SUM(u.requests) AS requests, SUM(u.errors) AS errors,
-     SUM(u.prompt_tokens) AS prompt_tokens, SUM(u.completion_tokens) AS completion_tokens,
-     MAX(${lastHour}) AS last_hour`;
-
-/** @param prices SQL: of tokens whose base `p` has no price of its own. */
-const costsBy = (expression: string, [prompt, completion]: readonly [string, string]): string =>
-  `SELECT ${expression} AS grouped,
-     SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ${prompt})
-       + u.completion_tokens * COALESCE(p.value ->> 'completion', ${completion})) / 1e6 AS cost`;
-
-const SUMS = statements(
-  (expression, order, tenant) =>
-    `${sumsBy(expression, 'u.hour')}
-     FROM usage u WHERE ${tenant} u.hour >= ? AND u.hour < ? AND COALESCE(?, u.name) = u.name
-     GROUP BY grouped ORDER BY ${order} LIMIT ?`,
-);
-
-const COSTS = statements(
-  (expression, order, tenant) =>
-    `${costsBy(expression, ['?', '?'])}
-     FROM usage u LEFT JOIN json_each(?) p ON p.key = u.base
-     WHERE ${tenant} u.hour >= ? AND u.hour < ?
-     GROUP BY grouped ORDER BY ${order} LIMIT ?`,
-);
-
-/** Like rows of `usage_days`. */
-const hoursBetween = (from: string, to: string): string =>
-  `SELECT u.hour, u.tenant, u.base, u.requests, u.errors, u.prompt_tokens, u.completion_tokens,
-     u.hour AS last_hour
-   FROM usage u WHERE u.hour >= ${from} AND u.hour < ${to}`;
+/** The sums of days know no others. */
+const GROUPS_OF_DAYS: readonly UsageGroup[] = ['tenant', 'day'];
 
 /**
- * Of all tenants between the hours ?1 and ?2, for those groups that the sums of days know: the whole days, from the hour
- * ?3 to ?4, and the hours before and behind them.
+ * Statements that sum one page of a table, made of constants only. ?1: tenant, NULL = all. ?2, ?3: time, exclusive. ?4:
+ * the row behind which the page begins, a JSON list of the primary key, or NULL. ?5, ?6: rows and tenants at most.
  */
-const OF_ALL = `(
-  SELECT day * ${DAY_H} AS hour, tenant, base, requests, errors, prompt_tokens, completion_tokens, last_hour
-    FROM usage_days WHERE day >= ?3 / ${DAY_H} AND day < ?4 / ${DAY_H}
-  UNION ALL ${hoursBetween('?1', 'MIN(?2, ?3)')}
-  UNION ALL ${hoursBetween('?4', '?2')})`;
+interface PageStatements {
+  sums: Partial<Record<UsageGroup, string>>;
+  /** Its last row, if it has as many as it may, and its last tenant, likewise. */
+  end: string;
+}
+
+/**
+ * Tenants are walked by their first row, and of each only the hours or days asked for: an index by time would cost
+ * another written row for each hour, key and name.
+ *
+ * @param table.time its column of time.
+ * @param table.key its primary key.
+ * @param table.grouped SQL: columns that its groups need.
+ */
+function pageStatements(
+  table: { name: string; time: string; key: readonly string[]; grouped: string },
+  groups: readonly UsageGroup[],
+): PageStatements {
+  const { name, time, key, grouped } = table;
+  const tenants = `WITH RECURSIVE tenants (tenant, since) AS (
+      SELECT COALESCE(?1, ?4 ->> 0, (SELECT MIN(tenant) FROM ${name})), COALESCE(?4 ->> 1, ?2)
+      UNION ALL
+      SELECT (SELECT MIN(tenant) FROM ${name} WHERE tenant > t.tenant), ?2
+        FROM tenants t WHERE ?1 IS NULL AND t.tenant IS NOT NULL
+      LIMIT ?6)`;
+  const rows = (columns: string): string =>
+    `SELECT ${columns} FROM tenants t
+       CROSS JOIN ${name} r ON r.tenant = t.tenant AND r.${time} >= t.since AND r.${time} < ?3
+     WHERE ?4 IS NULL
+       OR (${key.map((column) => `r.${column}`).join(', ')}) > (${key.map((_, i) => `?4 ->> ${i}`).join(', ')})`;
+  const summed = rows(
+    `r.tenant, r.base, ${grouped}, r.requests, r.errors, r.prompt_tokens, r.completion_tokens`,
+  );
+  const sums = groups.map((by) => [
+    by,
+    `${tenants}
+     SELECT ${GROUPS[by]} AS grouped, u.base, SUM(u.requests) AS requests, SUM(u.errors) AS errors,
+       SUM(u.prompt_tokens) AS prompt_tokens, SUM(u.completion_tokens) AS completion_tokens,
+       MAX(u.last_hour) AS last_hour
+     FROM (${summed} LIMIT ?5) u GROUP BY 1, 2`,
+  ]);
+  return {
+    sums: Object.fromEntries(sums) as PageStatements['sums'],
+    end: `${tenants}
+      SELECT (${rows(`json_array(${key.map((column) => `r.${column}`).join(', ')})`)} LIMIT 1 OFFSET ?5 - 1) AS row,
+        (SELECT tenant FROM tenants LIMIT 1 OFFSET ?6 - 1) AS tenant`,
+  };
+}
+
+const STATEMENTS: Record<Source['of'], PageStatements> = {
+  hours: pageStatements(
+    {
+      name: 'usage',
+      time: 'hour',
+      key: ['tenant', 'hour', 'key_id', 'name', 'version', 'base'],
+      grouped: 'r.key_id, r.name, r.version, r.hour, r.hour AS last_hour',
+    },
+    USAGE_GROUPS,
+  ),
+  days: pageStatements(
+    {
+      name: 'usage_days',
+      time: 'day',
+      key: ['tenant', 'day', 'base'],
+      grouped: `r.day * ${DAY_H} AS hour, r.last_hour`,
+    },
+    GROUPS_OF_DAYS,
+  ),
+};
 
 /** @returns the first hour of the first whole day in this time, and the hour behind the last one. */
 const wholeDays = (from: number, to: number): [from: number, to: number] => {
@@ -76,26 +96,30 @@ const wholeDays = (from: number, to: number): [from: number, to: number] => {
   return [first, Math.max(first, Math.floor(to / DAY_H) * DAY_H)];
 };
 
-const byDays = (by: UsageGroup): { sums: string; costs: string } => {
-  const { expression, order } = GROUPS[by];
-  const rest = `GROUP BY grouped ORDER BY ${order} LIMIT ?5`;
-  return {
-    sums: `${sumsBy(expression, 'u.last_hour')} FROM ${OF_ALL} u ${rest}`,
-    costs: `${costsBy(expression, ['?6', '?7'])} FROM ${OF_ALL} u LEFT JOIN json_each(?8) p ON p.key = u.base ${rest}`,
-  };
-};
+/** A time in one table. */
+interface Source {
+  of: 'hours' | 'days';
+  /** In hours or days since 1970; `to` exclusive. */
+  from: number;
+  to: number;
+}
+
+/** What a report is summed from, one after the other: whole days where their sums are enough, and hours. */
+function sourcesOf(by: UsageGroup, from: number, to: number): Source[] {
+  const hours = (since: number, until: number): Source => ({ of: 'hours', from: since, to: until });
+  if (!GROUPS_OF_DAYS.includes(by)) return [hours(from, to)];
+  const [first, behind] = wholeDays(from, to);
+  const days: Source = { of: 'days', from: first / DAY_H, to: behind / DAY_H };
+  return [days, hours(from, Math.min(to, first)), hours(behind, to)];
+}
+
 /** Rows of the tenant ?1: all of them where ?2 is NULL, else those of the names in that JSON list. */
 const OF_TENANT = `FROM usage WHERE tenant = ?1
   AND (?2 IS NULL OR name IN (SELECT value FROM json_each(?2)))`;
 
-/** The sums of days know no other groups. */
-const BY_DAYS: Partial<Record<UsageGroup, { sums: string; costs: string }>> = {
-  tenant: byDays('tenant'),
-  day: byDays('day'),
-};
-
 interface SumRow {
   grouped: string;
+  base: string;
   requests: number;
   errors: number;
   prompt_tokens: number;
@@ -103,8 +127,50 @@ interface SumRow {
   last_hour: number;
 }
 
+/** The most that one page reads. */
+interface PageSize {
+  hours: number;
+  days: number;
+  /** At least two: a page begins with the last tenant of the page before. */
+  tenants: number;
+}
+const PAGE: PageSize = { hours: USAGE_PAGE_HOURS, days: USAGE_PAGE_DAYS, tenants: USAGE_PAGE_TENANTS };
+
 /** @param memoryMs how long a batch's id is remembered, so that it is not added twice. */
-export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
+export function createD1Usage(db: SqlDatabase, memoryMs: number, size: PageSize = PAGE): UsageLedger {
+  /** One page of one source. @returns its sums, and the row or tenant that it ends at, if it is full. */
+  async function page(
+    { of, from, to }: Source,
+    { by, tenant, after }: { by: UsageGroup; tenant: string | null; after: UsagePlace['after'] },
+  ): Promise<{ sums: UsageSum[]; end: UsagePlace['after'] }> {
+    const place = after === null ? null : JSON.stringify(after);
+    const statements = STATEMENTS[of];
+    const bound = [tenant, from, to, place, size[of], size.tenants];
+    const [summed, ended] = await db.batch([
+      db.prepare(statements.sums[by]!).bind(...bound),
+      db.prepare(statements.end).bind(...bound),
+    ]);
+    const [end] = ended!.results as { row: string | null; tenant: string | null }[];
+    const last = end?.row ?? null;
+    return {
+      sums: (summed!.results as SumRow[]).map((row) => ({
+        group: row.grouped,
+        base: row.base,
+        requests: row.requests,
+        errors: row.errors,
+        promptTokens: row.prompt_tokens,
+        completionTokens: row.completion_tokens,
+        lastHour: row.last_hour,
+      })),
+      end:
+        last !== null
+          ? (JSON.parse(last) as UsagePlace['after'])
+          : end?.tenant != null
+            ? [end.tenant, to]
+            : null,
+    };
+  }
+
   return {
     async add({ id, at, rows }) {
       try {
@@ -120,37 +186,34 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
         if (!isUniqueViolation(error)) throw error;
       }
     },
-    async sum({ by, tenant, name = null, from, to, limit }) {
-      const { one, all } = SUMS[by];
-      const days = tenant === null && name === null ? BY_DAYS[by] : undefined;
-      const statement =
-        days !== undefined
-          ? db.prepare(days.sums).bind(from, to, ...wholeDays(from, to), limit)
-          : tenant === null
-            ? db.prepare(all).bind(from, to, name, limit)
-            : db.prepare(one).bind(tenant, from, to, name, limit);
-      const { results } = await statement.all<SumRow>();
-      return results.map((row) => ({
-        group: row.grouped,
-        requests: row.requests,
-        errors: row.errors,
-        promptTokens: row.prompt_tokens,
-        completionTokens: row.completion_tokens,
-        lastHour: row.last_hour,
-      }));
+    async sum({ by, tenant, from, to, place }) {
+      const sources = sourcesOf(by, from, to);
+      const sums: UsageSum[] = [];
+      let { source, after } = place ?? { source: 0, after: null };
+      for (; source < sources.length; source += 1) {
+        const read = await page(sources[source]!, { by, tenant, after });
+        sums.push(...read.sums);
+        if (read.end !== null) return { sums, next: { source, after: read.end } };
+        after = null;
+      }
+      return { sums, next: null };
     },
-    async costs({ by, tenant, from, to, limit, prices }) {
-      const { one, all } = COSTS[by];
-      const priced = [prices.prompt, prices.completion, JSON.stringify(prices.bases)];
-      const days = tenant === null ? BY_DAYS[by] : undefined;
-      const statement =
-        days !== undefined
-          ? db.prepare(days.costs).bind(from, to, ...wholeDays(from, to), limit, ...priced)
-          : tenant === null
-            ? db.prepare(all).bind(...priced, from, to, limit)
-            : db.prepare(one).bind(...priced, tenant, from, to, limit);
-      const { results } = await statement.all<{ grouped: string; cost: number }>();
-      return new Map(results.map((row) => [row.grouped, row.cost]));
+    async ofName({ tenant, name, from, to }) {
+      const found = await db
+        .prepare(
+          `SELECT MIN(hour) AS since, SUM(requests) AS requests, SUM(prompt_tokens) AS prompt_tokens,
+             SUM(completion_tokens) AS completion_tokens
+           FROM usage WHERE tenant = ? AND hour >= ? AND hour < ? AND name = ?`,
+        )
+        .bind(tenant, from, to, name)
+        .first<{ since: number | null } & Omit<SumRow, 'grouped' | 'base' | 'errors' | 'last_hour'>>();
+      if (found === null || found.since === null) return null;
+      return {
+        since: found.since,
+        requests: found.requests,
+        promptTokens: found.prompt_tokens,
+        completionTokens: found.completion_tokens,
+      };
     },
     async rows({ tenant, names }) {
       const found = await db

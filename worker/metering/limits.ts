@@ -44,5 +44,9 @@ export const TENANT_LIMIT_PAGES = 8;
 export const LIMITS_TRIES = 4;
 /** D1 knows what a gatherer has written for this long; none repeats a write later. */
 export const USAGE_BATCH_MEMORY_MS = 86_400 * SECOND;
-/** Rows in one answer of `GET /admin/usage`. */
-export const MAX_USAGE_SUMS = 10_000;
+/** Rows of usage by the hour that one answer of `GET /admin/usage` sums: some 20 ms of CPU in D1. */
+export const USAGE_PAGE_HOURS = 5_000;
+/** … and sums of days, which it reads for reports by tenant or day. */
+export const USAGE_PAGE_DAYS = 20_000;
+/** … and tenants, of which most may have used nothing in that time. */
+export const USAGE_PAGE_TENANTS = 3_000;

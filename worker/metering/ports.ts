@@ -219,9 +219,26 @@ export const UsageRow: z.ZodType<UsageRow> = z.object({
 export interface UsageSum extends UsageCounts {
   /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
   group: string;
+  /** As in {@link UsageEvent}. */
+  base: string;
   /** The last hour with any counts, in hours since 1970. */
   lastHour: number;
 }
+
+/** Where the next page of a report begins. */
+export interface UsagePlace {
+  /** Which of the tables that the report is read from. */
+  source: number;
+  /** The last row that was read, by its primary key; or `[tenant, end of the time]`. null = at the table's beginning. */
+  after: (string | number)[] | null;
+}
+export const UsagePlace: z.ZodType<UsagePlace> = z.object({
+  source: z.int().min(0).max(2),
+  after: z
+    .tuple([z.string().max(64), count])
+    .rest(z.union([z.string().max(512), count]))
+    .nullable(),
+});
 
 /** System of record of usage. Throws StoreUnavailable. */
 export interface UsageLedger {
@@ -231,24 +248,28 @@ export interface UsageLedger {
    */
   add(batch: { id: string; at: number; rows: readonly UsageRow[] }): Promise<void>;
   /**
-   * Ordered by tokens, most first; days and hours chronologically.
+   * Sums of one page of a report: `USAGE_PAGE_HOURS` rows at most. A group has a sum for each base, and can be in several
+   * pages.
    * @param tenant null = all.
-   * @param name as published; default: all.
    * @param from first hour.
    * @param to exclusive.
+   * @param place null = the first page.
+   * @returns the place of the next page; null if there is none.
    */
   sum(params: {
     by: UsageGroup;
     tenant: string | null;
-    name?: string;
     from: number;
     to: number;
-    limit: number;
-  }): Promise<UsageSum[]>;
-  /** @returns the same groups' costs in the list's currency, by the base of each row. */
-  costs(
-    params: Omit<Parameters<UsageLedger['sum']>[0], 'name'> & { prices: PriceList },
-  ): Promise<ReadonlyMap<string, number>>;
+    place: UsagePlace | null;
+  }): Promise<{ sums: UsageSum[]; next: UsagePlace | null }>;
+  /** Of one published name, with its first hour; null = none. @param of.to exclusive. */
+  ofName(of: {
+    tenant: string;
+    name: string;
+    from: number;
+    to: number;
+  }): Promise<({ since: number } & Omit<UsageCounts, 'errors'>) | null>;
   /** Rows of a tenant. @param of.names only of these; null = of all. */
   rows(of: { tenant: string; names: readonly string[] | null }): Promise<number>;
   /**

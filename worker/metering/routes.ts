@@ -1,5 +1,7 @@
 import { Hono } from 'hono';
+import { z } from 'zod';
 import {
+  sumUsage,
   TenantLimitsView,
   type ResetLimitsAnswer,
   type TenantLimitsList,
@@ -14,9 +16,10 @@ import { logLine, reasonOf } from '../log.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import { tenantCounter } from './meter.ts';
-import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum, PriceList } from './ports.ts';
+import { UsagePlace } from './ports.ts';
+import type { PriceList, Quotas, TenantLimitsRow, UsageLedger, UsageSum } from './ports.ts';
 import type { KeyLedger } from '../access/d1-key-ledger.ts';
-import { LIMITS_TRIES, MAX_USAGE_SUMS } from './limits.ts';
+import { LIMITS_TRIES } from './limits.ts';
 
 interface TenantLimitsRouteDeps extends TenantLimitsDeps {
   keyLedger: KeyLedger;
@@ -86,25 +89,46 @@ export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEn
 }
 
 const HOUR_MS = 3_600_000;
-/** Without `from`: the last 30 days. */
-const DEFAULT_MS = 30 * 24 * HOUR_MS;
+const DAY_MS = 24 * HOUR_MS;
+/** Without `from`: whole days, the last of which is the day of `to`. */
+const DEFAULT_DAYS = 30;
 
-const sumJson = ({
-  group,
-  requests,
-  errors,
-  promptTokens,
-  completionTokens,
-  lastHour,
-}: UsageSum): UsageReport['rows'][number] => ({
-  group,
-  requests,
-  errors,
-  prompt_tokens: promptTokens,
-  completion_tokens: completionTokens,
-  total_tokens: promptTokens + completionTokens,
-  last_hour: new Date(lastHour * HOUR_MS).toISOString(),
-});
+/** Where a report goes on: its time, which must not move with the clock from page to page, and the place in it. */
+const UsageCursor = z.strictObject({ from: z.int().min(0), to: z.int().min(0), place: UsagePlace });
+
+function usageCursorOf(text: string): z.infer<typeof UsageCursor> | null {
+  try {
+    return UsageCursor.safeParse(JSON.parse(text)).data ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** @returns hours since 1970, `to` exclusive. Until the end of today there are sums of whole days. */
+function usageTime(asked: { from?: number | undefined; to?: number | undefined }, now: number) {
+  const to = asked.to ?? Math.floor(now / DAY_MS + 1) * DAY_MS;
+  const from = asked.from ?? Math.ceil(to / DAY_MS - DEFAULT_DAYS) * DAY_MS;
+  return { from: Math.floor(from / HOUR_MS), to: Math.ceil(to / HOUR_MS) };
+}
+
+/** @param prices null = costs are not reported. */
+function reportRow(
+  { group, base, requests, errors, promptTokens, completionTokens, lastHour }: UsageSum,
+  prices: PriceList | null,
+): UsageReport['rows'][number] {
+  const row = {
+    group,
+    requests,
+    errors,
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    last_hour: new Date(lastHour * HOUR_MS).toISOString(),
+  };
+  if (prices === null) return row;
+  const { prompt, completion } = prices.bases[base] ?? prices;
+  return { ...row, cost: (promptTokens * prompt + completionTokens * completion) / 1e6 };
+}
 
 /**
  * Usage in whole hours: `from` is rounded down; `to` is exclusive and rounded up. Only the bootstrap key sees
@@ -119,39 +143,40 @@ export function adminUsageRoutes(deps: {
 }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/usage', async ({ context, caller, query }) => {
-    const { by, tenant } = query;
-    if (!caller.root && tenant !== undefined && tenant !== caller.tenant)
+    const { by } = query;
+    if (!caller.root && query.tenant !== undefined && query.tenant !== caller.tenant)
       return fail({
         code: 'insufficient_scope',
         message: 'This key may read the usage of its own tenant only.',
       });
-    const to = Math.ceil((query.to ?? deps.now() + 1) / HOUR_MS);
-    const from = Math.floor((query.from ?? to * HOUR_MS - DEFAULT_MS) / HOUR_MS);
+    const begun = query.cursor === null ? null : usageCursorOf(query.cursor);
+    if (query.cursor !== null && begun === null)
+      return fail({
+        code: 'invalid_request',
+        message: "'cursor' is not a cursor from an earlier response.",
+        param: 'cursor',
+      });
+    const { from, to } = begun ?? usageTime(query, deps.now());
     if (from >= to)
       return fail({ code: 'invalid_request', message: "'from' must be before 'to'.", param: 'from' });
-    const of = {
-      ...{ by, from, to, limit: MAX_USAGE_SUMS + 1 },
-      tenant: caller.root ? (tenant ?? null) : caller.tenant,
-    };
+    const tenant = caller.root ? (query.tenant ?? null) : caller.tenant;
     // Older hours are in D1.
-    if (to * HOUR_MS > deps.now() - 2 * HOUR_MS)
+    if (begun === null && to * HOUR_MS > deps.now() - 2 * HOUR_MS)
       await deps.gatherers
-        .showUsage(of.tenant)
+        .showUsage(tenant)
         .catch((error: unknown) => logLine('usage_not_written', { reason: reasonOf(error) }));
     const { prices } = deps;
-    const [sums, costs] = await Promise.all([
-      deps.usage.sum(of),
-      prices === null ? null : deps.usage.costs({ ...of, prices }),
-    ]);
+    const { sums, next } = await deps.usage.sum({ by, tenant, from, to, place: begun?.place ?? null });
     return context.json({
       by,
       from: new Date(from * HOUR_MS).toISOString(),
       to: new Date(to * HOUR_MS).toISOString(),
       ...(prices === null ? {} : { currency: prices.currency }),
-      rows: sums
-        .slice(0, MAX_USAGE_SUMS)
-        .map((sum) => ({ ...sumJson(sum), ...(costs === null ? {} : { cost: costs.get(sum.group) ?? 0 }) })),
-      truncated: sums.length > MAX_USAGE_SUMS,
+      rows: sumUsage(
+        by,
+        sums.map((sum) => reportRow(sum, prices)),
+      ),
+      cursor: next === null ? null : JSON.stringify({ from, to, place: next }),
     } satisfies UsageReport);
   });
   return routes;

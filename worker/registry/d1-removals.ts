@@ -260,6 +260,21 @@ const repeatedList = (sql: string, list: string): Guard => ({
   values: Array.from(sql.matchAll(/\?1/g), () => list),
 });
 
+/** The first ?4 names behind ?1 with something removed, whoever's, between ?2 and ?3; exclusive. */
+const removedBetween = (table: string, index: string): string =>
+  `SELECT * FROM (SELECT DISTINCT name FROM ${table} INDEXED BY ${index}
+     WHERE removed_at > 0 AND name > ?1 AND name >= ?2 AND name < ?3 ORDER BY name LIMIT ?4)`;
+const WITH_REMOVED = `(${removedBetween('versions', 'versions_removed_by_name')}
+  UNION ${removedBetween('names', 'names_removed')} ORDER BY name LIMIT ?4)`;
+
+interface RemovedRow {
+  name: string;
+  owner: string;
+  whole: number;
+  versions: string;
+  removed_at: number;
+}
+
 function createD1Restorals(
   db: SqlDatabase,
   readName: Registry['name'],
@@ -281,31 +296,34 @@ function createD1Restorals(
     },
 
     async withRemoved({ prefix, owner, since, cursor, limit }) {
-      // Removed versions and names are few, and have their own indexes. Left alone, SQLite goes through all versions in
-      // the order of the primary key, to group them without a sort.
-      const { results } = await db
-        .prepare(
-          `SELECT n.name, n.owner, COALESCE(n.removed_at >= ?1, 0) AS whole, v.versions,
-             MIN(COALESCE(v.first, n.removed_at), COALESCE(n.removed_at, v.first)) AS removed_at
-           FROM (SELECT name FROM versions WHERE removed_at >= ?1
-             UNION SELECT name FROM names WHERE removal IS NOT NULL AND removed_at >= ?1) found
-           CROSS JOIN names n ON n.name = found.name
-           LEFT JOIN (SELECT name, json_group_array(version) AS versions, MIN(removed_at) AS first
-             FROM versions INDEXED BY versions_removed WHERE removed_at >= ?1 GROUP BY name) v ON v.name = n.name
-           WHERE n.name > ?2 AND n.name >= ?3 AND n.name < ?4 AND (?5 IS NULL OR n.owner = ?5)
-           ORDER BY n.name LIMIT ?6`,
-        )
-        .bind(since, cursor ?? '', prefix, prefixEnd(prefix), owner, limit)
-        .all<{ name: string; owner: string; whole: number; versions: string | null; removed_at: number }>();
+      const bound = [cursor ?? '', prefix, prefixEnd(prefix), limit] as const;
+      const [listed, ended] = await db.batch([
+        db
+          .prepare(
+            `SELECT n.name, n.owner, COALESCE(n.removed_at >= ?5, 0) AS whole,
+               json_group_array(v.version) FILTER (WHERE v.version IS NOT NULL) AS versions,
+               MIN(COALESCE(MIN(v.removed_at), n.removed_at), COALESCE(n.removed_at, MIN(v.removed_at))) AS removed_at
+             FROM ${WITH_REMOVED} found
+             CROSS JOIN names n ON n.name = found.name
+             LEFT JOIN versions v INDEXED BY versions_removed_by_name
+               ON v.name = n.name AND v.removed_at > 0 AND v.removed_at >= ?5
+             WHERE ?6 IS NULL OR n.owner = ?6
+             GROUP BY n.name HAVING MIN(v.removed_at) IS NOT NULL OR n.removed_at >= ?5 ORDER BY n.name`,
+          )
+          .bind(...bound, since, owner),
+        db.prepare(`SELECT name FROM ${WITH_REMOVED} LIMIT 1 OFFSET ?4 - 1`).bind(...bound),
+      ]);
+      const rows = listed!.results as RemovedRow[];
+      const [last] = ended!.results as { name: string }[];
       return {
-        items: results.map(({ name, owner: of, whole, versions, removed_at: removedAt }) => ({
+        items: rows.map(({ name, owner: of, whole, versions, removed_at: removedAt }) => ({
           ...{ name, owner: of, whole: whole !== 0, removedAt },
           versions: z
             .array(z.int())
-            .parse(JSON.parse(versions ?? '[]'))
+            .parse(JSON.parse(versions))
             .sort((a, b) => a - b),
         })),
-        cursor: results.length === limit ? (results.at(-1)?.name ?? null) : null,
+        cursor: last?.name ?? null,
       };
     },
 

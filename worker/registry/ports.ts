@@ -449,7 +449,7 @@ export interface Removals {
     },
   ): Promise<Result<null, Conflict>>;
   /**
-   * Ordered by name.
+   * Ordered by name. Pages are of everybody's names, so one of an owner's may have few, or none.
    * @param params.owner null = everybody's.
    * @param params.since unix ms.
    */

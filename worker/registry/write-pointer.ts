@@ -87,17 +87,19 @@ export async function writePointer(
  * Writes a page of stale pointers: a request died before writing them, or their target was withdrawn. The
  * writer clears the notes of what it has written; failures are left for the next run.
  * @param params.newest starts with the latest changes, otherwise with the oldest.
+ * @returns how many were stale.
  * @throws StoreUnavailable if the system of record does not respond.
  */
 export async function syncStalePointers(
   deps: { registry: Registry; pointers: PointerWriter },
   params: { limit: number; newest: boolean },
-): Promise<void> {
+): Promise<number> {
   const stale = await deps.registry.stalePointers(params);
   for (let at = 0; at < stale.length; at += STALE_POINTERS_AT_ONCE) {
     const page = stale.slice(at, at + STALE_POINTERS_AT_ONCE);
     await Promise.all(page.map((pointer) => sync(deps.pointers, pointer)));
   }
+  return stale.length;
 }
 
 /**

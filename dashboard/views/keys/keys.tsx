@@ -1,6 +1,6 @@
 import { Plus, RefreshCw, SlidersHorizontal, Trash2 } from 'lucide';
 import { useState } from 'preact/hooks';
-import { type Client, readKeys } from '../../api/client.ts';
+import { type Client, readKeys, readUsage } from '../../api/client.ts';
 import { isFound } from '../../model/names.ts';
 import { keyState, hoursWords, limitsWords } from '../../model/key-words.ts';
 import { whole, ago, day, moment } from '../../model/words.ts';
@@ -31,10 +31,7 @@ export function KeysView({ client }: { client: Client }) {
   const keys = useLoad('keys', () => readKeys(client), REFRESH_MS);
   const usage = useLoad(
     'usage by key',
-    () =>
-      client.call('GET /admin/usage', {
-        query: { by: 'key', from: new Date(Date.now() - USED_WITHIN_MS).toISOString() },
-      }),
+    () => readUsage(client, { by: 'key', from: new Date(Date.now() - USED_WITHIN_MS).toISOString() }),
     REFRESH_MS,
   );
   const [text, setText] = useState('');
@@ -153,7 +150,7 @@ function KeysTable(props: {
 }) {
   const { keys, usage, now, acts } = props;
   const used = new Map(usage?.rows.map(({ group, last_hour: hour }) => [group, hour ?? null]));
-  const unused = usage === null || usage.truncated ? '–' : 'not in 90 days';
+  const unused = usage === null || usage.cursor !== null ? '–' : 'not in 90 days';
   return (
     <Table label="Keys" columns={['Label', 'Tenant', 'May use', 'Limits', 'Last used', 'State', '']}>
       {keys.map((key) => {

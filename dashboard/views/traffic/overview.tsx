@@ -1,5 +1,5 @@
 import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
-import type { Client } from '../../api/client.ts';
+import { type Client, readUsage } from '../../api/client.ts';
 import { amount, duration, moment, number, percent, whole } from '../../model/words.ts';
 import { fromFirst, gridOf, type Point, valuesOf } from '../../model/time-series.ts';
 import { hashOf } from '../../model/view.ts';
@@ -51,7 +51,7 @@ export function OverviewView({ client, query }: { client: Client; query: string 
   );
   const names = useLoad(
     `names ${hours} ${tenant}`,
-    () => client.call('GET /admin/usage', { query: { by: 'name', from: from(), ...of } }),
+    () => readUsage(client, { by: 'name', from: from(), ...of }),
     REFRESH_MS,
   );
   const experiments = useLoad('experiments', () => client.call('GET /admin/experiments', {}), REFRESH_MS);
@@ -61,7 +61,7 @@ export function OverviewView({ client, query }: { client: Client; query: string 
     REFRESH_MS,
   );
   // Of the last thirty days.
-  const tenants = useLoad('tenants', () => client.call('GET /admin/usage', { query: { by: 'tenant' } }));
+  const tenants = useLoad('tenants', () => readUsage(client, { by: 'tenant' }));
   const { data } = traffic;
   return (
     <>
@@ -298,7 +298,8 @@ function TopNames({ report }: { report: UsageReport }) {
       {report.rows.length > TOP && (
         <p class="hint">
           {whole(report.rows.length - TOP)}
-          {report.truncated ? ' and more are' : ' more are'} in <a href={hashOf({ at: 'usage' })}>Usage</a>.
+          {report.cursor !== null ? ' and more are' : ' more are'} in{' '}
+          <a href={hashOf({ at: 'usage' })}>Usage</a>.
         </p>
       )}
     </>

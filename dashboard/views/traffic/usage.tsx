@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { type UsageReport, usageCsv } from '../../../protocol/admin-api/tenants.ts';
-import { type Client, readKeys } from '../../api/client.ts';
+import { type Client, readKeys, readUsage } from '../../api/client.ts';
 import { saveText } from '../../api/save-file.ts';
 import { money, whole } from '../../model/words.ts';
 import { hashOf } from '../../model/view.ts';
@@ -42,7 +42,7 @@ export function UsageView({ client, query }: { client: Client; query: string }) 
     range.ok ? JSON.stringify([by, time]) : null,
     () => {
       const now = rangeOf(time, Date.now());
-      return client.call('GET /admin/usage', { query: { by, ...(now.ok ? now.value : {}) } });
+      return readUsage(client, { by, ...(now.ok ? now.value : {}) });
     },
     REFRESH_MS,
   );
@@ -134,6 +134,7 @@ function DatesForm(props: { dates: Dates; wrong: WrongDate | null; onDates: (dat
 
 function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<string, string> }) {
   const { by, rows, currency } = report;
+  const isWhole = report.cursor === null;
   const columns: Column[] = [
     GROUPS.find(([group]) => group === by)?.[1] ?? by,
     { right: 'Requests' },
@@ -178,7 +179,7 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
         ))}
         {rows.length > 1 && (
           <tr class="sum">
-            <th scope="row">{report.truncated ? 'These rows together' : 'All together'}</th>
+            <th scope="row">{isWhole ? 'All together' : 'These rows together'}</th>
             {counts(sum)}
           </tr>
         )}
@@ -188,9 +189,9 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
         failed. <code>graft usage --by {by}</code> has the same figures.
         {rows.length > SHOWN &&
           ` The table shows the first ${whole(SHOWN)} of ${whole(rows.length)} rows; the file has ` +
-            `all${report.truncated ? ' of these' : ''}.`}
-        {report.truncated &&
-          ' There are more rows than one answer holds, and no sum includes them: choose a shorter time.'}
+            `all${isWhole ? '' : ' of these'}.`}
+        {!isWhole &&
+          ' There is more usage than the console reads at once, and no sum includes it: choose a shorter time.'}
         {currency === undefined && (
           <>
             {' '}

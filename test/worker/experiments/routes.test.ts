@@ -365,9 +365,9 @@ describe('a shadow', () => {
     expect(seen['output_tokens']).toMatchObject({ n: 1, sum: 5 });
     const hour = Math.floor(graft.clock.now() / 3_600_000);
     const used = await graft.services.usage.sum({
-      ...{ by: 'version' as const, tenant: null, from: hour - 1, to: hour + 2, limit: 10 },
+      ...{ by: 'version' as const, tenant: null, from: hour - 1, to: hour + 2, place: null },
     });
-    expect(used.map(({ group, requests }) => [group, requests])).toEqual([[`${NAME}@4`, 1]]);
+    expect(used.sums.map(({ group, requests }) => [group, requests])).toEqual([[`${NAME}@4`, 1]]);
   });
 
   it('is run for a share of the requests, also of those that coverage leaves out', async () => {

@@ -10,7 +10,7 @@ export const ACROSS_SEGMENTS: readonly { why: string; of: RegExp }[] = [
   { why: 'A page of names, with their experiments.', of: /^SELECT v\.name, .* FROM names n\b.* LIMIT \?/ },
   {
     why: 'A page of what was removed in the last days.',
-    of: /INDEXED BY versions_removed WHERE removed_at >= \?1/,
+    of: /INDEXED BY versions_removed_by_name/,
   },
   {
     why: 'A page of what was removed long ago, for good.',

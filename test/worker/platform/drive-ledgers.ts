@@ -120,8 +120,7 @@ const look: ExperimentEvaluation = {
   decision: { action: 'wait', reason: 'units', units: 7, needed: 200 },
 };
 
-const prices = { currency: 'EUR', prompt: 1, completion: 2, bases: { b: { prompt: 3, completion: 4 } } };
-const span = { from: 1, to: 9, limit: 9 };
+const hours = { from: 1, to: 9 };
 
 const kept = {
   ...{ tenant: ME, at: AT, id: 'request', keyId: 'key_1', name: 'team', user: 'user', sealed: 'sealed' },
@@ -372,12 +371,11 @@ export const DRIVES: Drives = {
     add: (usage) => usage.add({ id: 'batch', at: AT, rows: [used] }),
     async sum(usage) {
       for (const by of USAGE_GROUPS)
-        for (const tenant of [null, ME]) await usage.sum({ ...span, by, tenant, name: 'team' });
+        for (const tenant of [null, ME])
+          for (const place of [null, { source: 0, after: [ME, 1] }])
+            await usage.sum({ ...hours, by, tenant, place });
     },
-    async costs(usage) {
-      for (const by of USAGE_GROUPS)
-        for (const tenant of [null, ME]) await usage.costs({ ...span, by, tenant, prices });
-    },
+    ofName: (usage) => usage.ofName({ ...hours, tenant: ME, name: 'team' }),
     async rows(usage) {
       for (const names of [null, ['team']]) await usage.rows({ tenant: ME, names });
     },

@@ -80,8 +80,8 @@ const REASONS: readonly Reason[] = [
     step: /FOR ORDER BY/,
   },
   {
-    why: 'Of what was removed in the last days.',
-    of: /INDEXED BY versions_removed WHERE removed_at >= \?1 GROUP BY name/,
+    why: 'Of a page of names with something removed, and the removed versions of each.',
+    of: /INDEXED BY versions_removed_by_name/,
     step: SORT,
   },
   { why: 'Of one name’s changes.', of: /^SELECT \* FROM history WHERE name = \?/, step: /FOR ORDER BY/ },
@@ -112,12 +112,7 @@ const REASONS: readonly Reason[] = [
   },
   { why: 'Of one origin’s minutes, at most a day of them.', of: /FROM origin_minutes/, step: SORT },
   { why: 'Sums of the rows of one batch, or of a tenant’s days.', of: /^INSERT INTO usage_days/, step: SORT },
-  {
-    why: 'Of all tenants a row a day, and the hours of two days.',
-    of: /FROM usage_days WHERE day/,
-    step: ANY,
-  },
-  { why: 'Usage of a tenant, or of all by key, name or hour.', of: /FROM usage u/, step: ANY },
+  { why: 'A page of a report of usage.', of: /^WITH RECURSIVE tenants \(tenant, since\)/, step: ANY },
   {
     why: 'Traffic of one series, name or key.',
     of: /FROM traffic( INDEXED BY \w+)? WHERE step = \?/,

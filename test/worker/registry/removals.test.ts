@@ -66,6 +66,8 @@ describe('removals from the Registry', () => {
     expect((await list({ owner: 'other' })).items).toEqual([]);
     expect((await list({ prefix: 'b' })).items).toEqual([c]);
     expect(await list({ limit: 1 })).toEqual({ items: [a], cursor: 'a' });
+    // A page may have none of the owner's.
+    expect(await list({ owner: 'other', limit: 1 })).toEqual({ items: [], cursor: 'a' });
     expect((await list({ cursor: 'a' })).items).toEqual([c, e]);
     expect((await list({ since: 40 })).items.map(({ name }) => name)).toEqual(['a', 'b', 'b/c', 'e']);
   });

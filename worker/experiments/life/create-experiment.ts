@@ -163,7 +163,7 @@ const EARLIER = 5;
 const ASSUMED = { share: 0.05, mean: 0.5 };
 
 export interface PlanDeps extends LifeDeps {
-  usage: Pick<UsageLedger, 'sum'>;
+  usage: Pick<UsageLedger, 'ofName'>;
   tallies: Pick<ExperimentTallies, 'snapshot'>;
 }
 
@@ -258,19 +258,16 @@ async function trafficOf(
 ): Promise<Traffic> {
   const hour = Math.floor(now() / HOUR);
   const from = hour - 24 * DAYS;
-  const hours = await usage.sum({ by: 'hour', tenant, name, from, to: hour + 1, limit: 24 * DAYS + 1 });
-  const [first] = hours;
-  if (first === undefined) return { per_day: 0, days: 0, promptTokens: 0, completionTokens: 0 };
+  const used = await usage.ofName({ tenant, name, from, to: hour + 1 });
+  if (used === null) return { per_day: 0, days: 0, promptTokens: 0, completionTokens: 0 };
   // A new name has had fewer than seven days.
-  const since = now() - Date.parse(`${first.group}:00:00Z`);
-  const days = Math.min(DAYS, Math.max(1, Math.ceil(since / DAY)));
-  const sum = (of: 'requests' | 'promptTokens' | 'completionTokens'): number =>
-    hours.reduce((total, counts) => total + counts[of], 0);
-  const requests = sum('requests');
-  const each = (tokens: number): number => (requests === 0 ? 0 : tokens / requests);
+  const days = Math.min(DAYS, Math.max(1, Math.ceil((now() - used.since * HOUR) / DAY)));
+  const each = (tokens: number): number => (used.requests === 0 ? 0 : tokens / used.requests);
   return {
-    ...{ per_day: requests / days, days },
-    ...{ promptTokens: each(sum('promptTokens')), completionTokens: each(sum('completionTokens')) },
+    per_day: used.requests / days,
+    days,
+    promptTokens: each(used.promptTokens),
+    completionTokens: each(used.completionTokens),
   };
 }
 
