@@ -46,6 +46,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
         'MAX_PROMPT_LIST_SCORES',
         'MAX_EMBEDDING_INPUTS',
         'MAX_PAIR_CHARACTERS',
+        'MAX_PROBABILITIES',
         'MAX_METADATA',
         'MAX_CLIENT_KEY',
         'MAX_USER_CHARACTERS',

@@ -344,7 +344,10 @@ async function trainRows(
       // The adapter last: where it is, both are there.
       writeWhole(cardFile(folder, card.steps), JSON.stringify(card));
       await writePacked(join(folder, checkpointFile(card.steps)), {
-        ...{ ...adapter, baseModel, baseId: info.id, chain: below },
+        ...adapter,
+        baseModel,
+        baseId: info.id,
+        chain: below,
       });
     };
     onTrains();
@@ -595,7 +598,10 @@ async function encodeFile(
   const total = parsed.rows.length;
   const classes = classesOf(parsed.rows, what, known);
   const encoding = {
-    ...{ tokenizer, template, maxLength: request.max_length, begins },
+    tokenizer,
+    template,
+    maxLength: request.max_length,
+    begins,
     classes: classes ?? undefined,
   };
   const encoded = await encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {

@@ -41,6 +41,8 @@ export const MAX_CHOICES = 8;
 export const MAX_EMBEDDING_INPUTS = 2_048;
 /** Characters of all pairs of one score or rerank request: each document is read behind the whole query. */
 export const MAX_PAIR_CHARACTERS = 4_000_000;
+/** Probabilities in one answer of a classification head: texts times classes. Each takes 20 bytes. */
+export const MAX_PROBABILITIES = 262_144;
 /** Entries of `logit_bias`. */
 export const MAX_LOGIT_BIAS = 300;
 /** Upper bound of token ids, whatever the base. Each base checks its own vocabulary too. */

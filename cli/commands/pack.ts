@@ -230,7 +230,12 @@ async function encode(
   if (to === 'peft') return encodeAsPeft({ ...content, baseModel, where });
   if (to === 'gguf')
     return encodeAsGguf({
-      ...{ ...content, baseModel, baseId: adapterBaseId(baseModel), dtype, where, search },
+      ...content,
+      baseModel,
+      baseId: adapterBaseId(baseModel),
+      dtype,
+      where,
+      search,
     });
   const { packed } = await packLoaded({
     loaded,

@@ -18,6 +18,7 @@ import {
 } from '../../protocol/classify.ts';
 import { embeddingInputs } from '../../protocol/embed-tokenize.ts';
 import { CLASSES_HEADER, writeClasses } from '../../protocol/origin-wire.ts';
+import { MAX_PROBABILITIES } from '../../protocol/limits.ts';
 import type { Parsed, ParseOptions } from '../../protocol/parse-body.ts';
 import type { EngineEvent } from '../engine/engine.ts';
 import { type PromptCaller, promptOf, type PromptServices } from '../prompts/prompt.ts';
@@ -78,6 +79,12 @@ const CLASSIFY: Kind<ClassifyRequest> = {
     });
   },
   answer(request, classes, common) {
+    const each = classes[0]?.scores.length ?? 1;
+    const most = Math.floor(MAX_PROBABILITIES / each);
+    if (classes.length > most) {
+      const message = `This model has ${each} classes. Send at most ${most} texts in one request.`;
+      return err({ code: 'invalid_request', message, param: 'input' });
+    }
     const data = classes.map((one, index) => {
       const probs = activated(one, request.use_activation !== false);
       return { index, label: labelOf(one.head.labels, likeliest(probs)), probs, num_classes: probs.length };
@@ -153,7 +160,11 @@ function handle<T extends { model?: string | null | undefined }>(
     generation.asked(directive, null);
     if (directive.requestId !== null) c.set('requestId', directive.requestId);
     return poolInputs<Classes>({
-      ...{ c, context, services, generation, directive },
+      c,
+      context,
+      services,
+      generation,
+      directive,
       inputs: kind.inputs(request),
       idsOf: (at, caller) => kind.ids(request, at, services, caller),
       how: { classifies: true },

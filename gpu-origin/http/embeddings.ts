@@ -43,7 +43,11 @@ async function embedAll(
   }
   const inputs = embeddingInputs(request.input);
   return poolInputs<Float64Array>({
-    ...{ c, context, services, generation, directive },
+    c,
+    context,
+    services,
+    generation,
+    directive,
     inputs: inputs.length,
     idsOf: (at, caller) =>
       idsOfInput(inputs[at]!, services, caller, {

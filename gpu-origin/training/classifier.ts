@@ -9,7 +9,9 @@ export const newHead = (classes: number, { hidden }: Pick<LlamaConfig, 'hidden'>
   emptyParameter({
     layer: -1,
     linear: { name: 'classifier', kinds: [] },
-    ...{ side: 'A', rank: classes, width: hidden },
+    side: 'A',
+    rank: classes,
+    width: hidden,
   });
 
 /** The trained head as an adapter's, float32. */

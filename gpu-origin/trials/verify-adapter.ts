@@ -131,7 +131,13 @@ async function tryClassifier(
   const prompt = await encodeProbe(params, verified.prompt);
   if (!prompt.ok) return prompt;
   const ran = await runScored(services, {
-    ...{ id, tenant, chain, signal, prompt: prompt.value, promptLogprobs: null, budgetMs: null },
+    id,
+    tenant,
+    chain,
+    signal,
+    prompt: prompt.value,
+    promptLogprobs: null,
+    budgetMs: null,
     sampling: { ...GREEDY, maxTokens: 0 },
     classifies: true,
   });

@@ -187,7 +187,8 @@ const classified = <T extends ClassifyRequest | ScoreRequest | RerankRequest>(
   /** Bytes of what is read, and how many prompts it is at most. */
   sizeOf: (body: T) => { bytes: number; prompts: number },
 ): Endpoint<T> => ({
-  ...{ path, parse },
+  path,
+  parse,
   streams: () => false,
   endUser: namedUser,
   inExperiments: true,

@@ -141,7 +141,11 @@ export function entryOf(
   { rank, activated, classes }: Pick<AssembledChain, 'rank' | 'activated' | 'classes'>,
 ): ManifestChainEntry {
   return {
-    ...{ digest: of.digest, scale: 1, name: of.name, owner: of.owner, rank },
+    digest: of.digest,
+    scale: 1,
+    name: of.name,
+    owner: of.owner,
+    rank,
     ...(activated ? { activated } : {}),
     ...(classes === null ? {} : { classes }),
   };

@@ -120,6 +120,17 @@ describe('POST /v1/classify', () => {
     ]);
   });
 
+  it('answers so many texts that their probabilities fit', async () => {
+    await origin.engine.drop(new Set([origin.adapter]));
+    head = headOf(1_000);
+    const texts = (count: number) => ({ input: Array.from({ length: count }, () => [1]) });
+    expect((await classify(texts(262))).data).toHaveLength(262);
+    expect(await refusalOf('/v1/classify', texts(263))).toMatchObject({
+      ...{ status: 400, code: 'invalid_request', param: 'input' },
+      message: 'This model has 1000 classes. Send at most 262 texts in one request.',
+    });
+  });
+
   it('is refused for the base, and for an adapter without a head; text is for one that has one', async () => {
     const wrong = { status: 400, code: 'wrong_endpoint', param: 'model' };
     for (const [path, body] of [
