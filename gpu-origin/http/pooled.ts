@@ -71,7 +71,7 @@ export async function poolInputs<T>(params: PooledParams<T>): Promise<Response> 
         generation.rowEnded(ran, at, signal.aborted);
         leave();
         promptTokens += ran.promptTokens;
-        tracked?.ended({ promptTokens: ran.promptTokens, completionTokens: 0 });
+        tracked?.ended({ promptTokens, completionTokens: 0 });
       },
     });
     begun ||= added.ok;

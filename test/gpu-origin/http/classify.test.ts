@@ -234,12 +234,16 @@ it('notes its usage for an edge, and takes the end of its id from it', async () 
   const signed = await startTestOrigin({ signed: true, runner: { classifier: () => headOf(2) } });
   const chain = [{ digest: signed.adapter, scale: 1 }];
   const answer = 'a'.repeat(32);
-  const response = await signedFetch(signed, `/v1/classify?answer=${answer}`, {
+  const cancelId = '00000000-0000-4000-8000-000000000001';
+  const response = await signedFetch(signed, `/v1/classify?answer=${answer}&cancel=${cancelId}`, {
     body: envelope({ model: 'alice/notes', input: ['hi', 'you'] }, { chain }),
   });
   const { id, usage } = (await response.json()) as ClassifyAnswer;
   expect(response.headers.get('x-graft-usage')).toContain(String(usage.prompt_tokens));
   expect(response.headers.get('x-graft-classes')).toMatch(/^LABEL_[01]=[12](,LABEL_[01]=1)?$/);
   expect(id).toBe(`classify-${answer}`);
+  // As it says to an edge whose client has gone: of all texts together.
+  const cancelled = await signedFetch(signed, `/cancel/${cancelId}`, { method: 'POST', body: '' });
+  expect(await cancelled.json()).toMatchObject({ state: 'ended', prompt_tokens: usage.prompt_tokens });
   await signed.stop();
 });
