@@ -1,6 +1,7 @@
 import { actsBeforeParent } from '../protocol/activation.ts';
 import { chainId, type ChainEntry } from '../protocol/identity.ts';
 import { AdapterFormatError, printable } from './errors.ts';
+import { twoClassifiers } from '../protocol/classes.ts';
 import type { CanonicalConfig, CanonicalAdapter } from './format/canonical.ts';
 import { toFloat32 } from './format/dtype.ts';
 import { inFeatures, outFeatures, textModule } from './format/lora-module.ts';
@@ -179,9 +180,9 @@ function composeModule(
  * @returns the first problem, or null.
  */
 export async function checkLineage(
-  chain: readonly (ChainEntry & { readonly config: CanonicalConfig })[],
+  chain: readonly (ChainEntry & Pick<CanonicalAdapter, 'config' | 'classifier'>)[],
 ): Promise<AdapterFormatError | null> {
-  for (const [index, { digest, config }] of chain.entries()) {
+  for (const [index, { digest, config, classifier }] of chain.entries()) {
     const below = chain.slice(0, index);
     const expected = index === 0 ? null : await chainId(below);
     const base = chain[0]!.config.base;
@@ -196,6 +197,13 @@ export async function checkLineage(
       return new AdapterFormatError({
         code: 'parent_mismatch',
         message: actsBeforeParent(`Adapter ${digest}`, `its parent ${acts.digest}`),
+        subject: digest,
+      });
+    const classifies = classifier === undefined ? undefined : below.find((member) => member.classifier);
+    if (classifies !== undefined)
+      return new AdapterFormatError({
+        code: 'classifier_unsupported',
+        message: twoClassifiers(`Adapter ${digest}`, `its parent ${classifies.digest}`),
         subject: digest,
       });
     if (config.parent !== expected)

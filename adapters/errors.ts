@@ -33,6 +33,8 @@ export const ADAPTER_ERROR_CODES = [
   'megatron',
   'layer_replication',
   'modules_to_save',
+  'classifier_invalid',
+  'classifier_unsupported',
   'trainable_tokens',
   'target_parameters',
   'bias',

@@ -7,6 +7,14 @@ export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCo
 export { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
 export type { CanonicalConfig } from './format/canonical.ts';
 export {
+  classesOf,
+  type Classifier,
+  commonClassifier,
+  makeClassifier,
+  type ShapedClassifier,
+  widthOf,
+} from './format/classifier.ts';
+export {
   commonInvocation,
   sameInvocation,
   type AdapterContent,
@@ -45,6 +53,7 @@ export {
   type AdapterDescription,
   type AdapterSummary,
   type AdapterTarget,
+  type ClassifierDescription,
   type ModuleDescription,
 } from './inspect-adapter.ts';
 export { fileFacts, headerBytes, packAdapter, type PackedAdapter } from './pack-adapter.ts';

@@ -1,5 +1,6 @@
 import { deltaNorm } from './linear-algebra.ts';
 import { parseCanonical } from './format/canonical.ts';
+import { type Classifier, classesOf } from './format/classifier.ts';
 import type { Invocation } from './format/invocation.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
 import type { AdapterFormat, ReadAdapter } from './read-adapter.ts';
@@ -26,6 +27,20 @@ export interface ModuleDescription {
   readonly norm: number;
 }
 
+export interface ClassifierDescription {
+  readonly classes: number;
+  /** By class; null = `LABEL_0` and so on. */
+  readonly labels: readonly string[] | null;
+  /** As transformers names it. */
+  readonly problemType: Classifier['problemType'];
+}
+
+const describeClassifier = (classifier: Classifier): ClassifierDescription => ({
+  classes: classesOf(classifier),
+  labels: classifier.labels,
+  problemType: classifier.problemType,
+});
+
 export interface AdapterDescription {
   readonly format: AdapterFormat;
   /** As the files say it. */
@@ -33,6 +48,8 @@ export interface AdapterDescription {
   readonly parent: string | null;
   /** Tokens from whose last occurrence in a prompt on it acts; absent = on every token. */
   readonly invocation?: Invocation;
+  /** Its classification head; absent = it generates text. */
+  readonly classifier?: ClassifierDescription;
   /** Size of the weights file, bytes. */
   readonly bytes: number;
   /** Numbers in all A and B. */
@@ -53,6 +70,7 @@ export interface AdapterSummary {
   readonly parent: string | null;
   /** As in {@link AdapterDescription}. */
   readonly invocation?: Invocation;
+  readonly classifier?: ClassifierDescription;
   /** Size of the file, bytes. */
   readonly bytes: number;
   /** Largest rank. */
@@ -67,12 +85,13 @@ export interface AdapterSummary {
 
 /** @param params.bytes size of the weights file. */
 export function describeAdapter(params: { read: ReadAdapter; bytes: number }): AdapterDescription {
-  const { format, baseModel, parent, modules, invocation, warnings } = params.read;
+  const { format, baseModel, parent, modules, invocation, classifier, warnings } = params.read;
   return {
     format,
     base: baseModel,
     parent,
     ...(invocation === undefined ? {} : { invocation }),
+    ...(classifier === undefined ? {} : { classifier: describeClassifier(classifier) }),
     bytes: params.bytes,
     ...totals(modules),
     modules: modules.map((module) => ({
@@ -91,11 +110,12 @@ export function describeAdapter(params: { read: ReadAdapter; bytes: number }): A
 
 /** @param bytes a canonical file. @throws AdapterFormatError */
 export function inspectAdapter(bytes: Uint8Array): AdapterSummary {
-  const { config, modules } = parseCanonical(bytes);
+  const { config, modules, classifier } = parseCanonical(bytes);
   return {
     base: config.base,
     parent: config.parent,
     ...(config.invocation === undefined ? {} : { invocation: config.invocation }),
+    ...(classifier === undefined ? {} : { classifier: describeClassifier(classifier) }),
     bytes: bytes.byteLength,
     modules: modules.length,
     ...totals(modules),

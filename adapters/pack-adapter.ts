@@ -3,6 +3,7 @@ import type { FileFacts } from '../protocol/admin-api/versions.ts';
 import { sha256Hex, baseIdOf } from '../protocol/identity.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { type CanonicalAdapter, encodeCanonical, parseCanonical } from './format/canonical.ts';
+import { classesOf, widthOf } from './format/classifier.ts';
 import { inFeatures, outFeatures } from './format/lora-module.ts';
 import type { AttentionShape } from './format/gguf-adapter.ts';
 import { type AdapterFiles, type AdapterFormat, CONFIG_PATH, readAdapter } from './read-adapter.ts';
@@ -65,14 +66,15 @@ export async function packAdapter(params: {
       path: files.weightsPath,
       subject: 'parent',
     });
-  const [problem] = checkValues(read.modules);
+  const [problem] = checkValues(read);
   if (problem) throw problem;
   const dtype = params.dtype ?? 'keep';
-  const { modules, invocation } = read;
-  const bytes = encodeCanonical({ base: baseId, parent: parentChainId, modules, invocation, dtype });
+  const { modules, invocation, classifier } = read;
+  const content = { modules, invocation, classifier };
+  const bytes = encodeCanonical({ base: baseId, parent: parentChainId, ...content, dtype });
   // Read back: what this function returns is what every later reader accepts.
   const canonical = parseCanonical(bytes);
-  const [rounded] = dtype === 'keep' ? [] : checkValues(canonical.modules);
+  const [rounded] = dtype === 'keep' ? [] : checkValues(canonical);
   if (rounded) throw rounded;
   return {
     ...canonical,
@@ -164,12 +166,18 @@ export const headerBytes = ({ buffer, byteOffset, length }: Uint8Array<ArrayBuff
   length < 8 ? 0 : Number(new DataView(buffer, byteOffset).getBigUint64(0, true));
 
 /** What the server would read from the file's header. */
-export const fileFacts = ({ config, modules, bytes }: PackedAdapter, record: BlobRecord): FileFacts => ({
+export const fileFacts = (
+  { config, modules, classifier, bytes }: PackedAdapter,
+  record: BlobRecord,
+): FileFacts => ({
   record,
   header_bytes: headerBytes(bytes),
   base: config.base,
   parent: config.parent,
   ...(config.invocation === undefined ? {} : { invocation: [...config.invocation] }),
+  ...(classifier === undefined
+    ? {}
+    : { classifier: { classes: classesOf(classifier), in: widthOf(classifier) } }),
   modules: modules.map((module) => ({
     name: module.name,
     rank: module.rank,

@@ -18,6 +18,8 @@ export interface AdapterFiles {
   readonly weights: Uint8Array;
   /** `adapter_config.json` as text; null when there is none: canonical, GGUF and kohya files need none. */
   readonly configJson: string | null;
+  /** transformers' `config.json` beside it, for the labels of a classification head; null or absent = there is none. */
+  readonly modelConfigJson?: string | null;
   /** Names of the files in messages. */
   readonly weightsPath?: string;
   readonly configPath?: string;
@@ -37,6 +39,7 @@ export interface ReadAdapter extends AdapterContent {
 
 const WEIGHTS_PATH = 'adapter_model.safetensors';
 export const CONFIG_PATH = 'adapter_config.json';
+const MODEL_CONFIG_PATH = 'config.json';
 
 const startsWith = (bytes: Uint8Array, ...prefix: number[]): boolean =>
   prefix.every((byte, index) => bytes[index] === byte);
@@ -110,7 +113,7 @@ function tensorStyle(names: Iterable<string>): TensorStyle | null {
 
 function readPlainSafetensors(
   file: SafetensorsFile,
-  configJson: string | null,
+  { configJson, modelConfigJson = null }: Pick<AdapterFiles, 'configJson' | 'modelConfigJson'>,
   paths: { weightsPath: string; configPath: string },
 ): ReadAdapter {
   const config = configJson === null ? null : readConfigObject(configJson, { path: paths.configPath });
@@ -130,7 +133,11 @@ function readPlainSafetensors(
   const format = style ?? configured ?? 'peft';
   if (format === 'kohya')
     return { format, parent: null, ...readKohyaAdapter({ file, weightsPath: paths.weightsPath }) };
-  if (format === 'peft') return { format, parent: null, ...readPeftAdapter({ file, config, ...paths }) };
+  if (format === 'peft') {
+    const modelConfig =
+      modelConfigJson === null ? null : readConfigObject(modelConfigJson, { path: MODEL_CONFIG_PATH });
+    return { format, parent: null, ...readPeftAdapter({ file, config, modelConfig, ...paths }) };
+  }
   if (config === null)
     throw new AdapterFormatError({
       code: 'config_missing',
@@ -151,7 +158,7 @@ export function readAdapter(
   files: AdapterFiles,
   options: { attention?: AttentionShape | null } = {},
 ): ReadAdapter {
-  const { weights, configJson, weightsPath = WEIGHTS_PATH, configPath = CONFIG_PATH } = files;
+  const { weights, weightsPath = WEIGHTS_PATH, configPath = CONFIG_PATH } = files;
   const part = partRefusal(weightsPath);
   if (part !== null) throw part;
   if (startsWith(weights, 0x47, 0x47, 0x55, 0x46)) {
@@ -162,11 +169,11 @@ export function readAdapter(
   const file = parseSafetensors(weights, { path: weightsPath, maxTensors: MAX_ADAPTER_TENSORS });
   // A canonical file has its own configuration; one beside it belongs to something else.
   if (file.metadata.has(CONFIG_KEY)) {
-    const { config, modules } = parseCanonical(weights, { path: weightsPath });
+    const { config, modules, classifier } = parseCanonical(weights, { path: weightsPath });
     const { base: baseModel, parent, invocation } = config;
-    return { format: 'canonical', baseModel, parent, modules, invocation, warnings: [] };
+    return { format: 'canonical', baseModel, parent, modules, invocation, classifier, warnings: [] };
   }
-  return readPlainSafetensors(file, configJson, { weightsPath, configPath });
+  return readPlainSafetensors(file, files, { weightsPath, configPath });
 }
 
 /** Of `adapter_config.json`. Real ones have one or two kilobytes, or some hundred with a pattern per module. */

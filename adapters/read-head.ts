@@ -4,6 +4,7 @@
  */
 import { AdapterFormatError, printable } from './errors.ts';
 import { parseCanonicalHead, type CanonicalHead } from './format/canonical.ts';
+import { type ShapedClassifier, widthOf } from './format/classifier.ts';
 import { type Invocation, outsideVocabulary } from './format/invocation.ts';
 import { readHeaderLength } from './format/safetensors.ts';
 import type { BaseInfo } from '../protocol/origin-wire.ts';
@@ -11,6 +12,7 @@ import { inFeatures, isVision, outFeatures, textModule, type LoraModule } from '
 
 export { AdapterFormatError, printable } from './errors.ts';
 export type { CanonicalHead } from './format/canonical.ts';
+export type { ShapedClassifier } from './format/classifier.ts';
 
 /** The length field in front of the header. */
 const LENGTH_BYTES = 8;
@@ -105,14 +107,39 @@ function unknownModule(name: string, base: string): string {
   return `the base ${base} has no such linear layer. Train against this base.`;
 }
 
-/** Checks base id, invocation, modules and shapes against the origin's base. */
+/** @returns why the base cannot serve the classification head; null = it can, or there is none. */
+function unfitClassifier(
+  classifier: ShapedClassifier | undefined,
+  base: BaseInfo,
+): AdapterFormatError | null {
+  if (classifier === undefined || widthOf(classifier) === base.hidden) return null;
+  if (base.hidden === undefined)
+    return new AdapterFormatError({
+      code: 'classifier_unsupported',
+      message:
+        `The adapter has a classification head, which the engine of the base ${base.id} does not serve. Serve ` +
+        "the base with graft's own engine, or train without a head.",
+      subject: 'classifier',
+    });
+  return new AdapterFormatError({
+    code: 'shape_mismatch',
+    message:
+      `The classification head reads ${widthOf(classifier)} numbers, but the base ${base.id} has ${base.hidden} ` +
+      'a token. Train against this base.',
+    subject: 'classifier',
+  });
+}
+
+/** Checks base id, invocation, classification head, modules and shapes against the origin's base. */
 export function checkBase(
   {
     config,
     modules,
+    classifier,
   }: {
     config: { readonly base: string; readonly invocation?: Invocation };
     modules: readonly ShapedModule[];
+    classifier?: ShapedClassifier | undefined;
   },
   base: BaseInfo,
 ): AdapterFormatError[] {
@@ -129,6 +156,8 @@ export function checkBase(
     );
   const outside = outsideVocabulary(config.invocation, base.vocabulary ?? Infinity);
   if (outside !== null) problems.push(outside);
+  const unfit = unfitClassifier(classifier, base);
+  if (unfit !== null) problems.push(unfit);
   const known = new Map(base.modules.map((module) => [textModule(module.name), module]));
   const names = new Set<string>();
   for (const module of modules) {

@@ -3,17 +3,21 @@ import { checkBase } from './read-head.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
 import { maxMagnitude } from './format/dtype.ts';
-import type { LoraModule } from './format/lora-module.ts';
+import type { AdapterContent } from './format/invocation.ts';
 
 /** Largest float32. */
 const MAX_FLOAT32 = 3.4028234663852886e38;
 
 /**
  * Checks every value: none may be NaN or infinite, no entry of scale * B A may exceed float32, and the adapter
- * must change something. Does not need a base.
+ * must change something. A classification head without a delta classifies by the base's own states; of zeros alone, it
+ * classifies nothing. Does not need a base.
  * @returns the problems, in the order of the modules.
  */
-export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[] {
+export function checkValues({
+  modules,
+  classifier,
+}: Pick<AdapterContent, 'modules' | 'classifier'>): AdapterFormatError[] {
   const problems: AdapterFormatError[] = [];
   let changes = false;
   for (const module of modules) {
@@ -45,6 +49,29 @@ export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[
       );
     if (largestA !== 0 && largestB !== 0) changes = true;
   }
+  if (classifier !== undefined) {
+    const largest = maxMagnitude(classifier.weight);
+    if (!Number.isFinite(largest))
+      problems.push(
+        new AdapterFormatError({
+          code: 'non_finite',
+          message:
+            'The classification head contains NaN or infinity. The training diverged; use an earlier checkpoint.',
+          subject: 'classifier',
+        }),
+      );
+    else if (largest === 0 && problems.length === 0)
+      problems.push(
+        new AdapterFormatError({
+          code: 'no_op',
+          message:
+            'The classification head is zero, so every class is as likely: it was saved before it was trained. ' +
+            'Save it again after training.',
+          subject: 'classifier',
+        }),
+      );
+    return problems;
+  }
   if (!changes && problems.length === 0)
     problems.push(
       new AdapterFormatError({
@@ -73,5 +100,5 @@ export function validateAdapter(params: {
     if (error instanceof AdapterFormatError) return [error];
     throw error;
   }
-  return [...checkBase(adapter, params.base), ...checkValues(adapter.modules)];
+  return [...checkBase(adapter, params.base), ...checkValues(adapter)];
 }

@@ -49,9 +49,9 @@ async function digestOnly(file: string): Promise<void> {
 /** Everything that is checked before an adapter is published: bytes, header, digest, every value. */
 async function check(file: string): Promise<void> {
   const bytes = load(file);
-  const { modules } = parseCanonical(bytes);
+  const adapter = parseCanonical(bytes);
   await sha256Hex(bytes);
-  const [problem] = checkValues(modules);
+  const [problem] = checkValues(adapter);
   if (problem) throw problem;
 }
 

@@ -19,13 +19,14 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import {
+  type AdapterContent,
   AdapterFormatError,
-  type LoraModule,
   packAdapter,
   parseCanonical,
   writePeftAdapter,
 } from '../adapters/index.ts';
 import { ChainEntry, chainId } from '../protocol/identity.ts';
+import { MAX_CLASSES } from '../protocol/limits.ts';
 import {
   CHECKPOINT_FILE,
   checkpointFile,
@@ -44,6 +45,7 @@ import { buildGraphs } from './model/build-graphs.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadBase } from './model/load-base.ts';
 import { loadTokenizer } from './model/load-tokenizer.ts';
+import { FINAL_NORM } from './model/prepare-weights.ts';
 import { readFully } from './model/read-file.ts';
 import { readGains } from './runtime/adapter-batch.ts';
 import { describeBase } from './runtime/create-runner.ts';
@@ -53,8 +55,9 @@ import { type Activation, activationOf } from './training/activation.ts';
 import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
+import { newHead, trainedClassifier } from './training/classifier.ts';
 import { loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
-import { parseRows } from '../protocol/training-rows.ts';
+import { parseRows, type Row } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
   continuedModules,
@@ -191,7 +194,8 @@ async function trainRows(
   if (!activation.ok) throw new TrainingEnd('settings_invalid', activation.error);
   const { activated } = activation.value;
   const reading = { ...params, ...activation.value, request };
-  const { rows, leftOut } = await readRows(reading, { file, heldOutFile }, tokenizer);
+  const { rows, leftOut, classes } = await readRows(reading, { file, heldOutFile }, tokenizer);
+  checkHeads(files, { classes, continues: request.continues === true });
   const { hidden } = base.config;
   const settings = settingsOf(request, { rows: rows.trained.length, hidden, activated });
   const { config } = base;
@@ -208,6 +212,7 @@ async function trainRows(
       `this base stores some linears as one, so that ${settings.targets.join(', ')} cannot be trained ` +
         'alone. Use --targets all',
     );
+  if (classes !== null) parameters.push(newHead(classes.length, config));
   if (settings.continues === true && params.chain.length === 0)
     throw new TrainingEnd('settings_invalid', 'there is no adapter to continue');
   const optimizer = new AdamW(parameters);
@@ -236,6 +241,7 @@ async function trainRows(
     onProgress: params.onProgress,
   });
   const gains = readGains(base);
+  const finalGain: Float32Array = base.tensor(FINAL_NORM, [hidden]);
   base.close();
   const fd = openSync(built.weightsPath, 'r');
   const onDisk: ServedBase = {
@@ -261,6 +267,15 @@ async function trainRows(
     scale: settings.alpha / settings.rank,
     chain,
     activated: activated !== undefined,
+    ...(classes === null
+      ? {}
+      : {
+          classifier: {
+            gain: finalGain,
+            epsilon: config.rmsEpsilon,
+            rotation: served.rotations?.stream ?? null,
+          },
+        }),
     mostTokens: mostTokensOf(rows, settings.batch),
     onProgress: (done, total) => params.onProgress('Loading the base model', done, total),
     turn: (run) => (params.turns === undefined ? run() : params.turns.take(run)),
@@ -299,7 +314,8 @@ async function trainRows(
     const below = last === undefined ? identity.chain : identity.chain.slice(0, -1);
     const baseModel = params.baseName ?? info.id;
     /** What is trained so far. */
-    const trained = (heldOut: HeldOutScore | null): { modules: LoraModule[]; card: TrainingCard } => {
+    const trained = (heldOut: HeldOutScore | null): AdapterContent & { card: TrainingCard } => {
+      const classifier = classes === null ? undefined : trainedClassifier(parameters.at(-1)!, classes);
       const own = trainedModules(parameters, settings.alpha);
       const { modules, continued } =
         last === undefined ? { modules: own, continued: undefined } : continuedModules(own, last);
@@ -317,18 +333,21 @@ async function trainRows(
         ...(continued === undefined ? {} : { continued }),
         finished_at: Date.now(),
       };
-      return { modules, card };
+      return { modules, invocation: activated, classifier, card };
     };
     const { checkpoints: folder } = params;
     const owesAdapter = (): boolean =>
       folder !== undefined && run.isCheckpoint && !existsSync(join(folder, checkpointFile(run.state.step)));
     const keep = async (heldOut: HeldOutScore | null): Promise<void> => {
       if (folder === undefined || !run.isCheckpoint) return;
-      const { modules, card } = trained(heldOut);
+      const { card, ...adapter } = trained(heldOut);
       // The adapter last: where it is, both are there.
       writeWhole(cardFile(folder, card.steps), JSON.stringify(card));
       await writePacked(join(folder, checkpointFile(card.steps)), {
-        ...{ modules, invocation: activated, baseModel, baseId: info.id, chain: below },
+        ...adapter,
+        baseModel,
+        baseId: info.id,
+        chain: below,
       });
     };
     onTrains();
@@ -362,8 +381,8 @@ async function trainRows(
       await closeInTime();
       return { event: 'stopped', step: savedStep ?? step, steps: run.steps };
     }
-    const { modules, card } = trained(heldOut);
-    const adapter = { modules, invocation: activated, baseModel };
+    const { card, ...content } = trained(heldOut);
+    const adapter = { ...content, baseModel };
     const result = writeResult(work, { ...adapter, card });
     if (params.pack === true)
       await writePacked(join(work, PACKED_FILE), { ...adapter, baseId: info.id, chain: below });
@@ -462,14 +481,20 @@ async function readRows(
   params: TrainParams & Pick<Activation, 'begins'>,
   { file, heldOutFile }: { file: Uint8Array; heldOutFile: Uint8Array | null },
   tokenizer: ReturnType<typeof loadTokenizer>,
-): Promise<{ rows: { trained: TrainingRow[]; heldOut: TrainingRow[] }; leftOut: number }> {
+): Promise<{
+  rows: { trained: TrainingRow[]; heldOut: TrainingRow[] };
+  leftOut: number;
+  /** Labels, sorted; null = rows have answers. */
+  classes: string[] | null;
+}> {
   const { request, rowsPath, validationPath = '', tell } = params;
   const all = await encodeFile(params, { path: rowsPath, bytes: file, what: 'line' }, tokenizer);
+  const { classes } = all;
   const rows = splitRows(all.rows, heldOutFile === null ? request.validation : 0);
   let { leftOut } = all;
   if (heldOutFile !== null) {
     const wanted = { path: validationPath, bytes: heldOutFile, what: 'validation file, line' };
-    const heldOut = await encodeFile(params, wanted, tokenizer);
+    const heldOut = await encodeFile(params, { ...wanted, classes }, tokenizer);
     rows.heldOut = heldOut.rows;
     leftOut = [...leftOut, ...heldOut.leftOut];
     if (rows.heldOut.length === 0) throw noRows(wanted.what, heldOut.leftOut);
@@ -485,17 +510,76 @@ async function readRows(
     longest: lengths.reduce((most, length) => Math.max(most, length), 0),
     tokens: lengths.reduce((sum, length) => sum + length, 0),
   });
-  return { rows, leftOut: leftOut.length };
+  return { rows, leftOut: leftOut.length, classes };
 }
 
 type Encoded = Awaited<ReturnType<typeof encodeInTurns>>;
 
+/**
+ * @param known labels of the rows that are trained on; null = those have answers, undefined = these are the ones.
+ * @returns the labels, sorted; null = the rows have answers. @throws TrainingEnd unless all rows are of one kind.
+ */
+function classesOf(rows: readonly Row[], what: string, known: readonly string[] | null | undefined) {
+  const labelled = known === undefined ? rows[0]?.label !== undefined : known !== null;
+  const odd = rows.find(({ label }) => (label !== undefined) !== labelled);
+  if (odd !== undefined)
+    throw new TrainingEnd(
+      'rows_invalid',
+      `${what} ${odd.line}: the row has ${labelled ? 'no' : 'a'} label, unlike others. Train an adapter on one kind of rows`,
+    );
+  if (!labelled) return null;
+  const classes = [...new Set(rows.flatMap(({ label }) => label ?? []))].sort();
+  if (known != null) {
+    const unknown = rows.find(({ label }) => !known.includes(label ?? ''));
+    if (unknown !== undefined)
+      throw new TrainingEnd(
+        'rows_invalid',
+        `${what} ${unknown.line}: no row that is trained on has this label`,
+      );
+    return [...known];
+  }
+  if (classes.length < 2 || classes.length > MAX_CLASSES)
+    throw new TrainingEnd(
+      'rows_invalid',
+      `the rows have ${classes.length === 1 ? 'one label' : `${classes.length} labels`}; a classification head is trained on 2 to ${MAX_CLASSES}`,
+    );
+  return classes;
+}
+
+/** A chain has one classification head at most, and one that has it is trained no further. @throws TrainingEnd */
+function checkHeads(
+  files: ReturnType<typeof readChain>,
+  { classes, continues }: { classes: readonly string[] | null; continues: boolean },
+): void {
+  const below = files.find(({ file }) => parseCanonical(file).classifier !== undefined);
+  if (below !== undefined)
+    throw new TrainingEnd(
+      'settings_invalid',
+      `adapter ${below.digest.slice(0, 12)} below has a classification head. Train on the base, or on an adapter without one`,
+    );
+  if (classes !== null && continues)
+    throw new TrainingEnd(
+      'settings_invalid',
+      'rows with a label train a new classification head, which continues no version. Train on top of it with --parent',
+    );
+}
+
 /** @param what names a line of it. @throws TrainingEnd */
 async function encodeFile(
   { request, onProgress, begins }: TrainParams & Pick<Activation, 'begins'>,
-  { path, bytes, what }: { path: string; bytes: Uint8Array; what: string },
+  {
+    path,
+    bytes,
+    what,
+    classes: known,
+  }: {
+    path: string;
+    bytes: Uint8Array;
+    what: string;
+    classes?: readonly string[] | null;
+  },
   tokenizer: ReturnType<typeof loadTokenizer>,
-): Promise<Encoded> {
+): Promise<Encoded & { classes: string[] | null }> {
   const parsed = parseRows({
     bytes,
     format: path.endsWith('.csv') ? 'csv' : 'jsonl',
@@ -512,7 +596,14 @@ async function encodeFile(
     );
   const template = createChatTemplate(tokenizer);
   const total = parsed.rows.length;
-  const encoding = { tokenizer, template, maxLength: request.max_length, begins };
+  const classes = classesOf(parsed.rows, what, known);
+  const encoding = {
+    tokenizer,
+    template,
+    maxLength: request.max_length,
+    begins,
+    classes: classes ?? undefined,
+  };
   const encoded = await encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {
     if (total > ROWS_AT_ONCE) onProgress('Reading the rows', done, total);
     return nextTurn();
@@ -523,7 +614,7 @@ async function encodeFile(
       'rows_invalid',
       `${what} ${listed(silent.map(({ line }) => line))}: ${silent[0]!.why} ${silent.length} such rows`,
     );
-  return encoded;
+  return { ...encoded, classes };
 }
 
 function noRows(what: string, leftOut: Encoded['leftOut']): TrainingEnd {
@@ -549,7 +640,7 @@ function writeResult(
   work: string,
   { card, ...adapter }: Parameters<typeof writePeftAdapter>[0] & { card: TrainingCard },
 ): string {
-  const { configJson, safetensors } = writePeftAdapter(adapter);
+  const { configJson, safetensors, modelConfigJson } = writePeftAdapter(adapter);
   const folder = join(work, RESULT);
   const temporary = `${folder}.${process.pid}.tmp`;
   rmSync(temporary, { recursive: true, force: true });
@@ -557,6 +648,7 @@ function writeResult(
     mkdirSync(temporary, { mode: 0o700 });
     writeFileSync(join(temporary, 'adapter_config.json'), configJson);
     writeFileSync(join(temporary, 'adapter_model.safetensors'), safetensors);
+    if (modelConfigJson !== null) writeFileSync(join(temporary, 'config.json'), modelConfigJson);
     writeFileSync(join(temporary, TRAINING_FILE), `${JSON.stringify(card, null, 2)}\n`);
     rmSync(folder, { recursive: true, force: true });
     renameSync(temporary, folder);
@@ -573,9 +665,9 @@ async function writePacked(
   params: Parameters<typeof writePeftAdapter>[0] & { baseId: string; chain: readonly ChainEntry[] },
 ): Promise<void> {
   const { baseId, chain, ...adapter } = params;
-  const { configJson, safetensors } = writePeftAdapter(adapter);
+  const { safetensors, ...configs } = writePeftAdapter(adapter);
   const { bytes } = await packAdapter({
-    files: { weights: safetensors, configJson, weightsPath: 'adapter_model.safetensors' },
+    files: { weights: safetensors, ...configs, weightsPath: 'adapter_model.safetensors' },
     baseId,
     parentChainId: chain.length === 0 ? null : await chainId(chain),
   });

@@ -50,3 +50,11 @@ export function lastOccurrence(tokens: readonly number[], wanted: readonly numbe
   }
   return last;
 }
+
+/** What a trial must know of an adapter before it runs. */
+export interface AdapterTraits {
+  /** Tokens from which on it acts; null = on every token. */
+  readonly invocation: readonly number[] | null;
+  /** It has a classification head. */
+  readonly classifies: boolean;
+}

@@ -4,7 +4,14 @@
  */
 import { z } from 'zod';
 import { Digest, sha256Hex, AdapterName } from './identity.ts';
-import { MAX_CHAIN, MAX_INVOCATION_TOKENS, MAX_PART_BYTES, MAX_PARTS, MAX_VOCABULARY } from './limits.ts';
+import {
+  MAX_CHAIN,
+  MAX_CLASSES,
+  MAX_INVOCATION_TOKENS,
+  MAX_PART_BYTES,
+  MAX_PARTS,
+  MAX_VOCABULARY,
+} from './limits.ts';
 
 /** Token ids of an activated adapter: it acts from their last occurrence in a prompt on. */
 export const InvocationTokens = z
@@ -27,6 +34,8 @@ export const ManifestChainEntry = z.strictObject({
   rank: z.int().positive().optional(),
   /** It acts from its invocation tokens on only; absent = on every token. */
   activated: z.literal(true).optional(),
+  /** Classes of its classification head; absent = it generates text. */
+  classes: z.int().positive().max(MAX_CLASSES).optional(),
 });
 export type ManifestChainEntry = z.infer<typeof ManifestChainEntry>;
 

@@ -15,6 +15,8 @@ export type ApiError =
   | { code: 'method_not_allowed'; message: string }
   | { code: 'invalid_request'; message: string; param: string | null }
   | { code: 'unsupported_parameter'; message: string; param: string }
+  /** A classifier was asked for text, or an adapter without a classification head for classes. */
+  | { code: 'wrong_endpoint'; message: string; param: 'model' }
   /** `promptTokens`: how many were counted before it was refused, for the edge. */
   | { code: 'context_length_exceeded'; message: string; param: string | null; promptTokens?: number }
   | { code: 'request_too_large'; message: string }
@@ -63,6 +65,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   method_not_allowed: [405, 'invalid_request_error'],
   invalid_request: [400, 'invalid_request_error'],
   unsupported_parameter: [400, 'invalid_request_error'],
+  wrong_endpoint: [400, 'invalid_request_error'],
   context_length_exceeded: [400, 'invalid_request_error'],
   request_too_large: [413, 'invalid_request_error'],
   version_conflict: [409, 'conflict_error'],
@@ -111,6 +114,8 @@ export const API_ERROR_HELP: Readonly<Record<ApiErrorCode, string>> = {
     'A field is missing, of the wrong type or out of range. Correct the field that `param` names.',
   unsupported_parameter:
     'The field in `param` would change the answer, and graft cannot do it. Remove it, or use what the message suggests.',
+  wrong_endpoint:
+    'An adapter with a classification head answers at `/v1/classify`, `/v1/score` and `/v1/rerank` only; others do not. Ask the path that the message names.',
   context_length_exceeded:
     'Prompt and answer do not fit the context. Shorten the prompt, or lower `max_tokens`.',
   request_too_large: 'The body, file or part is larger than its limit. Send less; the message has the limit.',
@@ -222,7 +227,7 @@ export function errorResponse(error: ApiError, headers: Record<string, string> =
 
 /** The whole client API. */
 const HAS =
-  'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>; for fine-tuning POST and GET /v1/files and /v1/fine_tuning/jobs';
+  'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, POST /v1/classify, POST /v1/score, POST /v1/rerank, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>; for fine-tuning POST and GET /v1/files and /v1/fine_tuning/jobs';
 
 /** Paths are repeated in errors if they are short and plain. */
 const PLAIN = /^[\x21-\x7e]{1,128}$/;

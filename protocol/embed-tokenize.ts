@@ -11,7 +11,7 @@ import { ChatMessage, parseChatCompletion, type ChatCompletionRequest } from './
 const isTokenId = (id: unknown): id is number => Number.isSafeInteger(id) && (id as number) >= 0;
 
 /** Not `z.array`, which would take seconds to list the errors of half a million items. */
-const input = z
+export const inputs = z
   .custom<string | string[] | number[] | number[][]>(
     (value) =>
       typeof value === 'string' ||
@@ -22,13 +22,13 @@ const input = z
     'must be a string, a list of strings, token ids, or lists of token ids',
   )
   .superRefine((value, context) => {
-    const inputs = embeddingInputs(value);
+    const given = embeddingInputs(value);
     const complain = (message: string, path: number[] = []) =>
       context.addIssue({ code: 'custom', message, path, input: value });
-    if (inputs.length === 0) return complain('must not be empty');
-    if (inputs.length > MAX_EMBEDDING_INPUTS)
-      return complain(`has ${inputs.length} inputs; at most ${MAX_EMBEDDING_INPUTS} are allowed`);
-    const empty = inputs.findIndex(({ length }) => length === 0);
+    if (given.length === 0) return complain('must not be empty');
+    if (given.length > MAX_EMBEDDING_INPUTS)
+      return complain(`has ${given.length} inputs; at most ${MAX_EMBEDDING_INPUTS} are allowed`);
+    const empty = given.findIndex(({ length }) => length === 0);
     if (empty !== -1) complain('must not be empty', Array.isArray(value) ? [empty] : []);
   })
   .meta({
@@ -48,7 +48,7 @@ const input = z
 export const EmbeddingRequest = z.strictObject({
   model: z.string().min(1).max(512),
   /** Each text or list of token ids becomes one vector. */
-  input,
+  input: inputs,
   encoding_format: z.enum(['float', 'base64']).nullish(),
   /** Only the base's own size is accepted: its vectors cannot be shortened. */
   dimensions: z.int().positive().nullish(),

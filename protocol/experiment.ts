@@ -1,5 +1,6 @@
 /** An A/B test of adapters as it is stored and as the admin API takes it; docs/guides/ab-test.md explains the fields. */
 import { z } from 'zod';
+import { ClassLabel } from './classes.ts';
 import {
   MAX_EXPERIMENT_LIST,
   MAX_EXPERIMENT_METRICS,
@@ -283,6 +284,11 @@ export const ExperimentMetric = z.strictObject({
    * decide.
    */
   cap: z.literal('p99').optional(),
+  /**
+   * A class of the variants' classification heads: the edge records the share of the texts in `/v1/classify` that get this
+   * label. Absent = the application reports it.
+   */
+  class: ClassLabel.optional(),
 });
 export type ExperimentMetric = z.infer<typeof ExperimentMetric>;
 
@@ -298,6 +304,10 @@ export const AUTOMATIC_METRICS: readonly ExperimentMetric[] = [
   { key: 'length_rate', kind: 'proportion', better: 'down' },
   { key: 'cost', kind: 'mean', better: 'down' },
 ];
+
+/** Whether the edge records it itself. */
+export const isRecorded = ({ key, class: label }: Pick<ExperimentMetric, 'key' | 'class'>): boolean =>
+  label !== undefined || AUTOMATIC_METRICS.some((metric) => metric.key === key);
 
 /**
  * Metrics of a shadow's requests, each counted separately; nobody can abandon them, and `disagreement` is 0 or
@@ -426,6 +436,8 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
     const known = AUTOMATIC_METRICS.find(({ key }) => key === metric.key);
     if (known !== undefined && known.kind !== metric.kind)
       issue(['metrics', i, 'kind'], `the edge records "${metric.key}" itself, as a ${known.kind}`);
+    if (metric.class !== undefined && (known !== undefined || metric.kind !== 'proportion'))
+      issue(['metrics', i, 'class'], 'needs a proportion with a key of its own');
     if (metric.cap !== undefined && metric.kind !== 'mean')
       issue(['metrics', i, 'cap'], 'a proportion is between 0 and 1: only a mean can be capped');
   }

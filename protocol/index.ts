@@ -18,6 +18,8 @@ export * from './admin-api/versions.ts';
 export * from './api-error.ts';
 export * from './browser-downloads.ts';
 export * from './browser-publications.ts';
+export * from './classes.ts';
+export * from './classify.ts';
 export * from './completion-answers.ts';
 export * from './completion.ts';
 export * from './embed-tokenize.ts';

@@ -37,8 +37,12 @@ export const MAX_PROMPT_LIST_SCORES = 1_048_576;
 export const DEFAULT_TEXT_TOKENS = 16;
 /** Answers to one prompt (`n`). Each takes a row of the batch. */
 export const MAX_CHOICES = 8;
-/** Texts of one embeddings request. OpenAI's limit. */
+/** Texts of one embeddings request, and pairs of one score or rerank request. OpenAI's limit. */
 export const MAX_EMBEDDING_INPUTS = 2_048;
+/** Characters of all pairs of one score or rerank request: each document is read behind the whole query. */
+export const MAX_PAIR_CHARACTERS = 4_000_000;
+/** Probabilities in one answer of a classification head: texts times classes. Each takes 20 bytes. */
+export const MAX_PROBABILITIES = 262_144;
 /** Entries of `logit_bias`. */
 export const MAX_LOGIT_BIAS = 300;
 /** Upper bound of token ids, whatever the base. Each base checks its own vocabulary too. */
@@ -58,6 +62,10 @@ export const MAX_PART_BYTES = 24 * MiB;
 export const MAX_PARTS = 42;
 /** Rank of one module of an adapter. Published PEFT adapters end at 256. */
 export const MAX_RANK = 512;
+/** Classes of one classification head. */
+export const MAX_CLASSES = 1_000;
+/** Length of a class's label. */
+export const MAX_LABEL_CHARACTERS = 256;
 /** Tokens that an activated adapter (`alora_invocation_tokens`) waits for. Real ones are a line of a chat template. */
 export const MAX_INVOCATION_TOKENS = 256;
 

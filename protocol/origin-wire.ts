@@ -59,6 +59,8 @@ export const BaseInfo = z
     context: z.int().positive(),
     /** Tokens that the base knows; absent = unknown. */
     vocabulary: z.int().positive().optional(),
+    /** Width of a token's hidden state, which classification heads read; absent = they are not served. */
+    hidden: z.int().positive().optional(),
     /** Largest sum of ranks over a row's chain. */
     max_rank_sum: z.int().positive(),
     /** llama.cpp's architecture name, such as `llama` or `qwen2`; GGUF adapters need it, and `attention`. */
@@ -372,6 +374,38 @@ export function readUsageNote(text: string | null): UsageNote | null {
   };
 }
 
+/**
+ * Header of an origin's answer to `/v1/classify`: how many texts got which label, each percent-encoded
+ * (`x-graft-classes: yes=2,no=1`).
+ */
+export const CLASSES_HEADER = 'x-graft-classes';
+/** Longer ones are not sent: Cloudflare takes headers of 128 KB together, Node of 16. */
+const MAX_CLASSES_CHARACTERS = 4_096;
+
+/** @returns null when it would be too long. */
+export function writeClasses(labels: Iterable<string>): string | null {
+  const counts = new Map<string, number>();
+  for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const text = [...counts].map(([label, count]) => `${encodeURIComponent(label)}=${count}`).join(',');
+  return text.length > MAX_CLASSES_CHARACTERS ? null : text;
+}
+
+/** @returns texts by label; null if it is absent or malformed. */
+export function readClasses(text: string | null): Map<string, number> | null {
+  if (text === null || text.length > MAX_CLASSES_CHARACTERS) return null;
+  const counts = new Map<string, number>();
+  for (const part of text.split(',')) {
+    const [, label, count] = /^([^=,]+)=(\d{1,5})$/.exec(part) ?? [];
+    if (label === undefined) return null;
+    try {
+      counts.set(decodeURIComponent(label), Number(count));
+    } catch {
+      return null;
+    }
+  }
+  return counts;
+}
+
 /** Whether an answer with these headers is a stream of server-sent events. */
 export const isEventStream = (headers: Headers): boolean =>
   headers.get('content-type')?.startsWith('text/event-stream') ?? false;
@@ -414,8 +448,8 @@ export const RequestUsage = z.object({
 });
 export type RequestUsage = z.infer<typeof RequestUsage>;
 
-/** Prefix of an answer's id: for chat completions, completions, responses and messages. */
-const PREFIXES = ['chatcmpl-', 'cmpl-', 'resp_', 'msg_'];
+/** Prefix of an answer's id: for chat completions, completions, responses, messages and a head's answers. */
+const PREFIXES = ['chatcmpl-', 'cmpl-', 'resp_', 'msg_', 'classify-', 'score-', 'rerank-'];
 
 /** Parameter of a completion's path to an origin, `?answer=<text>`: the end of the answer's id. */
 export const ANSWER_PARAMETER = 'answer';

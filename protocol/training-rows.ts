@@ -4,7 +4,9 @@
  */
 import { z } from 'zod';
 import { err, ok, type Result } from './api-error.ts';
+import { ClassLabel } from './classes.ts';
 import { ChatMessage } from './completion.ts';
+import { MAX_LABEL_CHARACTERS } from './limits.ts';
 import { checkQuestion, EvaluationRow } from './origin-wire.ts';
 import { isMap, issuePath, short } from './parse-body.ts';
 import type { TrainingMethod } from './training.ts';
@@ -38,7 +40,11 @@ export interface Row {
   line: number;
   /** One; of a pair the chosen and the rejected one, with the same prompt. */
   conversations: readonly Conversation[];
+  /** Its class; the conversation then has no answer, and a raw text an empty one. Absent = an answer is learned. */
+  label?: string;
 }
+
+type RowContent = Omit<Row, 'line'>;
 
 export interface RowProblem {
   /** From 1; of a CSV record its first. */
@@ -56,7 +62,7 @@ export interface ParsedRows {
 
 /**
  * Reads a file of rows; each row's fields decide its shape. For `sft`: OpenAI's chat format, `prompt` and `completion`,
- * or graft's evaluation rows. For `dpo`: OpenAI's preference format, or `prompt` or `user` with `chosen` and
+ * or graft's evaluation rows; or a text or conversation with its `label`. For `dpo`: OpenAI's preference format, or `prompt` or `user` with `chosen` and
  * `rejected`. Rows without a problem are returned also when others have one.
  */
 export function parseRows(file: RowsText): ParsedRows {
@@ -86,9 +92,9 @@ export function* parseRowsInTurns(
       seen > MAX_TRAINING_ROWS
         ? err(`The file has more than ${MAX_TRAINING_ROWS} rows. Split it.`)
         : value.ok
-          ? conversationsOf(value.value, method)
+          ? contentOf(value.value, method)
           : value;
-    if (row.ok) parsed.rows.push({ line, conversations: row.value });
+    if (row.ok) parsed.rows.push({ line, ...row.value });
     else {
       parsed.problemCount += 1;
       if (parsed.problems.length < MAX_ROW_PROBLEMS) parsed.problems.push({ line, problem: row.error });
@@ -233,8 +239,8 @@ export function* csvRecords(text: string): Generator<CsvRecord> {
 }
 
 /** Columns of CSV: what the answer follows, and the answer. */
-const ASKED = ['prompt', 'user', 'system'];
-const ANSWERS = { sft: ['completion', 'expected'], dpo: ['chosen', 'rejected'] };
+const ASKED = ['prompt', 'text', 'user', 'system'];
+const ANSWERS = { sft: ['completion', 'expected', 'label'], dpo: ['chosen', 'rejected'] };
 
 function* csvValues(text: string, method: TrainingMethod): Generator<Found> {
   let header: string[] | null = null;
@@ -267,14 +273,14 @@ function headerProblem(header: readonly string[], method: TrainingMethod): strin
   const known = [...ASKED, ...answers];
   const wanted =
     method === 'sft'
-      ? "'prompt' and 'completion', or 'user', 'system' and 'expected'"
+      ? "'prompt' and 'completion', or 'user', 'system' and 'expected', or 'text' and 'label'"
       : "'prompt', 'chosen' and 'rejected', or 'user', 'system', 'chosen' and 'rejected'";
   const unknown = header.find((name) => !known.includes(name));
   if (unknown !== undefined)
     return `Unknown column '${short(unknown)}'. The first line names the columns, separated by commas: ${wanted}.`;
   const twice = header.find((name, at) => header.indexOf(name) !== at);
   if (twice !== undefined) return `Column '${twice}' is there twice.`;
-  const asks = header.includes('prompt') || header.includes('user');
+  const asks = ['prompt', 'text', 'user'].some((name) => header.includes(name));
   const has = (name: string): boolean => header.includes(name);
   const answered = method === 'sft' ? answers.some(has) : answers.every(has);
   return asks && answered ? null : `Columns are missing. Name ${wanted}.`;
@@ -374,6 +380,29 @@ const asked = (
 
 const Expected = EvaluationRow.transform((row): Conversation[] => [asked(row, row.expected)]);
 
+const Labelled = z
+  .strictObject({
+    text: answerText.optional(),
+    prompt: answerText.optional(),
+    messages: z.array(ContextMessage).min(1, 'must not be empty').optional(),
+    label: z.union(
+      [ClassLabel, z.int().transform(String), z.boolean().transform(String)],
+      `must be a text of 1 to ${MAX_LABEL_CHARACTERS} characters, a whole number, true or false`,
+    ),
+  })
+  .refine(
+    (row) => [row.text, row.prompt, row.messages].filter((one) => one !== undefined).length === 1,
+    "a row with a label needs either 'text', 'prompt' or 'messages'",
+  )
+  .transform(({ text, prompt, messages, label }): RowContent => ({
+    conversations: [
+      messages === undefined
+        ? { prompt: text ?? prompt ?? '', completion: '' }
+        : { messages: messages.map((one) => rowMessage(one, false)) },
+    ],
+    label,
+  }));
+
 const Pair = z
   .strictObject({
     prompt: z.string().optional(),
@@ -419,7 +448,7 @@ const SHAPES: Record<
 };
 
 const UNKNOWN_SHAPE: Record<TrainingMethod, string> = {
-  sft: "The row needs 'messages', or 'prompt' and 'completion', or 'user' or 'prompt' and 'expected'.",
+  sft: "The row needs 'messages', or 'prompt' and 'completion', or 'user' or 'prompt' and 'expected', or 'text' and 'label'.",
   dpo: "The row needs 'input', 'preferred_output' and 'non_preferred_output', or 'user' or 'prompt' with 'chosen' and 'rejected'.",
 };
 const OTHER_METHOD: Record<TrainingMethod, string> = {
@@ -427,11 +456,16 @@ const OTHER_METHOD: Record<TrainingMethod, string> = {
   dpo: "The row has one answer, as the method 'sft' needs it. The method 'dpo' compares two.",
 };
 
-function conversationsOf(value: unknown, method: TrainingMethod): Result<readonly Conversation[], string> {
+function contentOf(value: unknown, method: TrainingMethod): Result<RowContent, string> {
   if (!isMap(value)) return err('The row is not a JSON object.');
   const row = withoutNulls(value) as Fields;
   const tools = toolsIn(row);
   if (tools !== null) return err(`Tools cannot be trained yet. Remove '${tools}', or the row.`);
+  if ('label' in row) {
+    if (method === 'dpo') return err("The row has a label, which only the method 'sft' learns.");
+    const labelled = Labelled.safeParse(row);
+    return labelled.success ? ok(labelled.data) : err(problemOf(labelled.error));
+  }
   const schema = schemaOf(row, method);
   if (schema === undefined) {
     const other = schemaOf(row, method === 'sft' ? 'dpo' : 'sft');
@@ -442,7 +476,7 @@ function conversationsOf(value: unknown, method: TrainingMethod): Result<readonl
   const [chosen, rejected] = parsed.data;
   return rejected !== undefined && textsOf(chosen!) === textsOf(rejected)
     ? err('The chosen and the rejected answer are the same.')
-    : ok(parsed.data);
+    : ok({ conversations: parsed.data });
 }
 
 const schemaOf = (row: Fields, method: TrainingMethod): z.ZodType<Conversation[]> | undefined =>

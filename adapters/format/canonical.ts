@@ -8,6 +8,7 @@ import { InvocationTokens } from '../../protocol/adapter-manifest.ts';
 import { Digest, baseIdOf } from '../../protocol/identity.ts';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import type { Tensor } from './dtype.ts';
+import { type Classifier, ClassifierConfig, encodeClassifierConfig, makeClassifier } from './classifier.ts';
 import type { AdapterContent, Invocation } from './invocation.ts';
 import { makeLoraModule, type LoraModule, bytesAs, convertInto, type LoraDtype } from './lora-module.ts';
 import {
@@ -23,10 +24,11 @@ import { parseStrictJson, StrictJsonError, type JsonValue } from './strict-json.
 export const CONFIG_KEY = 'graft.config';
 const FORMAT = 1;
 const AGAIN = 'Pack the adapter again.';
-/** Three a module: itself, its rank, its alpha. */
+/** Three a module: itself, its rank, its alpha; the rest holds the labels of classes. */
 const MAX_CONFIG_VALUES = 2 * MAX_ADAPTER_TENSORS;
 const SUFFIX_A = '.lora_A';
 const SUFFIX_B = '.lora_B';
+const CLASSIFIER_TENSOR = 'classifier.weight';
 
 export interface CanonicalConfig {
   /** The base model's id, as `baseIdOf` (protocol/identity.ts) makes it. */
@@ -49,6 +51,7 @@ const ConfigSchema = z.strictObject({
   modules: z.map(z.string(), z.instanceof(Map)),
   parent: Digest.nullable(),
   invocation: InvocationTokens.optional(),
+  classifier: z.instanceof(Map).optional(),
 });
 const ModuleSchema = z.strictObject({ rank: z.int().positive(), alpha: z.number() });
 
@@ -59,14 +62,16 @@ function encodeConfig(
   base: string,
   parent: string | null,
   modules: readonly Pick<LoraModule, 'name' | 'rank' | 'alpha'>[],
-  invocation: Invocation,
+  { invocation, classifier }: Pick<AdapterContent, 'invocation' | 'classifier'>,
 ): string {
   const entries = modules.map(
     ({ name, rank, alpha }) => `${JSON.stringify(name)}:{"rank":${rank},"alpha":${JSON.stringify(alpha)}}`,
   );
   const own = `"modules":{${entries.join(',')}},"parent":${JSON.stringify(parent)}`;
-  // Most adapters have none, and keep the digest that they have without the field.
-  const tail = invocation === undefined ? own : `${own},"invocation":${JSON.stringify(invocation)}`;
+  // Most adapters have neither, and keep the digest that they have without the fields.
+  const acting = invocation === undefined ? own : `${own},"invocation":${JSON.stringify(invocation)}`;
+  const tail =
+    classifier === undefined ? acting : `${acting},"classifier":${encodeClassifierConfig(classifier)}`;
   return `{"format":${FORMAT},"base":${JSON.stringify(base)},${tail}}`;
 }
 
@@ -101,7 +106,21 @@ function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: str
     modules.set(name, module.data);
   }
   const { base, parent, invocation } = parsed.data;
-  return { base, parent, modules, ...(invocation === undefined ? {} : { invocation }) };
+  const config = { base, parent, modules, ...(invocation === undefined ? {} : { invocation }) };
+  return { config, classifier: parseClassifier(parsed.data.classifier, refuse) };
+}
+
+/** @param value of the configuration; undefined = it has none. */
+function parseClassifier(
+  value: ReadonlyMap<unknown, unknown> | undefined,
+  refuse: (code: AdapterErrorCode, message: string) => never,
+) {
+  if (value === undefined) return null;
+  const parsed = ClassifierConfig.safeParse(Object.fromEntries(value));
+  if (parsed.success) return { labels: parsed.data.labels, problemType: parsed.data.problem_type };
+  const issue = parsed.error.issues[0];
+  const where = printable([CONFIG_KEY, 'classifier', ...(issue?.path ?? [])].map(String).join('.'));
+  return refuse('not_canonical', `${where}: ${printable(issue?.message ?? 'invalid')}. ${AGAIN}`);
 }
 
 interface NamedTensor {
@@ -109,17 +128,21 @@ interface NamedTensor {
   readonly shape: readonly number[];
 }
 
-/** The modules of the header's config and tensors, sorted; each tensor belongs to one. */
-function readModules<T extends NamedTensor, M extends { readonly name: string }>(
+/** The modules of the header's config and tensors, sorted, and the classifier; each tensor belongs to one of them. */
+function readContent<T extends NamedTensor, M extends { readonly name: string }>(
   header: { metadata: ReadonlyMap<string, string>; tensors: ReadonlyMap<string, T> },
   refuse: (code: AdapterErrorCode, message: string, subject?: string) => never,
   make: (module: { name: string; rank: number; alpha: number; a: T; b: T }) => M,
-): { config: CanonicalConfig; modules: M[] } {
+): {
+  config: CanonicalConfig;
+  modules: M[];
+  classifier: (Pick<Classifier, 'labels' | 'problemType'> & { weight: T }) | null;
+} {
   const { metadata, tensors } = header;
   const text = metadata.get(CONFIG_KEY);
   if (text === undefined)
     return refuse('not_canonical', `The file has no ${CONFIG_KEY} in its metadata. Pack the adapter first.`);
-  const config = parseConfig(text, refuse);
+  const { config, classifier } = parseConfig(text, refuse);
   if (config.modules.size === 0) refuse('empty_adapter', `The adapter has no modules. ${AGAIN}`);
 
   const modules: M[] = [];
@@ -134,7 +157,15 @@ function readModules<T extends NamedTensor, M extends { readonly name: string }>
       );
     modules.push(make({ name, rank, alpha, a, b }));
   }
+  const weight = classifier === null ? undefined : tensors.get(CLASSIFIER_TENSOR);
+  if (classifier !== null && weight === undefined)
+    refuse(
+      'classifier_invalid',
+      `${CLASSIFIER_TENSOR} is missing from the file. ${AGAIN}`,
+      CLASSIFIER_TENSOR,
+    );
   for (const name of tensors.keys()) {
+    if (name === CLASSIFIER_TENSOR && weight !== undefined) continue;
     const module =
       name.endsWith(SUFFIX_A) || name.endsWith(SUFFIX_B) ? name.slice(0, -SUFFIX_A.length) : undefined;
     if (module === undefined || !config.modules.has(module))
@@ -145,7 +176,11 @@ function readModules<T extends NamedTensor, M extends { readonly name: string }>
       );
   }
   modules.sort((x, y) => compare(x.name, y.name));
-  return { config, modules };
+  return {
+    config,
+    modules,
+    classifier: classifier === null || weight === undefined ? null : { ...classifier, weight },
+  };
 }
 
 const refuser =
@@ -165,6 +200,8 @@ export interface CanonicalHead {
   readonly config: CanonicalConfig;
   /** Sorted by name. The tensors' `data` is empty. */
   readonly modules: readonly LoraModule[];
+  /** Its tensor's `data` is empty. */
+  readonly classifier?: Classifier;
 }
 
 /**
@@ -182,13 +219,16 @@ export function parseCanonicalHead(params: { prefix: Uint8Array; fileBytes: numb
     maxTensors: MAX_ADAPTER_TENSORS,
   });
   const empty = new Uint8Array(0);
-  const { config, modules } = readModules(header, refuse, ({ a, b, ...module }) =>
-    makeLoraModule({
-      ...module,
-      a: { dtype: a.dtype, shape: a.shape, data: empty },
-      b: { dtype: b.dtype, shape: b.shape, data: empty },
-    }),
+  const withoutData = ({ dtype, shape }: NamedTensor): Tensor => ({ dtype, shape, data: empty });
+  const {
+    config,
+    modules,
+    classifier: found,
+  } = readContent(header, refuse, ({ a, b, ...module }) =>
+    makeLoraModule({ ...module, a: withoutData(a), b: withoutData(b) }),
   );
+  const classifier =
+    found === null ? undefined : checked({ ...found, weight: withoutData(found.weight) }, refuse);
   const tensors = new Map(
     [...header.tensors].map(([name, { dtype, shape, begin, end }]) => [
       name,
@@ -196,20 +236,25 @@ export function parseCanonicalHead(params: { prefix: Uint8Array; fileBytes: numb
     ]),
   );
   const metadata = new Map([
-    [CONFIG_KEY, encodeConfig(config.base, config.parent, modules, config.invocation)],
+    [CONFIG_KEY, encodeConfig(config.base, config.parent, modules, { ...config, classifier })],
   ]);
   checkPrefix(encodeSafetensorsPrefix({ metadata, tensors }), prefix, refuse);
-  return { config, modules };
+  return { config, modules, ...(classifier === undefined ? {} : { classifier }) };
 }
+
+const checked = (classifier: Classifier, refuse: ReturnType<typeof refuser>): Classifier =>
+  makeClassifier({ ...classifier, name: CLASSIFIER_TENSOR, refuse });
 
 export interface CanonicalAdapter {
   readonly config: CanonicalConfig;
   /** Sorted by name. Tensors are views into the file. */
   readonly modules: readonly LoraModule[];
+  /** Absent = it generates text. Its tensor is a view into the file, too. */
+  readonly classifier?: Classifier;
 }
 
 function layout(params: EncodedParams) {
-  const { base, parent, modules, invocation, dtype = 'keep' } = params;
+  const { base, parent, modules, classifier, dtype = 'keep' } = params;
   const tensors = new Map<string, Tensor | TensorToMake>();
   for (const module of modules)
     for (const [suffix, tensor] of [
@@ -227,7 +272,8 @@ function layout(params: EncodedParams) {
               make: (target) => convertInto(tensor, dtype, target, module),
             },
       );
-  return { metadata: new Map([[CONFIG_KEY, encodeConfig(base, parent, modules, invocation)]]), tensors };
+  if (classifier !== undefined) tensors.set(CLASSIFIER_TENSOR, classifier.weight);
+  return { metadata: new Map([[CONFIG_KEY, encodeConfig(base, parent, modules, params)]]), tensors };
 }
 
 interface EncodedParams extends AdapterContent {
@@ -239,7 +285,7 @@ interface EncodedParams extends AdapterContent {
 /**
  * @param params.base base id. @param params.parent chain id or null.
  * @param params.modules in any order, no name twice. @param params.invocation absent = it acts on every token.
- * @param params.dtype to round all tensors to on their way into the file; the default keeps their types.
+ * @param params.dtype to round A and B to on their way into the file; the default keeps their types.
  * @throws AdapterFormatError `non_finite` when a value is NaN or infinite, or becomes so in that type.
  */
 export function encodeCanonical(params: EncodedParams): Uint8Array<ArrayBuffer> {
@@ -255,9 +301,12 @@ export function encodeCanonical(params: EncodedParams): Uint8Array<ArrayBuffer> 
 export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {}): CanonicalAdapter {
   const refuse = refuser(options.path);
   const file = parseSafetensors(bytes, { ...options, maxTensors: MAX_ADAPTER_TENSORS });
-  const { config, modules } = readModules(file, refuse, (module) =>
-    makeLoraModule({ ...module, path: options.path }),
-  );
-  checkPrefix(encodeSafetensorsPrefix(layout({ ...config, modules })), bytes, refuse);
-  return { config, modules };
+  const {
+    config,
+    modules,
+    classifier: found,
+  } = readContent(file, refuse, (module) => makeLoraModule({ ...module, path: options.path }));
+  const classifier = found === null ? undefined : checked(found, refuse);
+  checkPrefix(encodeSafetensorsPrefix(layout({ ...config, modules, classifier })), bytes, refuse);
+  return { config, modules, ...(classifier === undefined ? {} : { classifier }) };
 }

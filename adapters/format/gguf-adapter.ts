@@ -326,6 +326,12 @@ export function writeGgufAdapter(
       architecture,
     );
   if (params.modules.length === 0) refuse('empty_adapter', 'The adapter has no modules.');
+  if (params.classifier !== undefined)
+    refuse(
+      'classifier_unsupported',
+      'The adapter has a classification head, which GGUF adapters cannot hold. Write it as PEFT.',
+      'classifier',
+    );
   const named = params.modules.map((module) => {
     const name = ggufOfModule(module.name, architecture);
     return name === null

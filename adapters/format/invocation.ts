@@ -2,6 +2,7 @@
 import { InvocationTokens } from '../../protocol/adapter-manifest.ts';
 import { MAX_INVOCATION_TOKENS } from '../../protocol/limits.ts';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
+import type { Classifier } from './classifier.ts';
 import type { LoraModule } from './lora-module.ts';
 
 /** Token ids of the base; absent = the adapter acts on every token. */
@@ -59,8 +60,10 @@ export function outsideVocabulary(invocation: Invocation, vocabulary: number): A
   });
 }
 
-/** What an adapter file has besides its base: its modules, and when they act. */
+/** What an adapter file has besides its base: its modules, when they act, and its classification head. */
 export interface AdapterContent {
   readonly modules: readonly LoraModule[];
   readonly invocation?: Invocation;
+  /** Absent = it generates text. */
+  readonly classifier?: Classifier | undefined;
 }

@@ -8,6 +8,7 @@ import {
   isVision,
   outFeatures,
 } from './lora-module.ts';
+import { type Classifier, makeClassifier, readModelConfig } from './classifier.ts';
 import { maxMagnitude, type Tensor, toFloat32 } from './dtype.ts';
 import type { AdapterContent, Invocation } from './invocation.ts';
 import { parsePeftConfig } from './peft-config.ts';
@@ -24,12 +25,20 @@ import type { JsonObject } from './strict-json.ts';
 export function readPeftAdapter(params: {
   file: SafetensorsFile;
   config: JsonObject | null;
+  /** transformers' `config.json`, for the labels of a classification head; null = there is none. */
+  modelConfig: JsonObject | null;
   weightsPath: string;
   configPath: string;
-}): { baseModel: string | null; modules: LoraModule[]; invocation: Invocation; warnings: string[] } {
+}): {
+  baseModel: string | null;
+  modules: LoraModule[];
+  invocation: Invocation;
+  classifier?: Classifier;
+  warnings: string[];
+} {
   const config = params.config && parsePeftConfig(params.config, { path: params.configPath });
   const path = params.weightsPath;
-  const pairs = readPeftPairs(params.file, { path });
+  const { pairs, head } = readPeftTensors(params.file, { path, classifiers: config?.classifiers ?? [] });
   if (config === null)
     throw new AdapterFormatError({
       code: 'config_missing',
@@ -39,19 +48,26 @@ export function readPeftAdapter(params: {
       path: params.configPath,
     });
   const trained = pairs.filter((pair) => !isUntrainedVision(pair));
+  const narrowed = (tensor: Tensor, name: string): Tensor =>
+    tensor.dtype === 'F64' ? convertTensor(tensor, 'F32', { name, path }) : tensor;
   const modules = trained.map(({ name, trainedAs, a, b }) => {
-    const narrow = (tensor: Tensor): Tensor =>
-      tensor.dtype === 'F64' ? convertTensor(tensor, 'F32', { name, path }) : tensor;
     const rank = config.rankOf(trainedAs);
     const alpha = config.alphaOf(trainedAs) * (config.useRslora ? Math.sqrt(rank) : 1);
-    return makeLoraModule({ name, rank, alpha, a: narrow(a), b: narrow(b), path });
+    return makeLoraModule({ name, rank, alpha, a: narrowed(a, name), b: narrowed(b, name), path });
   });
   const untrained = pairs.length - trained.length;
   const warnings =
     untrained === 0
       ? []
       : [`The vision tower is left out (modules: ${untrained}): its B is zero, so it adds nothing.`];
-  return { baseModel: config.baseModel, modules, invocation: config.invocation, warnings };
+  const read = { baseModel: config.baseModel, modules, invocation: config.invocation, warnings };
+  if (head === null) return read;
+  const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
+    throw new AdapterFormatError({ code, message, path, subject });
+  };
+  const weight = narrowed(head.tensor, head.name);
+  const described = readModelConfig(params.modelConfig, refuse);
+  return { ...read, classifier: makeClassifier({ ...described, weight, name: head.name, refuse }) };
 }
 
 const PREFIX = 'base_model.model.';
@@ -83,6 +99,21 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
     'trainable_tokens',
     'contains trained token embeddings. Train without trainable_token_indices.',
   ],
+  [
+    /(?:^|\.)(?:score|classifier)(?:\.modules_to_save(?:\.[^.]+)?)?\.bias$/,
+    'classifier_unsupported',
+    "is a bias of a head. transformers' sequence classifiers of such models have none, only heads that classify every token, which are not served.",
+  ],
+  [
+    /(?:^|\.)classifier\.(?:modules_to_save\.[^.]+\.)?(?:dense|out_proj|\d+)\./,
+    'classifier_unsupported',
+    "belongs to a head of several layers, as encoders have it; it does not read a row's last token. Train a decoder with a linear head.",
+  ],
+  [
+    /(?:^|\.)qa_outputs\./,
+    'classifier_unsupported',
+    'belongs to a head that marks where an answer begins and ends, which is not served.',
+  ],
   [/\.modules_to_save\./, 'modules_to_save', 'is a whole trained module. Train without modules_to_save.'],
   [/\.bias$/, 'bias', 'is a trained bias. Train with bias "none".'],
   [
@@ -108,14 +139,29 @@ interface PeftPair {
 /** After training on text alone, B is still zero, as PEFT starts it: the module adds nothing. */
 const isUntrainedVision = ({ name, b }: PeftPair): boolean => isVision(name) && maxMagnitude(b) === 0;
 
+/** A head's one tensor: PEFT's own name, and the one of a state that was saved by other means. */
+const CLASSIFIER = /^([a-z]+)(?:\.modules_to_save(?:\.[A-Za-z0-9_-]+)?)?\.weight$/;
+
+interface PeftTensors {
+  /** Sorted by module. */
+  readonly pairs: PeftPair[];
+  /** Of a sequence classifier; null = it has none. */
+  readonly head: { readonly name: string; readonly tensor: Tensor } | null;
+}
+
 /**
  * Names in PEFT's `adapter_model.safetensors` (peft `utils/save_and_load.py`): which are LoRA pairs, which are refused.
  * transformers' own `save_pretrained(…, save_peft_format=False)` leaves `base_model.model.` out, a model that went
  * through `torch.compile` has `_orig_mod.` in its paths, and one loaded by `AutoModel` (without a head) has its layers
  * at the top, where the same layers with a head lie below `model.`.
- * @returns the LoRA pairs, sorted by module. @throws AdapterFormatError
+ * @param options.classifiers names under which a head may be saved, in which case there must be one; default: none.
+ * @throws AdapterFormatError
  */
-export function readPeftPairs(file: SafetensorsFile, options: { path?: string } = {}): PeftPair[] {
+export function readPeftTensors(
+  file: SafetensorsFile,
+  options: { path?: string; classifiers?: readonly string[] } = {},
+): PeftTensors {
+  const { classifiers = [] } = options;
   const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
     throw new AdapterFormatError({ code, message, path: options.path, subject });
   };
@@ -124,12 +170,19 @@ export function readPeftPairs(file: SafetensorsFile, options: { path?: string } 
   if (names.some((name) => name.endsWith('.weight')) && !names.some((name) => name.includes('lora_')))
     return refuse('full_weight', WHOLE_MODEL, names[0]);
   let prefix: string | undefined;
+  let head: PeftTensors['head'] = null;
   for (const [key, tensor] of file.tensors) {
     if (TRAINING_ONLY.test(key)) continue;
     const plain = key.replace(COMPILED, '$1');
     const match = PAIR.exec(plain);
     const shown = printable(key);
     const own = plain.startsWith(PREFIX) ? PREFIX : '';
+    if (classifiers.includes(CLASSIFIER.exec(plain.slice(own.length))?.[1] ?? '')) {
+      if (head !== null)
+        refuse('classifier_unsupported', `Tensor "${shown}" is a second head beside "${head.name}".`, key);
+      head = { name: key, tensor };
+      continue;
+    }
     if (match) prefix ??= own;
     if (!match || own !== prefix) {
       const known = REFUSED.find(([pattern]) => pattern.test(key));
@@ -167,7 +220,13 @@ export function readPeftPairs(file: SafetensorsFile, options: { path?: string } 
       );
     pairs.push({ name, trainedAs, a, b });
   }
-  return pairs.sort((x, y) => (x.name < y.name ? -1 : 1));
+  if (head === null && classifiers.length > 0)
+    refuse(
+      'classifier_invalid',
+      `modules_to_save has a head, but the file has no tensor ${classifiers.map((name) => `"${PREFIX}${name}.weight"`).join(' or ')}. Save the adapter again.`,
+      'modules_to_save',
+    );
+  return { pairs: pairs.sort((x, y) => (x.name < y.name ? -1 : 1)), head };
 }
 
 /** `<stem>.<layer>.<rest>`; the first number is the layer's. */
@@ -217,14 +276,17 @@ function padded(
  * (6e-8) of itself, exact for powers of two; A is exact. Deterministic.
  * @param params.baseModel as PEFT writes it: a hub id or a path; null = unknown.
  * @param params.invocation of an activated adapter; absent = it acts on every token.
- * @returns the contents of `adapter_config.json` and `adapter_model.safetensors`.
+ * @param params.classifier its classification head, which keeps its type; absent = it has none.
+ * @returns the contents of `adapter_config.json` and `adapter_model.safetensors`, and of `config.json`, which has a
+ * head's labels; null = it needs none.
  * @throws AdapterFormatError `empty_adapter`, or `non_finite` when scale * B leaves float32.
  */
 export function writePeftAdapter(params: AdapterContent & { baseModel: string | null }): {
   configJson: string;
   safetensors: Uint8Array<ArrayBuffer>;
+  modelConfigJson: string | null;
 } {
-  const { modules, baseModel, invocation } = params;
+  const { modules, baseModel, invocation, classifier } = params;
   if (modules.length === 0)
     throw new AdapterFormatError({ code: 'empty_adapter', message: 'The adapter has no modules.' });
   const rank = Math.max(...modules.map((module) => module.rank));
@@ -235,6 +297,7 @@ export function writePeftAdapter(params: AdapterContent & { baseModel: string | 
     const b = padded(foldIntoB(module, module.scale), module.rank, [outputs, rank]);
     tensors.set(`${PREFIX}${module.name}.lora_A.weight`, a).set(`${PREFIX}${module.name}.lora_B.weight`, b);
   }
+  if (classifier !== undefined) tensors.set(`${PREFIX}score.weight`, classifier.weight);
   const config = {
     ...(invocation === undefined ? {} : { alora_invocation_tokens: invocation }),
     alpha_pattern: {},
@@ -247,17 +310,25 @@ export function writePeftAdapter(params: AdapterContent & { baseModel: string | 
     layers_to_transform: null,
     lora_alpha: rank,
     lora_dropout: 0,
-    modules_to_save: null,
+    modules_to_save: classifier === undefined ? null : ['score'],
     peft_type: 'LORA',
     r: rank,
     rank_pattern: {},
     target_modules: targetModules(modules.map(({ name }) => name)),
-    task_type: 'CAUSAL_LM',
+    task_type: classifier === undefined ? 'CAUSAL_LM' : 'SEQ_CLS',
     use_dora: false,
     use_rslora: false,
   };
   return {
     configJson: `${JSON.stringify(config, null, 2)}\n`,
     safetensors: writeSafetensors({ metadata: new Map([['format', 'pt']]), tensors }),
+    modelConfigJson: classifier === undefined ? null : modelConfigOf(classifier),
   };
+}
+
+/** What transformers' `config.json` says of a head; null = nothing but its defaults. */
+function modelConfigOf({ labels, problemType }: Classifier): string | null {
+  if (labels === null && problemType === null) return null;
+  const id2label = labels === null ? undefined : Object.fromEntries(labels.entries());
+  return `${JSON.stringify({ id2label, problem_type: problemType ?? undefined }, null, 2)}\n`;
 }

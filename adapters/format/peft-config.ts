@@ -3,6 +3,7 @@
  */
 import { z } from 'zod';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
+import { CLASSIFIER_NAMES } from './classifier.ts';
 import { type Invocation, readInvocation } from './invocation.ts';
 import { compileModulePattern, MATCH_BUDGET, type ModuleMatcher } from './peft-pattern.ts';
 import type { JsonObject, JsonValue } from './strict-json.ts';
@@ -15,6 +16,8 @@ export interface PeftConfig {
   readonly rankOf: (module: string) => number;
   readonly alphaOf: (module: string) => number;
   readonly invocation: Invocation;
+  /** Names under which the file may have a classification head; empty = it has none. */
+  readonly classifiers: readonly string[];
 }
 
 const RETRAIN = 'Train the adapter without it.';
@@ -36,7 +39,6 @@ const NOT_PLAIN: readonly (readonly [key: string, code: AdapterErrorCode, why: s
     'Adapters of Megatron layers are sharded. Export the adapter from a plain model.',
   ],
   ['layer_replication', 'layer_replication', `Replicated layers are not layers of the base. ${RETRAIN}`],
-  ['modules_to_save', 'modules_to_save', `Whole modules were trained along with the adapter. ${RETRAIN}`],
   [
     'trainable_token_indices',
     'trainable_tokens',
@@ -72,7 +74,6 @@ const HARMLESS: ReadonlySet<string> = new Set([
   'runtime_config',
   // The tensors, not this list, say what was trained.
   'target_modules',
-  'task_type',
   'velora_config',
 ]);
 /** Initialisations that do not change the base; all others subtract from it or replace it. */
@@ -99,7 +100,7 @@ const Plain = z.object({
 const INVOCATION = 'alora_invocation_tokens';
 const READ: readonly string[] = [
   ...Object.keys(Plain.shape),
-  ...['peft_type', 'bias', 'init_lora_weights', INVOCATION],
+  ...['peft_type', 'bias', 'init_lora_weights', 'modules_to_save', 'task_type', INVOCATION],
 ];
 
 /** null, false, "" and empty lists or objects: PEFT's ways to turn a feature off. */
@@ -123,6 +124,50 @@ function lookup(
     compiled.find(([matches]) => matches(module, spend))?.[1] ?? otherwise;
 }
 
+type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
+
+/** Why heads of a task cannot be served: a row has one vector to classify, its last token's. */
+const UNPOOLED: ReadonlyMap<JsonValue, string> = new Map([
+  ['TOKEN_CLS', 'Its head classifies every token'],
+  ['QUESTION_ANS', 'Its head marks where an answer begins and ends'],
+]);
+
+/**
+ * PEFT saves the head of a sequence classifier as one of `modules_to_save`, and lists both names for every model
+ * (peft `peft_model.py`, `PeftModelForSequenceClassification`). All other whole modules are refused.
+ */
+function classifiersIn(config: JsonObject, refuse: Refuse): readonly string[] {
+  const task = config.get('task_type') ?? null;
+  const saved = config.get('modules_to_save');
+  if (isOff(saved)) return [];
+  const unpooled = UNPOOLED.get(task);
+  if (unpooled !== undefined)
+    refuse(
+      'classifier_unsupported',
+      `task_type is ${printable(JSON.stringify(task))}. ${unpooled}, which is not served. Train with ` +
+        'task_type "SEQ_CLS" or "CAUSAL_LM".',
+      'task_type',
+    );
+  const names = Array.isArray(saved) ? saved : [saved];
+  const other = names.find((name) => typeof name !== 'string' || !CLASSIFIER_NAMES.includes(name));
+  if (other !== undefined)
+    refuse(
+      'modules_to_save',
+      `modules_to_save has ${printable(JSON.stringify(other))}: only the head of a sequence classifier ` +
+        `(${CLASSIFIER_NAMES.join(' or ')}) can be trained along with the adapter. ${RETRAIN}`,
+      'modules_to_save',
+    );
+  // Reward models are often saved without a task; a head of tokens then shows by its bias.
+  if (task !== 'SEQ_CLS' && (task !== null || !names.includes('score')))
+    refuse(
+      'classifier_unsupported',
+      `modules_to_save has a head, but task_type is ${printable(JSON.stringify(task))}, so it is unknown which ` +
+        'token it reads. If it reads the last one, set task_type to "SEQ_CLS".',
+      'task_type',
+    );
+  return task === 'SEQ_CLS' ? CLASSIFIER_NAMES : ['score'];
+}
+
 /** @throws AdapterFormatError */
 export function parsePeftConfig(config: JsonObject, options: { path?: string } = {}): PeftConfig {
   const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
@@ -137,6 +182,7 @@ export function parsePeftConfig(config: JsonObject, options: { path?: string } =
     );
   for (const [key, code, why] of NOT_PLAIN)
     if (!isOff(config.get(key))) refuse(code, `${key} is set. ${why}`, key);
+  const classifiers = classifiersIn(config, refuse);
   const bias = config.get('bias');
   if (!isOff(bias) && bias !== 'none')
     refuse(
@@ -206,5 +252,6 @@ export function parsePeftConfig(config: JsonObject, options: { path?: string } =
     rankOf: (module) => rank(module, r),
     alphaOf: (module) => alpha(module, lora_alpha),
     invocation: isOff(invocation) ? undefined : readInvocation(invocation, INVOCATION, refuse),
+    classifiers,
   };
 }

@@ -261,6 +261,13 @@ async function readRows(
     const message = first.join(' ') + (more > 0 ? ` And ${more} more.` : '');
     throw new TrainingEnd({ code: 'rows_invalid', message, param: 'rows' });
   }
+  const labelled = parsed.rows.find(({ label }) => label !== undefined);
+  if (labelled !== undefined)
+    throw new TrainingEnd({
+      code: 'rows_invalid',
+      message: `${unit} ${labelled.line}: a label trains a classification head, which pages do not. Use graft train.`,
+      param: 'rows',
+    });
   const turn = (): Promise<void> => {
     signal.throwIfAborted();
     return nextTurn();

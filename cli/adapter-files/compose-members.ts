@@ -1,6 +1,7 @@
 import {
   type AdapterContent,
   AdapterFormatError,
+  commonClassifier,
   commonInvocation,
   checkMembers,
   deltaNorm,
@@ -90,14 +91,15 @@ export function composeMembers(members: readonly ComposeMember[], rank: number |
   const progress = output.progress('singular values', 'percent');
   try {
     const invocation = commonInvocation(members.map(({ loaded }) => loaded.read));
+    const classifier = commonClassifier(members.map(({ loaded }) => loaded.read));
     const sum = sumAdapters(
       members.map(({ loaded, scale }) => ({ modules: loaded.read.modules, scale })),
       { anyRank: rank !== null },
     );
     const sumRank = sum.reduce((largest, module) => Math.max(largest, module.rank), 0);
-    if (rank === null) return { modules: sum, invocation, sumRank, truncated: null };
+    if (rank === null) return { modules: sum, invocation, classifier, sumRank, truncated: null };
     const { modules, ...truncated } = truncateSlowly(sum, rank, progress);
-    return { modules, invocation, sumRank, truncated };
+    return { modules, invocation, classifier, sumRank, truncated };
   } catch (error) {
     throw asRefusal(error, where);
   } finally {

@@ -93,7 +93,7 @@ export async function lookForBase(search: BaseSearch, baseId: string | null): Pr
 export async function loadUsableAdapter(given: string, search: BaseSearch): Promise<LoadedAdapter> {
   const loaded = await loadAdapter(given, search);
   const { input, read } = loaded;
-  const [problem] = checkValues(read.modules);
+  const [problem] = checkValues(read);
   if (problem !== undefined) throw asRefusal(problem, input.where);
   for (const warning of read.warnings) search.output.note(`warning: ${input.where}: ${warning}`);
   return loaded;

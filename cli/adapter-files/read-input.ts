@@ -27,6 +27,8 @@ export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 const MAX_LISTED = 10;
 
 export const CONFIG = 'adapter_config.json';
+/** transformers', which has the labels of a classification head. */
+const MODEL_CONFIG = 'config.json';
 /** File names of weights in PEFT and mlx-lm. */
 export const WEIGHTS = ['adapter_model.safetensors', 'adapters.safetensors'] as const;
 /** Older PEFT and mlx-lm: a pickle, and numpy's archive. */
@@ -129,10 +131,20 @@ async function readWeights(file: string, folder: string | null, notes: string[])
     () => false,
   );
   const config = hasConfig ? await readCapped(configPath, MAX_CONFIG_BYTES) : null;
+  const modelConfigPath = path.join(path.dirname(file), MODEL_CONFIG);
+  // Beside any other file, it belongs to something else.
+  const hasModelConfig =
+    hasConfig &&
+    (await stat(modelConfigPath).then(
+      (entry) => entry.isFile(),
+      () => false,
+    ));
+  const modelConfig = hasModelConfig ? await readCapped(modelConfigPath, MAX_CONFIG_BYTES) : null;
   return {
     files: {
       weights,
       configJson: config === null ? null : new TextDecoder().decode(config),
+      modelConfigJson: modelConfig === null ? null : new TextDecoder().decode(modelConfig),
       weightsPath: file,
       configPath,
     },

@@ -114,21 +114,22 @@ export interface Encoded {
 async function encodeAsCanonical(
   params: AdapterContent & { baseId: string; parent: string | null; where: string },
 ): Promise<Encoded> {
-  const { modules, invocation, baseId, parent, where } = params;
-  const [problem] = checkValues(modules);
+  const { modules, invocation, classifier, baseId, parent, where } = params;
+  const [problem] = checkValues(params);
   if (problem !== undefined) throw asRefusal(problem, where);
-  const content = encodeCanonical({ base: baseId, parent, modules, invocation });
+  const content = encodeCanonical({ base: baseId, parent, modules, invocation, classifier });
   return { content, digest: await sha256Hex(content) };
 }
 
-/** The two files of a PEFT folder. @param baseModel for `base_model_name_or_path`. */
+/** The files of a PEFT folder. @param baseModel for `base_model_name_or_path`. */
 export function encodeAsPeft(params: AdapterContent & { baseModel: string | null; where: string }): Encoded {
   try {
-    const { configJson, safetensors } = writePeftAdapter(params);
+    const { configJson, safetensors, modelConfigJson } = writePeftAdapter(params);
     const content = new Map<string, Uint8Array | string>([
       ['adapter_config.json', configJson],
       ['adapter_model.safetensors', safetensors],
     ]);
+    if (modelConfigJson !== null) content.set('config.json', modelConfigJson);
     return { content, digest: null };
   } catch (error) {
     throw asRefusal(error, params.where);
@@ -148,13 +149,14 @@ export async function encodeAsGguf(
     search: BaseSearch;
   },
 ): Promise<Encoded> {
-  const { modules, invocation, baseModel, baseId, dtype, where, search } = params;
+  const { modules, invocation, classifier, baseModel, baseId, dtype, where, search } = params;
   const base = await lookForBase(search, baseId);
   const architecture = base?.architecture ?? null;
   try {
     const content = writeGgufAdapter({
       modules,
       invocation,
+      classifier,
       attention: base?.attention ?? null,
       baseModel,
       dtype,
@@ -173,16 +175,16 @@ export async function encodeAsGguf(
 /** Writes a sum of adapters in one of the formats. @param where for errors. @throws CliError */
 export async function encodeComposed(
   to: 'canonical' | 'peft' | 'gguf',
-  { modules, invocation }: Sum,
+  { modules, invocation, classifier }: Sum,
   { base, parent }: ComposedBase,
   where: string,
   search: BaseSearch,
 ): Promise<Encoded & { base: string | null }> {
-  if (to === 'peft') return { ...encodeAsPeft({ modules, invocation, baseModel: base, where }), base };
+  const content = { modules, invocation, classifier };
+  if (to === 'peft') return { ...encodeAsPeft({ ...content, baseModel: base, where }), base };
   if (to === 'gguf') {
     const params = {
-      modules,
-      invocation,
+      ...content,
       baseModel: base,
       baseId: base,
       dtype: 'F32',
@@ -198,5 +200,5 @@ export async function encodeComposed(
     env: process.env,
     folder: process.cwd(),
   });
-  return { ...(await encodeAsCanonical({ modules, invocation, baseId, parent, where })), base: baseId };
+  return { ...(await encodeAsCanonical({ ...content, baseId, parent, where })), base: baseId };
 }

@@ -7,7 +7,9 @@ import {
   type AdapterDescription,
   diffAdapters,
   type AdapterDiff,
+  type ClassifierDescription,
   type Invocation,
+  printable,
 } from '../../adapters/index.ts';
 import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import {
@@ -64,6 +66,7 @@ export const showCommand = command({
       {
         path: input.where,
         ...description,
+        ...(description.classifier === undefined ? {} : { classifier: inJson(description.classifier) }),
         targets: description.targets.map(({ minRank, maxRank, ...target }) => ({
           ...target,
           min_rank: minRank,
@@ -88,6 +91,7 @@ export const showCommand = command({
               description.parent ?? (read.format === 'canonical' ? 'the base itself' : 'not recorded'),
             ],
             ['activated', invocationText(read.invocation)],
+            ['classes', classifierText(description.classifier)],
             ['modules', `${modules.length}, rank ${range(modules.map(({ rank }) => rank))}`],
             [
               'parameters',
@@ -124,9 +128,26 @@ export const showCommand = command({
 const invocationText = (invocation: Invocation): string | null =>
   invocation === undefined ? null : `from the last ${invocation.join(' ')} (token ids) in a prompt on`;
 
+const inJson = ({ problemType, ...classifier }: ClassifierDescription) => ({
+  ...classifier,
+  problem_type: problemType,
+});
+
+/** Labels that a line shows. */
+const MAX_LABELS = 8;
+
+/** null = it generates text. */
+function classifierText(classifier: ClassifierDescription | undefined): string | null {
+  if (classifier === undefined) return null;
+  const { classes, labels } = classifier;
+  if (labels === null) return `${classes}, without labels`;
+  const more = labels.length > MAX_LABELS ? ', …' : '';
+  return `${classes}: ${labels.slice(0, MAX_LABELS).map(printable).join(', ')}${more}`;
+}
+
 const unordered = ({ read }: LoadedAdapter) => ({
   packed: null,
-  problems: checkValues(read.modules),
+  problems: checkValues(read),
   warnings: [
     ...read.warnings,
     'The order of the rows of q and k depends on the base. Set --base to see the digest.',
@@ -136,7 +157,7 @@ const unordered = ({ read }: LoadedAdapter) => ({
 /** The result of packing. */
 async function check({ input, read, attention }: LoadedAdapter) {
   const warnings = [...read.warnings];
-  const problems = checkValues(read.modules);
+  const problems = checkValues(read);
   const baseId = adapterBaseId(read.baseModel);
   if (problems.length > 0 || baseId === null) return { packed: null, problems, warnings };
   try {

@@ -223,13 +223,19 @@ async function encode(
   search: BaseSearch & { baseId: string | undefined },
 ): Promise<Encoded> {
   const { input, read } = loaded;
-  const { modules, invocation } = read;
+  const { modules, invocation, classifier } = read;
+  const content = { modules, invocation, classifier };
   const where = input.where;
   const baseModel = read.baseModel ?? search.baseId ?? null;
-  if (to === 'peft') return encodeAsPeft({ modules, invocation, baseModel, where });
+  if (to === 'peft') return encodeAsPeft({ ...content, baseModel, where });
   if (to === 'gguf')
     return encodeAsGguf({
-      ...{ modules, invocation, baseModel, baseId: adapterBaseId(baseModel), dtype, where, search },
+      ...content,
+      baseModel,
+      baseId: adapterBaseId(baseModel),
+      dtype,
+      where,
+      search,
     });
   const { packed } = await packLoaded({
     loaded,

@@ -134,7 +134,7 @@ async function verifyFile(params: {
   const { base, because } = await baseOf(client, input);
   const read = readRefusing(input, base);
   for (const warning of read.warnings) output.note(`warning: ${warning}`);
-  const problems = base === null ? checkValues(read.modules) : checkAgainst(read, base);
+  const problems = base === null ? checkValues(read) : checkAgainst(read, base);
   return {
     ok: problems.length === 0,
     format: read.format,
@@ -179,7 +179,11 @@ function checkAgainst(read: ReadAdapter, base: BaseInfo): AdapterFormatError[] {
   try {
     const named = adapterBaseId(read.baseModel) ?? base.id;
     const bytes = encodeCanonical({
-      ...{ base: named, parent: read.parent, modules: read.modules, invocation: read.invocation },
+      base: named,
+      parent: read.parent,
+      modules: read.modules,
+      invocation: read.invocation,
+      classifier: read.classifier,
     });
     return validateAdapter({ adapter: parseCanonical(bytes), base });
   } catch (error) {

@@ -56,6 +56,17 @@ export const versionsCommand = command({
   },
 });
 
+/** Its rank, and what else it is. */
+function kindOf({ rank, chain }: VersionView): string {
+  const own = chain.at(-1);
+  const classes = own?.classes;
+  const kinds = [
+    ...(own?.activated === true ? ['activated'] : []),
+    ...(classes === undefined ? [] : [classes === 1 ? '1 class' : `${classes} classes`]),
+  ];
+  return [rank, ...kinds].join(' ');
+}
+
 /** @param wasLive versions that were live at some time. @param scores on kept evaluations. */
 export function versionTable(
   { version: live, versions }: VersionList,
@@ -82,7 +93,7 @@ export function versionTable(
       VERSION_STATE_WORDS[versionState(one, live, wasLive.has(one.version))],
       one.base.id,
       one.parent ?? 'the base',
-      `${one.rank}${one.chain.at(-1)?.activated === true ? ' activated' : ''}`,
+      kindOf(one),
       fileSize(one.bytes),
       ...(scored ? [score(one)] : []),
       when(one.created_at),

@@ -37,15 +37,18 @@ export interface PackedFile {
 export async function packFile(params: {
   weights: File;
   config: File | null;
+  /** transformers' `config.json`. */
+  modelConfig?: File | null;
   bases: readonly BaseInfo[];
   parent: { chainId: string; base: string } | null;
   bf16: boolean;
   partBytes?: number;
 }): Promise<Result<PackedFile, string>> {
-  const { weights, config, bases, parent, bf16, partBytes = MAX_PART_BYTES } = params;
+  const { weights, config, modelConfig = null, bases, parent, bf16, partBytes = MAX_PART_BYTES } = params;
   const files = {
     weights: new Uint8Array(await weights.arrayBuffer()),
     configJson: config === null ? null : await config.text(),
+    modelConfigJson: modelConfig === null ? null : await modelConfig.text(),
     weightsPath: weights.name,
     ...(config === null ? {} : { configPath: config.name }),
   };

@@ -199,19 +199,23 @@ async function filesIn(entry: FileSystemEntry, depth: number): Promise<File[]> {
 /** File names of weights in PEFT and mlx-lm. */
 const WEIGHTS = ['adapter_model.safetensors', 'adapters.safetensors'];
 const CONFIG = 'adapter_config.json';
+const MODEL_CONFIG = 'config.json';
 const READ = /\.(?:safetensors|gguf)$/i;
 /** Written by older PEFT and mlx-lm; the toolkit's error says what to do. */
 const OLD = /\.(?:bin|npz)$/i;
 
-/** @returns the weights, and the configuration if there is one; or why they are ambiguous. */
+/** @returns the weights, and the configurations if there are any; or why they are ambiguous. */
 export function pickAdapterFiles<F extends { readonly name: string }>(
   files: readonly F[],
-): Result<{ weights: F; config: F | null }, string> {
+): Result<{ weights: F; config: F | null; modelConfig: F | null }, string> {
   const named = files.filter(({ name }) => WEIGHTS.includes(name));
   const readable = files.filter(({ name }) => READ.test(name));
   const found =
     named.length > 0 ? named : readable.length > 0 ? readable : files.filter(({ name }) => OLD.test(name));
   const configs = files.filter(({ name }) => name === CONFIG);
+  // Of the labels of a head; beside anything but one adapter, it belongs to something else.
+  const modelConfigs = configs.length === 1 ? files.filter(({ name }) => name === MODEL_CONFIG) : [];
+  const beside = { config: configs[0] ?? null, modelConfig: modelConfigs[0] ?? null };
   const [weights] = found;
   if (weights === undefined)
     return err(
@@ -220,11 +224,11 @@ export function pickAdapterFiles<F extends { readonly name: string }>(
     );
   // Read only to be refused with advice.
   const part = found.find(({ name }) => partRefusal(name) !== null);
-  if (part !== undefined) return ok({ weights: part, config: configs[0] ?? null });
+  if (part !== undefined) return ok({ weights: part, ...beside });
   if (found.length > 1 || configs.length > 1)
     return err(
       'These files contain more than one adapter: ' +
         `${(found.length > 1 ? found : configs).map(({ name }) => name).join(', ')}. Choose one of them.`,
     );
-  return ok({ weights, config: configs[0] ?? null });
+  return ok({ weights, ...beside });
 }

@@ -18,6 +18,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AdapterFormatError, parseCanonical } from '../../adapters/index.ts';
+import type { AdapterTraits } from '../../protocol/activation.ts';
 import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import { Digest, sha256Hex } from '../../protocol/identity.ts';
@@ -37,8 +38,8 @@ export interface AdapterFileStore {
   status(digest: string): Promise<'held' | 'receiving' | 'missing'>;
   /** @returns the whole file, or null when it is absent. */
   read(digest: string): Promise<Uint8Array<ArrayBuffer> | null>;
-  /** @returns tokens from which on the adapter acts; null = on every token, or there is no such valid file. */
-  invocation(digest: string): Promise<readonly number[] | null>;
+  /** @returns what a trial must know of the adapter; null = there is no such valid file. */
+  traits(digest: string): Promise<AdapterTraits | null>;
   /**
    * @returns these bytes of a whole file, fewer at its end; null when it is absent. Not verified against its
    * hash.
@@ -206,10 +207,12 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
 
     read,
 
-    async invocation(digest) {
+    async traits(digest) {
       const file = await read(digest);
+      if (file === null) return null;
       try {
-        return file === null ? null : (parseCanonical(file).config.invocation ?? null);
+        const { config, classifier } = parseCanonical(file);
+        return { invocation: config.invocation ?? null, classifies: classifier !== undefined };
       } catch (error) {
         if (error instanceof AdapterFormatError) return null;
         throw error;

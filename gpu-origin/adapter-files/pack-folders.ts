@@ -94,6 +94,7 @@ async function pack(
 }
 
 const CONFIG = 'adapter_config.json';
+const MODEL_CONFIG = 'config.json';
 /** As PEFT and mlx-lm call the weights of a folder with a configuration. */
 const WEIGHTS = ['adapter_model.safetensors', 'adapters.safetensors'] as const;
 
@@ -129,6 +130,10 @@ export async function readAdapterFiles(path: string): Promise<AdapterFiles> {
   return {
     weights: await read(join(path, weights)),
     configJson: names.includes(CONFIG) ? await readFile(configPath, 'utf8') : null,
+    modelConfigJson:
+      names.includes(CONFIG) && names.includes(MODEL_CONFIG)
+        ? await readFile(join(path, MODEL_CONFIG), 'utf8')
+        : null,
     weightsPath: join(path, weights),
     configPath,
   };

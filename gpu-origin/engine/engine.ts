@@ -7,6 +7,7 @@ import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
 import {
   deadlineExceeded,
   neverFits,
+  noClassifier,
   noSuchBias,
   queueFull,
   shuttingDown,
@@ -142,6 +143,7 @@ export class Engine implements ServingEngine {
   }
 
   async #admit(request: EngineRequest, rows: number): Promise<Result<{ maxTokens: number }, ApiError>> {
+    if (request.classifies === true && request.chain.length === 0) return err(noClassifier());
     const limits = checkRequest(request, this.#runner);
     if (!limits.ok) return limits;
     const refusal =
@@ -238,7 +240,9 @@ export class Engine implements ServingEngine {
       else if (sequence.needsNoStep) this.#lifecycle.finish(sequence, 'length');
       else if (outcome?.ok === true) {
         if (sequence.loadingAt !== null) sequence.loadedAt = now;
-        sequence.become('ready');
+        const { unfit } = sequence;
+        if (unfit === null) sequence.become('ready');
+        else this.#lifecycle.fail(sequence, unfit);
       } else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
     }
     this.#executor.goOn();

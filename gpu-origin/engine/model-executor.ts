@@ -3,6 +3,7 @@ import { MODEL_FAILED, rowFault, NOT_FINITE } from './requests.ts';
 import type { KvSlots, PrefixCache } from './kv-cache-manager.ts';
 import type { PooledStates, AnswerPart, Sequence } from './sequence.ts';
 import {
+  type ClassifierHead,
   type Clock,
   type DecodeRows,
   type GrammarMasks,
@@ -184,7 +185,7 @@ export class ModelExecutor {
       past: from,
       parts,
     };
-    if (sequence.pooled !== null) return this.#runner.hiddenStates(chunk);
+    if (sequence.readsStates(to)) return this.#runner.hiddenStates(chunk);
     return this.#runner.prefill({
       ...{ ...chunk, positions: wantedPositions(sequence, from, to) },
       ...(beside === undefined ? {} : { beside: fed(beside) }),
@@ -226,7 +227,7 @@ export class ModelExecutor {
     };
   }
 
-  /** @param output logits of the requested positions; for a pooled prompt, its hidden states. */
+  /** @param output logits of the requested positions; hidden states where the sequence reads them. */
   async #prefilled(step: PrefillStep, output: Float32Array): Promise<void> {
     const { sequence, to } = step;
     sequence.length = to;
@@ -234,18 +235,35 @@ export class ModelExecutor {
     // What is kept is rounded first.
     this.#countClipped(sequence);
     this.#keep(step);
-    if (sequence.pooled !== null) this.#pool(sequence, sequence.pooled, output);
+    if (sequence.pooled !== null)
+      this.#pool(sequence, sequence.pooled, sequence.readsStates(to) ? output : null);
     else await this.#read(step, output);
   }
 
-  #pool(sequence: Sequence, pooled: PooledStates, states: Float32Array): void {
-    if (!pooled.add(states, this.#runner.hiddenSize)) {
+  /** @param states of a chunk; null = they were not needed. */
+  #pool(sequence: Sequence, pooled: PooledStates, states: Float32Array | null): void {
+    if (states !== null && !pooled.add(states, this.#runner.hiddenSize)) {
       this.#lifecycle.advance(sequence, null);
       return;
     }
     if (!sequence.promptRead) return;
-    sequence.events.push({ kind: 'embedding', values: pooled.value() });
+    const values = pooled.value();
+    if (sequence.request.classifies !== true) sequence.events.push({ kind: 'embedding', values });
+    else if (!this.#classify(sequence, values)) {
+      this.#lifecycle.advance(sequence, null);
+      return;
+    }
     this.#lifecycle.finish(sequence, 'stop');
+  }
+
+  /** @returns false when a score is not finite. */
+  #classify(sequence: Sequence, state: Float64Array): boolean {
+    const head = sequence.lease?.classifier ?? null;
+    if (head === null) throw new Error('a sequence without a classification head is to be classified');
+    const scores = classScores(head, state);
+    if (!scores.every(Number.isFinite)) return false;
+    sequence.events.push({ kind: 'classes', scores, head });
+    return true;
   }
 
   async #read({ sequence, from, to }: PrefillStep, logits: Float32Array): Promise<void> {
@@ -281,6 +299,16 @@ export class ModelExecutor {
     }
     this.#lifecycle.advance(sequence, part);
   }
+}
+
+/** The product of a head and a hidden state, summed in float64 and rounded once: `[classes]`. */
+export function classScores({ weight }: Pick<ClassifierHead, 'weight'>, state: Float64Array): Float32Array {
+  const width = state.length;
+  return Float32Array.from({ length: weight.length / width }, (_, at) => {
+    let sum = 0;
+    for (let i = 0, from = at * width; i < width; i += 1) sum += weight[from + i]! * state[i]!;
+    return sum;
+  });
 }
 
 /** What the rows of a step are fed. */

@@ -4,7 +4,17 @@
  */
 import type { ApiError } from '../../protocol/api-error.ts';
 import type { Acting } from '../../protocol/activation.ts';
+import type { ProblemType } from '../../protocol/classes.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
+
+/** The classification head of an adapter: a linear layer over the hidden state of a row's last token. */
+export interface ClassifierHead {
+  /** `[classes, hiddenSize]`, row-major. */
+  readonly weight: Float32Array;
+  /** By class; null = `LABEL_0` and so on. */
+  readonly labels: readonly string[] | null;
+  readonly problemType: ProblemType | null;
+}
 
 /** An adapter in memory, in the form that this runner's weights need (rotated, in float32 or smaller). */
 export interface ResidentAdapter extends Acting {
@@ -13,6 +23,8 @@ export interface ResidentAdapter extends Acting {
   readonly bytes: number;
   /** Largest rank of its modules. */
   readonly rank: number;
+  /** null = it generates text. Its memory is in `bytes`. */
+  readonly classifier: ClassifierHead | null;
 }
 
 /**

@@ -4,7 +4,7 @@ import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { ResidentList, Traceparent } from '../../protocol/origin-wire.ts';
 import type { SamplingParams } from '../generation/sampler.ts';
-import type { Clipped, Grammar, Outcome } from './ports.ts';
+import type { ClassifierHead, Clipped, Grammar, Outcome } from './ports.ts';
 
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
@@ -32,6 +32,12 @@ export interface EngineRequest {
    * Generates no answer: the prompt's hidden states are pooled into one vector, by their mean or the last one.
    */
   readonly pooling?: Pooling;
+  /**
+   * Generates no answer: the classification head of its chain reads the hidden state of the prompt's last token.
+   */
+  readonly classifies?: true;
+  /** Its chain may have a classification head, which has no effect: for trials. Otherwise it then generates no text. */
+  readonly ignoresClassifier?: true;
   /** What constrains its answers; absent = nothing. The caller releases it once the request is added. */
   readonly grammar?: Grammar | null;
   /** Time left, ms; null = no deadline. */
@@ -111,6 +117,8 @@ export type EngineEvent =
   | { readonly kind: 'tokens'; readonly text: string; readonly tokens: readonly ScoredToken[] }
   /** `[hiddenSize]`, not normalized; once, if `pooling` is set. */
   | { readonly kind: 'embedding'; readonly values: Float64Array }
+  /** One score a class, before softmax or sigmoid; once, if it `classifies`. */
+  | { readonly kind: 'classes'; readonly scores: Float32Array; readonly head: ClassifierHead }
   /** `tokenIds`: every generated token, including those of an end-of-sequence or stop string. */
   | {
       readonly kind: 'end';
@@ -227,6 +235,24 @@ export const shuttingDown = (): ApiError => ({
   code: 'origin_unavailable',
   message: 'The server is stopping.',
   retryAfterMs: 1_000,
+});
+
+/** Its chain has no classification head. */
+export const noClassifier = (): ApiError => ({
+  code: 'wrong_endpoint',
+  message:
+    'This model has no classification head. Ask it for text, at /v1/chat/completions or /v1/completions, or ' +
+    'publish an adapter that was trained with task_type "SEQ_CLS".',
+  param: 'model',
+});
+
+/** Its chain has a classification head, for which the model was trained. */
+export const onlyClassifies = (): ApiError => ({
+  code: 'wrong_endpoint',
+  message:
+    'This model has a classification head and generates no text. Ask it at /v1/classify or, if it has one class, ' +
+    '/v1/score and /v1/rerank.',
+  param: 'model',
 });
 
 /** The row's logits are NaN or infinite, most likely because of its adapters. */

@@ -193,7 +193,7 @@ export class Scheduler {
     if (begin === 0) this.#queue.charge(sequence.tenant, (to - from) * PROMPT_TOKEN_WEIGHT);
     const cost = (to - from) * (1 + from / doublingTokens);
     const worth = cost >= chunk * LEAST_MIXED && cost <= chunk * MOST_MIXED;
-    if (mixes && worth && rows.length > 0 && begin === 0 && this.#read === 0 && sequence.pooled === null) {
+    if (mixes && worth && rows.length > 0 && begin === 0 && this.#read === 0 && !sequence.readsStates(to)) {
       // It is a turn of reading and the decode step behind it.
       this.#decodesSinceTurn = 1;
       return { kind: 'prefill', sequence, from, to, parts: { from: 0, to: parts }, beside: rows };

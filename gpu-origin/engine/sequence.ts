@@ -4,6 +4,8 @@ import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { AdapterLease, RowStage } from './adapters/adapter-memory.ts';
 import {
+  noClassifier,
+  onlyClassifies,
   timesOf,
   type EngineEvent,
   type EngineHandle,
@@ -105,7 +107,8 @@ export class Sequence {
     this.answer = params.answer;
     this.promptScores = request.promptLogprobs === null ? null : [];
     this.clipped = request.countsClipped === true ? NONE_CLIPPED : null;
-    this.pooled = request.pooling === undefined ? null : new PooledStates(request.pooling);
+    const pooling = request.classifies === true ? 'last' : request.pooling;
+    this.pooled = pooling === undefined ? null : new PooledStates(pooling);
     this.#wake = params.wake;
     this.events = new EventChannel(() => this.abort());
     if (request.signal?.aborted === true) this.abort();
@@ -156,9 +159,22 @@ export class Sequence {
     return this.maxTokens === 0 && this.promptScores === null && this.pooled === null;
   }
 
-  /** Only its last prompt token's logits are needed: reused tokens need not be read. */
+  /** Only its last prompt token's logits or state are needed: reused tokens need not be read. */
   get mayReuse(): boolean {
-    return this.promptScores === null && this.pooled === null && this.clipped === null;
+    return this.promptScores === null && this.pooled?.pooling !== 'mean' && this.clipped === null;
+  }
+
+  /** Whether it needs the hidden states of a chunk that ends before token `to`. */
+  readsStates(to: number): boolean {
+    return this.pooled !== null && (this.pooled.pooling === 'mean' || to === this.prompt.length);
+  }
+
+  /** Why its adapters, which are loaded, do not give what it asks for; null = they do. */
+  get unfit(): ApiError | null {
+    const { classifies, ignoresClassifier, pooling } = this.request;
+    const head = this.lease?.classifier ?? null;
+    if (classifies === true) return head === null ? noClassifier() : null;
+    return head === null || ignoresClassifier === true || pooling !== undefined ? null : onlyClassifies();
   }
 
   /** It sits out steps until its grammar's mask arrives. */
@@ -508,18 +524,18 @@ export class EventChannel implements AsyncIterable<EngineEvent> {
 
 /** A prompt's hidden states pooled into one vector, chunk by chunk. */
 export class PooledStates {
-  readonly #pooling: Pooling;
+  readonly pooling: Pooling;
   #sum: Float64Array | null = null;
   #count = 0;
 
   constructor(pooling: Pooling) {
-    this.#pooling = pooling;
+    this.pooling = pooling;
   }
 
   /** @param states `[tokens, size]` of the prompt's next tokens. @returns false when one is not finite. */
   add(states: Float32Array, size: number): boolean {
     if (!states.every(Number.isFinite)) return false;
-    if (this.#pooling === 'last') {
+    if (this.pooling === 'last') {
       this.#sum = Float64Array.from(states.subarray(states.length - size));
       this.#count = 1;
       return true;

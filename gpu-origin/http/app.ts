@@ -27,6 +27,7 @@ import {
 import { ASK_HEADER, POOL_HEADER } from '../../protocol/pool-notes.ts';
 import { OriginPool } from './pool.ts';
 import { authenticate, mayScrape, NonceStore, readBody, requestIdOf } from './read-request.ts';
+import { handleClassify } from './classify.ts';
 import { handleCompletion } from './completions.ts';
 import { handleEmbeddings } from './embeddings.ts';
 import {
@@ -216,6 +217,9 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/v1/messages/count_tokens', (c, services) => handleCountTokens(c, context, services));
   route('POST', '/v1/responses/input_tokens', (c, services) => handleInputTokens(c, context, services));
   route('POST', '/v1/embeddings', (c, services) => handleEmbeddings(c, context, services));
+  route('POST', '/v1/classify', (c, services) => handleClassify('classify', c, context, services));
+  route('POST', '/v1/score', (c, services) => handleClassify('score', c, context, services));
+  route('POST', '/v1/rerank', (c, services) => handleClassify('rerank', c, context, services));
   route('POST', '/tokenize', (c, services) => handleTokenize(c, context, services));
   route('POST', '/detokenize', (c, services) => handleDetokenize(c, context, services));
   route('GET', '/v1/models', (_c, services) => listModels(mode, services));

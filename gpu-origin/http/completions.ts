@@ -247,7 +247,7 @@ export function trackUsage(
 }
 
 /** The end of the answer's id: the edge's choice, or a new one. */
-function answerText(c: Context<OriginEnv>): string {
+export function answerText(c: Context<OriginEnv>): string {
   const wanted = AnswerText.safeParse(c.req.query(ANSWER_PARAMETER));
   return c.var.kid !== null && wanted.success ? wanted.data : randomUUID().replaceAll('-', '');
 }

@@ -154,8 +154,8 @@ export function createMetrics(registry = new Registry()) {
   };
 }
 
-/** Values of OpenTelemetry's `gen_ai.operation.name`. */
-export type Operation = 'chat' | 'text_completion' | 'embeddings';
+/** Values of OpenTelemetry's `gen_ai.operation.name`, which knows none of classification; ours is `classify`. */
+export type Operation = 'chat' | 'text_completion' | 'embeddings' | 'classify';
 
 /** A code of the API; `cancelled` when the client has gone. */
 export type GenerationError = ApiError['code'] | 'cancelled';

@@ -18,15 +18,18 @@ import {
 } from '../model/base-model.ts';
 import { type Device, type DeviceMemory, nextTurn } from './device.ts';
 import {
+  type CanonicalAdapter,
   type CanonicalConfig,
+  classesOf,
   type LoraModule,
   parseCanonical,
   readFloat32,
   textModule,
   validateAdapter,
+  widthOf,
 } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
-import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
+import type { ChainMember, ClassifierHead, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import {
   gainBefore,
   type LinearTransform,
@@ -83,11 +86,12 @@ class OrtResidentAdapter implements ResidentAdapter {
     readonly digest: string,
     { invocation, parent }: Pick<CanonicalConfig, 'invocation' | 'parent'>,
     readonly modules: ReadonlyMap<string, RotatedModule>,
+    readonly classifier: ClassifierHead | null,
   ) {
     this.invocation = invocation ?? null;
     this.stacked = parent !== null;
     let rank = 0;
-    let bytes = 0;
+    let bytes = classifier?.weight.byteLength ?? 0;
     for (const module of modules.values()) {
       rank = Math.max(rank, module.rank);
       bytes += module.a.byteLength + module.b.byteLength;
@@ -277,7 +281,16 @@ export async function loadResidentAdapter(
     // Steps continue between layers.
     await nextTurn();
   }
-  return new OrtResidentAdapter(params.digest, adapter.config, modules);
+  return new OrtResidentAdapter(params.digest, adapter.config, modules, headOf(adapter));
+}
+
+/** Neither rotated nor scaled: it reads hidden states as transformers has them. */
+function headOf({ classifier }: Pick<CanonicalAdapter, 'classifier'>): ClassifierHead | null {
+  if (classifier === undefined) return null;
+  const { labels, problemType } = classifier;
+  const weight = new Float32Array(classesOf(classifier) * widthOf(classifier));
+  readFloat32(classifier.weight, weight);
+  return { weight, labels, problemType };
 }
 
 /**

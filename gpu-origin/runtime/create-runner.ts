@@ -384,6 +384,7 @@ export function describeBase(
     weights: format,
     context,
     vocabulary: base.config.vocab,
+    hidden: base.config.hidden,
     max_rank_sum: MAX_RANK_SUM,
     provider,
     ...(precision === 'f16' ? { precision } : {}),

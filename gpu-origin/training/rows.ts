@@ -44,6 +44,8 @@ interface RowEncoding {
   maxLength: number;
   /** Of each prompt, where the activated deltas begin to act; null = the trained one does not. Absent = there are none. */
   begins?: ((prompt: readonly number[]) => readonly number[] | null) | undefined;
+  /** Labels that rows have, by class; absent = rows have answers. */
+  classes?: readonly string[] | undefined;
 }
 
 type Excuse = Omit<LeftOut, 'line'>;
@@ -56,6 +58,8 @@ type Excuse = Omit<LeftOut, 'line'>;
  * A conversation of several answers is one sequence if each prompt begins with everything before it. Some templates
  * remove earlier thoughts or trim earlier answers: such a conversation becomes several rows of the same line and hash.
  * So does each where deltas are activated: they act from another place on in each prompt.
+ *
+ * A row with a label is what `/v1/classify` reads, and its last token has the class.
  */
 export function encodeRows(
   rows: readonly Row[],
@@ -64,12 +68,12 @@ export function encodeRows(
   const encoded: TrainingRow[] = [];
   const leftOut: LeftOut[] = [];
   const encode = conversationEncoder(encoding);
-  for (const { line, conversations } of rows) {
+  for (const { line, conversations, label } of rows) {
     const hash = hashOf(conversations.map(textsOf).join('\n'));
     const all: TrainingSequence[][] = [];
     let excuse: Excuse | null = null;
     for (const conversation of conversations) {
-      const sequences = encode(conversation);
+      const sequences = encode(conversation, label);
       if (sequences.ok) all.push(sequences.value);
       else excuse ??= sequences.error;
     }
@@ -105,7 +109,7 @@ interface Open {
   begins?: readonly number[];
 }
 
-function conversationEncoder({ tokenizer, template, maxLength, begins }: RowEncoding) {
+function conversationEncoder({ tokenizer, template, maxLength, begins, classes }: RowEncoding) {
   const tooLong: Excuse = { reason: 'too_long', why: `The row has more than ${maxLength} tokens.` };
   const noAnswer: Excuse = { reason: 'no_answer', why: 'The row has no answer to learn.' };
   const notActivated: Excuse = {
@@ -171,13 +175,34 @@ function conversationEncoder({ tokenizer, template, maxLength, begins }: RowEnco
     return open.learned.length === 0 ? err(noAnswer) : ok([...done, sequenceOf(open)]);
   }
 
-  return (conversation: Conversation): Result<TrainingSequence[], Excuse> => {
+  /** The prompt of a row with a label. */
+  function classified(ids: readonly number[] | null, label: string): Result<TrainingSequence[], Excuse> {
+    if (ids === null || ids.length > maxLength) return err(tooLong);
+    if (ids.length === 0) return err({ reason: 'no_prompt', why: 'The text is empty.' });
+    const found = begins?.(ids);
+    if (found === null) return err(notActivated);
+    const labels = new Int32Array(ids.length).fill(-1);
+    labels[ids.length - 1] = classes?.indexOf(label) ?? -1;
+    const tokens = Int32Array.from(ids);
+    return ok([{ tokens, labels, ...(found === undefined ? {} : { begins: found }) }]);
+  }
+
+  return (conversation: Conversation, label?: string): Result<TrainingSequence[], Excuse> => {
+    if (label !== undefined && 'prompt' in conversation) {
+      const ids = plain(conversation.prompt, false);
+      return classified(ids === null ? null : [...tokenizer.prefixIds, ...ids], label);
+    }
     if ('prompt' in conversation) return encodeText(conversation.prompt, conversation.completion);
     if (template === null) {
       const why = "This base has no chat template. Write the rows as 'prompt' and 'completion'.";
       return err({ reason: 'no_template', why });
     }
     try {
+      if (label !== undefined)
+        return classified(
+          limited(template.encodeChunked(conversation.messages, maxLength, { opensTurn: false })),
+          label,
+        );
       return encodeChat(conversation.messages, template);
     } catch (error) {
       if (!(error instanceof ChatTemplateError)) throw error;

@@ -2,6 +2,7 @@
 import { LINEAR_KINDS, type Rope } from '../model/base-model.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Batch } from './batches.ts';
+import { classLoss, type HeadInput } from './classifier.ts';
 import {
   addGradient,
   embed,
@@ -54,6 +55,8 @@ export interface TrainerParams {
   chain: FrozenChain;
   /** Whether what is trained acts from some token of each row on (`Batch.begins`). Default: no. */
   activated?: boolean;
+  /** The head that is trained too, the last of the parameters; labels are then classes. Default: none. */
+  classifier?: HeadInput;
   /** Of the largest micro-batch, padding included. */
   mostTokens: number;
   /** Default: whether kept values would take more than 1 GiB. */
@@ -252,7 +255,14 @@ export class Trainer {
       for (let layer = 0; layer < base.config.layers; layer++) {
         const { forward } = await this.graphsOf(layer, batch.length);
         const inputs = await this.inputs(layer, batch.length, withDelta);
-        const { y, ...values } = await runtime.run(forward, { ...inputs, ...acts, x }, sizes, () => false);
+        // A classification head reads the last layer's output here.
+        const isRead = this.params.classifier !== undefined && layer === base.config.layers - 1;
+        const { y, ...values } = await runtime.run(
+          forward,
+          { ...inputs, ...acts, x },
+          sizes,
+          (name) => isRead && name === 'y',
+        );
         if (keeps) kept.push({ ...values, x });
         else for (const value of [x, ...Object.values(values)]) runtime.free(value);
         x = y!;
@@ -296,6 +306,7 @@ export class Trainer {
   ): Promise<Scores> {
     const { runtime, weights } = this;
     const { hidden } = this.params.base.config;
+    if (this.params.classifier !== undefined) return this.classify(batch, x, this.params.classifier, wanted);
     const scores: Scores = {
       nll: new Float32Array(batch.tokens.length),
       missed: new Uint8Array(batch.tokens.length),
@@ -342,6 +353,32 @@ export class Trainer {
       }
       for (const value of [...Object.values(own), ...Object.values(made)]) runtime.free(value);
     }
+    return scores;
+  }
+
+  /** Labelled positions through the classification head. */
+  private classify(
+    batch: Batch,
+    x: Tensor,
+    input: HeadInput,
+    wanted?: { weights: Float32Array; gradient: Float32Array },
+  ): Scores {
+    const { hidden } = this.params.base.config;
+    const head = this.params.parameters.at(-1)!;
+    const scores: Scores = {
+      nll: new Float32Array(batch.tokens.length),
+      missed: new Uint8Array(batch.tokens.length),
+    };
+    const states = this.runtime.read(x);
+    batch.labels.forEach((label, at) => {
+      if (label < 0) return;
+      const state = states.slice(at * hidden, (at + 1) * hidden);
+      const weight = wanted?.weights[at] ?? 0;
+      const { nll, missed, gradient } = classLoss(head, input, { x: state, label, weight });
+      scores.nll[at] = nll;
+      scores.missed[at] = missed ? 1 : 0;
+      wanted?.gradient.set(gradient, at * hidden);
+    });
     return scores;
   }
 

@@ -1,3 +1,4 @@
+import type { AdapterTraits } from '../../protocol/activation.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import { MAX_TOP_LOGPROBS } from '../../protocol/limits.ts';
@@ -51,8 +52,8 @@ export interface Verification extends Omit<VerifyAnswer, 'digest' | 'adapter'> {
 
 interface VerifyParams {
   services: TrialServices & {
-    /** Of an adapter's file: tokens from which on it acts; null = on every token, or there is no such file. */
-    files: { invocation(digest: string): Promise<readonly number[] | null> };
+    /** Of an adapter's file; null = there is no such file. */
+    files: { traits(digest: string): Promise<AdapterTraits | null> };
   };
   requestId: string;
   /** Tenant that the work is accounted to. */
@@ -72,11 +73,9 @@ interface Attempt {
   invocations: readonly (readonly number[])[];
 }
 
-/** Of the chain's activated adapters. A missing or bad file is for the engine to report. */
-async function invocationsOf({ services, chain }: VerifyParams): Promise<Attempt['invocations']> {
-  const found = await Promise.all(chain.map(({ digest }) => services.files.invocation(digest)));
-  return found.filter((invocation) => invocation !== null);
-}
+/** Root first; null for missing or bad files, which are for the engine to report. */
+const traitsOf = ({ services, chain }: VerifyParams): Promise<(AdapterTraits | null)[]> =>
+  Promise.all(chain.map(({ digest }) => services.files.traits(digest)));
 
 /** The prompt with the tokens that activate a chain behind it, unless it ends with them. */
 const activated = (prompt: readonly number[], invocations: Attempt['invocations']): readonly number[] =>
@@ -91,14 +90,17 @@ const activated = (prompt: readonly number[], invocations: Attempt['invocations'
  *
  * "Without it" means the same chain with its last scale 0, so that both runs have the same shapes and kernels: a delta
  * that adds nothing then gives the same bits, and one bit of difference is the adapter's. An adapter may be so small
- * that the first token after one prompt does not show it, hence the further attempts before it is called a no-op.
+ * that the first token after one prompt does not show it, hence the further attempts before it is called a no-op. With
+ * a classification head, it may even change nothing but the classes, which must be finite.
  *
  * Errors: those of the base's own run, and whatever says nothing about the adapter (it is missing, the queue is full);
  * what is wrong with the adapter is in the value.
  */
 export async function verifyAdapter(params: VerifyParams): Promise<Result<Verification, ApiError>> {
   const { expected } = params;
-  const invocations = await invocationsOf(params);
+  const traits = await traitsOf(params);
+  const invocations = traits.flatMap((known) => (known?.invocation == null ? [] : [known.invocation]));
+  const classifies = traits.some((known) => known?.classifies === true);
   const [first, ...others] = expected === null ? PROBES : [expected.prompt ?? PROBES[0]];
   const attempts: Attempt[] = [
     { prompt: first, whole: false, invocations },
@@ -108,12 +110,40 @@ export async function verifyAdapter(params: VerifyParams): Promise<Result<Verifi
   for (const attempt of attempts) {
     last = await tryOnce(params, attempt);
     if (!last.ok || last.value.reason !== 'no_change') break;
+    if (!classifies) continue;
+    last = ok({ ...last.value, ok: true, reason: null });
+    break;
   }
+  if (classifies && last?.ok === true && last.value.ok) last = await tryClassifier(params, last.value);
   if (last?.ok !== true || !last.value.ok || params.services.base.kv !== 'int8') return last!;
   const kv = await fitOfKeysAndValues(params, invocations);
   if (!kv.ok) return kv;
   const { fits, ...fit } = kv.value;
   return ok({ ...last.value, kv: fit, ...(fits ? {} : { ok: false, ...kvFault(fit) }) });
+}
+
+/** @param verified what came of the chain's text. */
+async function tryClassifier(
+  params: VerifyParams,
+  verified: Verification,
+): Promise<Result<Verification, ApiError>> {
+  const { services, requestId: id, tenant, chain, signal } = params;
+  const prompt = await encodeProbe(params, verified.prompt);
+  if (!prompt.ok) return prompt;
+  const ran = await runScored(services, {
+    id,
+    tenant,
+    chain,
+    signal,
+    prompt: prompt.value,
+    promptLogprobs: null,
+    budgetMs: null,
+    sampling: { ...GREEDY, maxTokens: 0 },
+    classifies: true,
+  });
+  const fault = ran.ok ? null : faultOf(ran.error);
+  if (ran.ok) return ok(verified);
+  return fault === null ? ran : ok({ ...verified, ok: false, ...fault });
 }
 
 /** Above it, an adapter whose keys and values are clipped is refused, nats a token. */
@@ -183,6 +213,7 @@ async function kvTrial(
   const most = Math.min(services.base.context, KV_TEXT_TOKENS) - prompt.length;
   const answer = await runScored(services, {
     ...{ ...common, chain, prompt, promptLogprobs: null },
+    ignoresClassifier: true,
     sampling: {
       ...GREEDY,
       maxTokens: Math.max(1, Math.min(KV_TOKENS, most)),
@@ -196,6 +227,7 @@ async function kvTrial(
   const read = (of: readonly ChainEntry[]): Promise<Result<ScoredRun, ApiError>> =>
     runScored(services, {
       ...{ ...common, chain: of, prompt: text, promptLogprobs: COMPARED, countsClipped: true },
+      ignoresClassifier: true,
       sampling: { ...GREEDY, maxTokens: 0 },
     });
   const exact = await read(chain);
@@ -308,6 +340,7 @@ async function run(
     chain,
     sampling: { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: COMPARED },
     promptLogprobs: attempt.whole ? 0 : null,
+    ignoresClassifier: true,
     budgetMs: null,
     signal,
   });

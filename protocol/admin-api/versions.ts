@@ -12,6 +12,7 @@ import {
   EvaluationRows,
 } from '../origin-wire.ts';
 import { Digest, AdapterName, Tenant } from '../identity.ts';
+import { MAX_CLASSES } from '../limits.ts';
 import { SentTrainingCard, TrainingCardView } from '../training.ts';
 import { Why } from './names.ts';
 import { type AdminOperationTable, MAX_PLAN_BODY_BYTES, MAX_EVALUATION_BODY_BYTES } from './operation.ts';
@@ -62,6 +63,8 @@ export const VersionView = z
         rank: z.int().positive().optional(),
         /** It acts from its invocation tokens on only; absent = on every token. */
         activated: z.literal(true).optional(),
+        /** Classes of its classification head; absent = it generates text. */
+        classes: z.int().positive().optional(),
       }),
     ),
     chain_id: Digest,
@@ -169,6 +172,10 @@ export const FileFacts = z.strictObject({
   parent: Digest.nullable(),
   /** Tokens from which on it acts; absent = on every token. */
   invocation: InvocationTokens.optional(),
+  /** Its classification head; absent = it generates text. */
+  classifier: z
+    .strictObject({ classes: z.int().positive().max(MAX_CLASSES), in: z.int().positive() })
+    .optional(),
   modules: z
     .array(
       z.strictObject({

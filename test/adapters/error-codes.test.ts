@@ -142,6 +142,8 @@ const CASES: Record<AdapterErrorCode, Case> = {
   megatron: config({ megatron_config: { a: 1 } }),
   layer_replication: config({ layer_replication: [[0, 4]] }),
   modules_to_save: config({ modules_to_save: ['lm_head'] }),
+  classifier_invalid: config({ modules_to_save: ['score'], task_type: 'SEQ_CLS' }),
+  classifier_unsupported: config({ modules_to_save: ['score'], task_type: 'TOKEN_CLS' }),
   trainable_tokens: config({ trainable_token_indices: [3] }),
   target_parameters: config({ target_parameters: ['mlp.experts.gate_up_proj'] }),
   bias: config({ bias: 'all' }),

@@ -38,6 +38,15 @@ it.each<[string[], unknown]>([
   expect(pick(...names)).toEqual(expected);
 });
 
+it.each<[string[], string | null]>([
+  [['adapter_model.safetensors', 'adapter_config.json', 'config.json'], 'config.json'],
+  [['adapter_model.safetensors', 'adapter_config.json'], null],
+  [['packed.safetensors', 'config.json'], null],
+])('%j: takes the labels of a head from %s', (names, expected) => {
+  const found = pickAdapterFiles(files(...names));
+  expect(found.ok && (found.value.modelConfig?.name ?? null)).toBe(expected);
+});
+
 it.each<[string[], RegExp]>([
   [[], /contain no adapter/],
   [['README.md', 'adapter_config.json'], /contain no adapter/],

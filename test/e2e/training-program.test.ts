@@ -508,3 +508,71 @@ describe('after SIGTERM', () => {
     expect(plan?.event === 'plan' && plan.memory_bytes).toBeLessThan(500e6);
   });
 });
+
+describe('rows with a label', () => {
+  const TOPICS = { weather: 'rain', food: 'bread', sport: 'ball' };
+  const labelled = (count: number) =>
+    Array.from({ length: count }, (_, at) => {
+      const [label, word] = Object.entries(TOPICS)[at % 3]!;
+      return { text: `${at % 7} ${word} ${at * 5}`, label };
+    });
+  const request = { least_steps: 40, batch: 8, rate: 1e-2, validation: 0.2 };
+  const failure = ({ events }: ProgramEnd): unknown => events.at(-1);
+
+  it('train a classification head along with the adapter, the same again after a stop', async () => {
+    writeRows(join(folder, 'labels.jsonl'), labelled(60));
+    const options = { rows: 'labels.jsonl', request, more: [...NAMED, '--pack'] };
+    const end = await run({ ...options, work: 'labels' });
+    expect(end.code).toBe(0);
+    const before = end.events.find(({ event }) => event === 'held_out');
+    // A head of zeros says nothing.
+    expect(before).toMatchObject({ step: 0, loss: expect.closeTo(Math.log(3), 5) as number });
+    const { card, weights } = readResult(workOf('labels'))!;
+    expect(card.scores!.loss).toBeLessThan(0.2);
+    expect(card.scores!.exact).toBe(card.scores!.rows);
+    const of = (name: string): string => readFileSync(join(workOf('labels'), 'adapter', name), 'utf8');
+    const read = readAdapter({
+      ...{ weights, configJson: of('adapter_config.json'), modelConfigJson: of('config.json') },
+    });
+    expect(read.classifier).toMatchObject({
+      labels: ['food', 'sport', 'weather'],
+      weight: { shape: [3, 48] },
+    });
+    const packed = parseCanonical(new Uint8Array(readFileSync(join(workOf('labels'), 'packed.safetensors'))));
+    expect(packed.classifier?.weight.data).toEqual(read.classifier!.weight.data);
+
+    const stopped = start({ ...options, work: 'stopped', more: [...options.more, '--save-every', '0'] });
+    await stopped.sees('saved');
+    stopped.child.kill('SIGTERM');
+    await stopped.end;
+    const resumed = await run({ ...options, work: 'stopped', more: [...options.more, '--resume'] });
+    expect(resumed.code).toBe(0);
+    expect(readResult(workOf('stopped'))!.weights).toEqual(weights);
+  });
+
+  it.each([
+    ['one label', [{ text: 'a', label: 'x' }], /the rows have one label/],
+    ['some without', [...labelled(3), { prompt: 'a', completion: 'b' }], /line 4: the row has no label/],
+    ['some with', [...TINY_ROWS, { text: 'a', label: 'x' }], /line 13: the row has a label/],
+  ])('are refused: %s', async (name, rows, message) => {
+    const file = `${name.replaceAll(' ', '-')}.jsonl`;
+    writeRows(join(folder, file), rows);
+    const end = await run({ rows: file, work: name.replaceAll(' ', '-'), request });
+    expect(failure(end)).toMatchObject({
+      ...{ event: 'failed', code: 'rows_invalid', message: expect.stringMatching(message) as string },
+    });
+  });
+
+  it('continue no version, and nothing is trained on a classifier', async () => {
+    const path = join(workOf('labels'), 'packed.safetensors');
+    const digest = createHash('sha256').update(readFileSync(path)).digest('hex');
+    const chain = [{ digest, scale: 1, path }];
+    const onTop = await run({ work: 'on-top', chain, more: NAMED });
+    expect(failure(onTop)).toMatchObject({
+      code: 'settings_invalid',
+      message: expect.stringContaining(`${digest.slice(0, 12)} below has a classification head`) as string,
+    });
+    const more = { rows: 'labels.jsonl', request: { ...request, continues: true } };
+    expect(failure(await run({ ...more, work: 'continued' }))).toMatchObject({ code: 'settings_invalid' });
+  });
+});

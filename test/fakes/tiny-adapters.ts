@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 
 const MODULE = 'model.layers.0.self_attn.q_proj';
 const WIDE_MODULE = 'model.layers.0.mlp.up_proj';
+const TINY_HIDDEN = 8;
 
 /** A base with one small linear layer and one so wide that an adapter for it needs several parts. */
 export const TINY_BASE: BaseInfo = {
@@ -12,6 +13,7 @@ export const TINY_BASE: BaseInfo = {
   digest: 'b'.repeat(64),
   weights: 'f32',
   context: 128,
+  hidden: TINY_HIDDEN,
   max_rank_sum: 256,
   modules: [
     { name: MODULE, in: 8, out: 6 },
@@ -44,6 +46,8 @@ export function tinyAdapter(params: {
   base?: string;
   /** Tokens from which on it acts; on every token unless given. */
   invocation?: readonly number[];
+  /** Classes of its classification head; it has none unless given. */
+  classes?: number;
 }): TinyAdapter {
   const rank = params.rank ?? 2;
   const shape = params.shape ?? (params.wide ? { in: 32_768, out: 32_768 } : { in: 8, out: 6 });
@@ -54,10 +58,15 @@ export function tinyAdapter(params: {
     a: tensor(rank, shape.in, params.seed),
     b: tensor(shape.out, rank, params.seed + 1),
   });
+  const { classes } = params;
+  const classifier =
+    classes === undefined
+      ? undefined
+      : { weight: tensor(classes, TINY_HIDDEN, params.seed), labels: null, problemType: null };
   const bytes = Buffer.from(
     encodeCanonical({
       ...{ base: params.base ?? TINY_BASE.id, parent: params.parent ?? null },
-      ...{ modules: [module], invocation: params.invocation },
+      ...{ modules: [module], invocation: params.invocation, classifier },
     }),
   );
   return { bytes, digest: createHash('sha256').update(bytes).digest('hex') };

@@ -2,6 +2,7 @@ import { AdapterFormatError } from '../../adapters/errors.ts';
 import type {
   BatchRows,
   ChainMember,
+  ClassifierHead,
   DecodeRows,
   ModelRunner,
   ResidentAdapter,
@@ -91,9 +92,10 @@ export class FakeRunner implements ModelRunner {
     await this.#options.duringLoad?.(digest);
     if (file.length === 0)
       throw new AdapterFormatError({ code: 'truncated_file', message: 'The file is empty.' });
-    const { rank, invocation, stacked } = this.#options;
+    const { rank, invocation, stacked, classifier } = this.#options;
     const adapter = new FakeAdapter(
       ...([digest, rank?.(digest) ?? 8, invocation?.(digest) ?? null, stacked?.(digest) ?? false] as const),
+      classifier?.(digest) ?? null,
     );
     this.#adapters.add(adapter);
     return adapter;
@@ -345,9 +347,10 @@ class FakeAdapter implements ResidentAdapter {
     readonly rank: number,
     readonly invocation: readonly number[] | null,
     readonly stacked: boolean,
+    readonly classifier: ClassifierHead | null,
   ) {
     // As the real one's, with zeros up to the bucket.
-    this.bytes = rankBucket(rank) * FAKE_RANK_BYTES;
+    this.bytes = rankBucket(rank) * FAKE_RANK_BYTES + (classifier?.weight.byteLength ?? 0);
   }
 }
 
@@ -493,6 +496,8 @@ export interface FakeRunnerOptions {
   invocation?: (digest: string) => readonly number[] | null;
   /** Whether it was trained on the adapters before it; no unless given. */
   stacked?: (digest: string) => boolean;
+  /** Its classification head; none unless given. */
+  classifier?: (digest: string) => ClassifierHead | null;
   /** Awaited inside each load and each step: a test may hold it, or throw. */
   duringLoad?: (digest: string) => Promise<void>;
   duringStep?: (step: FakeStep) => Promise<void> | void;

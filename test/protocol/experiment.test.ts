@@ -42,6 +42,15 @@ describe('Experiment', () => {
     expect(problems({ variants: variantsOf([1, 0]) })[0]).toMatch(/^variants.1.weight: /);
   });
 
+  it('counts a class as a proportion with a key of its own', () => {
+    const metric = { key: 'urgent', kind: 'proportion', better: 'up', class: 'very urgent' };
+    const own = /^metrics.0.class: needs a proportion with a key of its own/;
+    expect(problems({ metrics: [metric] })).toEqual([]);
+    expect(problems({ metrics: [{ ...metric, kind: 'mean' }] })[0]).toMatch(own);
+    expect(problems({ metrics: [{ ...metric, key: 'error_rate' }] })[0]).toMatch(own);
+    expect(problems({ metrics: [{ ...metric, class: '' }] })[0]).toMatch(/^metrics.0.class: /);
+  });
+
   it.each<[string, Record<string, unknown>, RegExp]>([
     [
       'a name without a version',

@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import { expect, it, describe } from 'vitest';
 import { isSampled } from '../../protocol/identity.ts';
 import {
+  readClasses,
   readUsageNote,
+  writeClasses,
   writeUsageNote,
   type UsageNote,
   readLoad,
@@ -21,6 +23,21 @@ it.each<[UsageNote, string]>([
   expect(writeUsageNote(note)).toBe(text);
   expect(readUsageNote(text)).toStrictEqual(note);
   expect(readUsageNote(` ${text}\r\n`)).toStrictEqual(note);
+});
+
+it('counts classes by their labels, whatever those are', () => {
+  const counts = writeClasses(['yes', 'a=b, c', 'yes', 'é']);
+  expect(counts).toBe('yes=2,a%3Db%2C%20c=1,%C3%A9=1');
+  expect(readClasses(counts)).toEqual(
+    new Map([
+      ['yes', 2],
+      ['a=b, c', 1],
+      ['é', 1],
+    ]),
+  );
+  expect(writeClasses(Array.from({ length: 1_000 }, (_, at) => `LABEL_${at}`))).toBeNull();
+  for (const text of [null, '', 'yes', 'yes=', 'yes=-1', '=1', '%=1', 'x'.repeat(5_000)])
+    expect(readClasses(text)).toBeNull();
 });
 
 it('has no end before the tokens are known', () => {

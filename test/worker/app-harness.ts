@@ -1,6 +1,7 @@
 import type { ExecutionContext } from 'hono';
 import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import type { DetokenizeAnswer, EmbeddingList, TokenizeAnswer } from '../../protocol/embed-tokenize.ts';
+import type { ClassifyAnswer, RerankAnswer, ScoreAnswer } from '../../protocol/classify.ts';
 import type { CountTokensAnswer } from '../../protocol/messages.ts';
 import { ANSWER_PARAMETER, VerifyRequest, type VerifyAnswer } from '../../protocol/origin-wire.ts';
 import type { InputTokensAnswer } from '../../protocol/responses.ts';
@@ -89,13 +90,35 @@ export const verification = (init: RequestInit): VerifyAnswer => {
 /** What an origin says whose answers clients read. */
 const ORIGIN_ANSWERS: Record<
   string,
-  EmbeddingList | TokenizeAnswer | DetokenizeAnswer | CountTokensAnswer | InputTokensAnswer
+  | EmbeddingList
+  | ClassifyAnswer
+  | ScoreAnswer
+  | RerankAnswer
+  | TokenizeAnswer
+  | DetokenizeAnswer
+  | CountTokensAnswer
+  | InputTokensAnswer
 > = {
   '/v1/embeddings': {
     object: 'list',
     data: [{ object: 'embedding', index: 0, embedding: [1, 0] }],
     model: 'm',
     usage: { prompt_tokens: 1, total_tokens: 1 },
+  },
+  '/v1/classify': {
+    ...{ id: 'classify-1', object: 'list', created: 1, model: 'm' },
+    data: [{ index: 0, label: 'yes', probs: [0.75, 0.25], num_classes: 2 }],
+    usage: { prompt_tokens: 1, total_tokens: 1, completion_tokens: 0 },
+  },
+  '/v1/score': {
+    ...{ id: 'score-1', object: 'list', created: 1, model: 'm' },
+    data: [{ index: 0, object: 'score', score: 0.5 }],
+    usage: { prompt_tokens: 1, total_tokens: 1, completion_tokens: 0 },
+  },
+  '/v1/rerank': {
+    ...{ id: 'rerank-1', model: 'm' },
+    results: [{ index: 0, document: { text: 'hi' }, relevance_score: 0.5 }],
+    usage: { prompt_tokens: 1, total_tokens: 1, completion_tokens: 0 },
   },
   '/tokenize': { count: 1, max_model_len: 8, tokens: [1], token_strs: ['hi'] },
   '/detokenize': { prompt: 'hi' },

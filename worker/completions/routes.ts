@@ -2,7 +2,13 @@
 import type { AskedOrigin, CompletionCall } from '../origins/send.ts';
 import { Hono } from 'hono';
 import { errorStatus, ok, type ApiError, type Result, err } from '../../protocol/api-error.ts';
-import { isEventStream, writeUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
+import {
+  CLASSES_HEADER,
+  isEventStream,
+  readClasses,
+  writeUsageNote,
+  USAGE_HEADER,
+} from '../../protocol/origin-wire.ts';
 import {
   takeEdgeFields,
   type EdgeRequest,
@@ -20,6 +26,17 @@ import {
   parseEmbedding,
   type EmbeddingRequest,
 } from '../../protocol/embed-tokenize.ts';
+import {
+  charactersOfPairs,
+  classifiedIn,
+  pairsIn,
+  parseClassify,
+  parseRerank,
+  parseScore,
+  type ClassifyRequest,
+  type RerankRequest,
+  type ScoreRequest,
+} from '../../protocol/classify.ts';
 import {
   parseCountTokens,
   type CountTokensRequest,
@@ -82,7 +99,14 @@ import type { OriginClient } from '../origins/client.ts';
 import { promptsIn, maxTokensOf } from '../../protocol/request-fields.ts';
 
 type CompletionBody =
-  ChatCompletionRequest | TextCompletionRequest | ResponseRequest | MessagesRequest | EmbeddingRequest;
+  | ChatCompletionRequest
+  | TextCompletionRequest
+  | ResponseRequest
+  | MessagesRequest
+  | EmbeddingRequest
+  | ClassifyRequest
+  | ScoreRequest
+  | RerankRequest;
 
 interface Endpoint<T extends CompletionBody = CompletionBody> {
   path: CompletionCall['path'];
@@ -156,6 +180,42 @@ const EMBEDDING: Endpoint<EmbeddingRequest> = {
   },
 };
 
+/** A head's answer to a request without text. */
+const classified = <T extends ClassifyRequest | ScoreRequest | RerankRequest>(
+  path: CompletionCall['path'],
+  parse: Endpoint<T>['parse'],
+  /** Bytes of what is read, and how many prompts it is at most. */
+  sizeOf: (body: T) => { bytes: number; prompts: number },
+): Endpoint<T> => ({
+  path,
+  parse,
+  streams: () => false,
+  endUser: namedUser,
+  inExperiments: true,
+  returnsText: false,
+  isRepeatable: () => true,
+  mostTokens(body, room) {
+    const { bytes, prompts } = sizeOf(body);
+    return { promptTokens: Math.min(bytes, prompts * room), completionTokens: 0 };
+  },
+});
+
+const bytesOf = (value: unknown): number => new TextEncoder().encode(JSON.stringify(value)).length;
+
+/** UTF-8 has at most three bytes for each UTF-16 unit. */
+const MOST_BYTES = 3;
+const sizeOfPairs = (body: ScoreRequest | RerankRequest) => ({
+  bytes: MOST_BYTES * charactersOfPairs(body),
+  prompts: pairsIn(body),
+});
+
+const CLASSIFY = classified('/v1/classify', parseClassify, (body: ClassifyRequest) => ({
+  bytes: bytesOf(body.input ?? body),
+  prompts: classifiedIn(body),
+}));
+const SCORE = classified('/v1/score', parseScore, sizeOfPairs);
+const RERANK = classified('/v1/rerank', parseRerank, sizeOfPairs);
+
 /**
  * An upper bound of a request's tokens. Charged when a client disconnects and the origin does not report its
  * usage, so that disconnecting is never cheaper than staying. Each token of a prompt takes at least one byte
@@ -186,7 +246,7 @@ export interface CompletionDeps extends ResolveDeps, AssignDeps, AuthDeps, Shado
   experimentSink: ExperimentSink;
 }
 
-/** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/messages`, `POST /v1/embeddings`. */
+/** Completions of every API, `POST /v1/embeddings`, and `/v1/classify`, `/v1/score` and `/v1/rerank`. */
 export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const add = <T extends CompletionBody>(kind: Endpoint<T>) => {
@@ -198,6 +258,9 @@ export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   add(RESPONSE);
   add(MESSAGES);
   add(EMBEDDING);
+  add(CLASSIFY);
+  add(SCORE);
+  add(RERANK);
   return routes;
 }
 
@@ -232,7 +295,7 @@ async function complete<T extends CompletionBody>(
           () => learnerHash(deps.unitHash, caller.value, namedBy(kind, body, context)),
           (work) => keepAlive(context, work),
         );
-  const outcome: RequestOutcome = { assignment: null, stoodIn: false, cold: false };
+  const outcome: RequestOutcome = { assignment: null, stoodIn: false, cold: false, classes: null };
   const response = await deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
@@ -359,6 +422,7 @@ async function serve<T extends CompletionBody>(
   }
   const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
+  outcome.classes = readClasses(response.headers.get(CLASSES_HEADER));
   // A fallback's answer says nothing about how the shadow agrees with the requested adapter.
   const compare = shadow?.compare === true && !outcome.stoodIn && kind.isRepeatable(body);
   const sent =
@@ -366,7 +430,7 @@ async function serve<T extends CompletionBody>(
       ? response.body
       : runShadow(deps, common, {
           ...{ ...shadow, compare, answer: { response, note, ended } },
-          judged: response.ok && !outcome.stoodIn ? shadow.judged : null,
+          judged: response.ok && !outcome.stoodIn && kind.returnsText ? shadow.judged : null,
         });
   const stream = isEventStream(response.headers);
   const kept =

@@ -44,6 +44,20 @@ export interface Assignment {
   nameless: boolean;
   /** Segment; absent without segments. */
   segment?: string;
+  /** Metrics of classes; absent without any. */
+  classMetrics?: readonly ClassMetric[];
+}
+
+interface ClassMetric {
+  key: string;
+  /** The class's label. */
+  label: string;
+}
+
+/** The experiment's metrics that count classes. */
+function classMetricsOf({ metrics }: Experiment): Pick<Assignment, 'classMetrics'> {
+  const found = metrics.flatMap(({ key, class: label }) => (label === undefined ? [] : [{ key, label }]));
+  return found.length === 0 ? {} : { classMetrics: found };
 }
 
 /** Runs in parallel to the answer; its own answer is discarded. */
@@ -135,6 +149,7 @@ export async function assignVariant(
         : {
             ...{ experiment: id, version, seed, unit: hash, nameless },
             ...{ variant: variant.key, counted: variant.counted, ...segment },
+            ...classMetricsOf(entry.document),
           },
     shadow: wantsShadow
       ? await shadowOf(entry, resolved, {
@@ -356,6 +371,8 @@ export interface RequestOutcome {
   stoodIn: boolean;
   /** It waited for an adapter: the next request for this name will not. */
   cold: boolean;
+  /** Of a classification: how many texts got which label; null = none, or the origin does not say. */
+  classes: ReadonlyMap<string, number> | null;
 }
 
 /** A pending answer may be abandoned, stall, or outlive this isolate: its unit counts from now on. */
@@ -369,7 +386,7 @@ export const recordEnding = (
   ending: CompletionEnding,
 ): void =>
   record(deps, context, outcome, {
-    values: valuesOf(context, outcome, ending),
+    values: { ...valuesOf(context, outcome, ending), ...sharesOf(outcome, ending) },
     marks: outcome.cold ? ['answered', 'cold'] : ['answered'],
   });
 
@@ -401,6 +418,19 @@ function valuesOf(
   const { firstAt, endedAt } = ending;
   const ttftMs = (firstAt ?? endedAt) - startedAt;
   return outcomeValues({ ...ending, ttftMs, latencyMs: endedAt - startedAt, stoodIn, cold }) ?? {};
+}
+
+/** The share of the texts that got each class which the experiment counts. */
+function sharesOf(
+  { assignment, classes, stoodIn }: RequestOutcome,
+  { status }: CompletionEnding,
+): Record<string, number> {
+  if (assignment?.classMetrics === undefined || classes === null || stoodIn || status >= 400) return {};
+  const texts = [...classes.values()].reduce((sum, count) => sum + count, 0);
+  if (texts === 0) return {};
+  return Object.fromEntries(
+    assignment.classMetrics.map(({ key, label }) => [key, (classes.get(label) ?? 0) / texts]),
+  );
 }
 
 /** Bytes of the hash that are kept: two of a billion units collide with probability 1.5e-21. */

@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import { FeedbackRequest, type FeedbackAnswer } from '../../protocol/admin-api/experiments.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { AUTOMATIC_METRICS, metricOf, type Experiment } from '../../protocol/experiment.ts';
+import { isRecorded, metricOf, type Experiment } from '../../protocol/experiment.ts';
 import { answerTextOf } from '../../protocol/origin-wire.ts';
 import { registryUnavailable } from '../errors.ts';
 import { type AnswerTokens, variantTag, type Exposure, type ExposureProblem } from './answer-token.ts';
@@ -106,12 +106,11 @@ function valueProblem(
   document: Experiment,
   told: { metric: string; value: number; before: number | null },
 ): BadValue | null {
-  const automatic = new Set(AUTOMATIC_METRICS.map(({ key }) => key));
-  const reported = document.metrics.filter(({ key }) => !automatic.has(key)).map(({ key }) => `'${key}'`);
-  const has = reported.length === 0 ? 'no metric that is reported' : reported.join(', ');
-  if (automatic.has(told.metric))
-    return refuse('metric', `'${told.metric}' is recorded by the edge itself; the experiment has ${has}.`);
   const metric = metricOf(document, told.metric);
+  const reported = document.metrics.filter((one) => !isRecorded(one)).map(({ key }) => `'${key}'`);
+  const has = reported.length === 0 ? 'no metric that is reported' : reported.join(', ');
+  if (metric !== undefined && isRecorded(metric))
+    return refuse('metric', `'${told.metric}' is recorded by the edge itself; the experiment has ${has}.`);
   if (metric === undefined)
     return refuse('metric', `the experiment has no metric '${told.metric}'; it has ${has}.`);
   const [low, high] = metric.kind === 'proportion' ? [0, 1] : [-MAX_FEEDBACK_VALUE, MAX_FEEDBACK_VALUE];

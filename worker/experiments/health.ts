@@ -1,5 +1,5 @@
 import type { ExperimentHealth } from '../../protocol/admin-api/experiments.ts';
-import { AUTOMATIC_METRICS, type Experiment } from '../../protocol/experiment.ts';
+import { isRecorded, type Experiment } from '../../protocol/experiment.ts';
 import { rangesOf } from './pick-variant.ts';
 import type { TallySnapshot } from './ports.ts';
 import { sampleRatio } from './statistics/sample-ratio.ts';
@@ -44,10 +44,12 @@ const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) 
 const percent = (share: number): string => `${Number((share * 100).toPrecision(2))} %`;
 const some = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
-const isAutomatic = (metric: string): boolean => AUTOMATIC_METRICS.some(({ key }) => key === metric);
+/** Whether the edge records it itself. */
+const isAutomatic = ({ metrics }: Experiment, key: string): boolean =>
+  isRecorded(metrics.find((metric) => metric.key === key) ?? { key });
 /** Reported by the application, in their order. */
-export const reportedMetrics = ({ metrics }: Experiment): string[] =>
-  metrics.map(({ key }) => key).filter((key) => !isAutomatic(key));
+export const reportedMetrics = (experiment: Experiment): string[] =>
+  experiment.metrics.map(({ key }) => key).filter((key) => !isAutomatic(experiment, key));
 
 /** Units with a value, by variant. */
 const valuesOf = ({ experiment, counted }: Look, metric: string): number[] =>
@@ -83,7 +85,7 @@ function neverCame(look: Look): ExperimentHealth[] {
       metric,
       message:
         `${answers} answers, and no value of ` +
-        `'${metric}'${isAutomatic(metric) ? '. Check that the origins report how answers end' : '. Check the metric key that the application sends'}.`,
+        `'${metric}'${isAutomatic(experiment, metric) ? '. Check that the origins report how answers end' : '. Check the metric key that the application sends'}.`,
     }));
 }
 
@@ -97,7 +99,7 @@ function refusedMetrics({ experiment, counted }: Look, now: number): ExperimentH
       metric,
       message:
         `${some(n, 'rating')} with '${metric}' refused in the last day: the experiment ` +
-        `${isAutomatic(metric) ? 'records that itself' : `has ${has.map((key) => `'${key}'`).join(', ')}`}.`,
+        `${isAutomatic(experiment, metric) ? 'records that itself' : `has ${has.map((key) => `'${key}'`).join(', ')}`}.`,
     }));
 }
 

@@ -324,6 +324,9 @@ export function answerTexts(body: string, isStream: boolean): string[] | null {
   return texts.size === 0 ? null : [...texts].sort(([a], [b]) => a - b).map(([, text]) => text);
 }
 
+/** Of `/v1/classify`: a class says in one word what the text says elsewhere. */
+const Classified = z.object({ data: z.array(z.object({ index: z.int(), label: z.string() })) });
+
 /** What an answer or an event adds to each choice. */
 function textsIn(value: unknown): [index: number, text: string][] {
   const choices = Choices.safeParse(value);
@@ -332,6 +335,8 @@ function textsIn(value: unknown): [index: number, text: string][] {
       index,
       text ?? spoken(message) + spoken(delta),
     ]);
+  const classified = Classified.safeParse(value);
+  if (classified.success) return classified.data.data.map(({ index, label }) => [index, label]);
   const message = Message.safeParse(value);
   if (message.success) return [[0, message.data.content.map(({ text }) => text ?? '').join('')]];
   const block = BlockDelta.safeParse(value);

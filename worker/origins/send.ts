@@ -53,6 +53,9 @@ export interface CompletionCall {
     | '/v1/messages/count_tokens'
     | '/v1/responses/input_tokens'
     | '/v1/embeddings'
+    | '/v1/classify'
+    | '/v1/score'
+    | '/v1/rerank'
     | '/tokenize'
     | '/detokenize';
   /** The client's request, validated. */

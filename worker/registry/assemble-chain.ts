@@ -1,6 +1,7 @@
 /** A version's chain: its file, checked against the base, stacked on its parent's chain. */
 import { actsBeforeParent } from '../../protocol/activation.ts';
-import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import type { BlobRecord, ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
+import { twoClassifiers } from '../../protocol/classes.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { MAX_CHAIN } from '../../protocol/limits.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
@@ -15,6 +16,7 @@ import {
   createHeadReader,
   printable,
   type CanonicalHead,
+  type ShapedClassifier,
   type ShapedModule,
 } from '../../adapters/read-head.ts';
 import type { Bases } from '../origins/ports.ts';
@@ -41,6 +43,8 @@ export interface AssembledChain {
   rank: number;
   /** Of the file: it acts from its invocation tokens on only. */
   activated: boolean;
+  /** Classes of the file's classification head; null = it generates text. */
+  classes: number | null;
   /** Ranks of the whole chain, summed. */
   rankSum: number;
   /** The chain's base. */
@@ -84,7 +88,7 @@ export function fitChain(params: {
   checked: CheckedAdapter;
 }): Result<Omit<AssembledChain, 'record'>, ApiError> {
   const { asked, parent } = params;
-  const { rank, activated, parentChainId, base } = params.checked;
+  const { rank, activated, classes, parentChainId, base } = params.checked;
   if (parent !== null && parent.base.id !== base.id)
     return err(
       adapterInvalid(
@@ -106,6 +110,15 @@ export function fitChain(params: {
         'parent',
       ),
     );
+  const head = parent?.chain.find((member) => member.classes !== undefined);
+  if (head !== undefined && classes !== null)
+    return err(
+      adapterInvalid(
+        'classifier_unsupported',
+        twoClassifiers('The adapter', `its parent '${head.name}'`),
+        'parent',
+      ),
+    );
   const length = (parent?.chain.length ?? 0) + 1;
   if (length > MAX_CHAIN)
     return err(
@@ -119,7 +132,23 @@ export function fitChain(params: {
         `The chain's ranks add up to ${rankSum}; the origin accepts at most ${base.max_rank_sum}.`,
       ),
     );
-  return ok({ parent, rank, activated, rankSum, base });
+  return ok({ parent, rank, activated, classes, rankSum, base });
+}
+
+/** What a chain says of its last member. */
+export function entryOf(
+  of: { digest: string; name: string; owner: string },
+  { rank, activated, classes }: Pick<AssembledChain, 'rank' | 'activated' | 'classes'>,
+): ManifestChainEntry {
+  return {
+    digest: of.digest,
+    scale: 1,
+    name: of.name,
+    owner: of.owner,
+    rank,
+    ...(activated ? { activated } : {}),
+    ...(classes === null ? {} : { classes }),
+  };
 }
 
 /** The file's record. Garbage collection spares the file from now on. */
@@ -184,6 +213,8 @@ interface CheckedAdapter {
   rank: number;
   /** It acts from its invocation tokens on only. */
   activated: boolean;
+  /** Of its classification head; null = it has none. */
+  classes: number | null;
   /** The file's base. */
   base: BaseInfo;
 }
@@ -286,6 +317,7 @@ export async function judgeHead(
   head: {
     config: Pick<CanonicalHead['config'], 'base' | 'parent' | 'invocation'>;
     modules: readonly ShapedModule[];
+    classifier?: ShapedClassifier | undefined;
   },
   bases: Bases,
 ): Promise<Result<CheckedAdapter, ApiError>> {
@@ -301,7 +333,8 @@ export async function judgeHead(
   }
   const rank = head.modules.reduce((largest, module) => Math.max(largest, module.rank), 0);
   const activated = head.config.invocation !== undefined;
-  return ok({ parentChainId: head.config.parent, rank, activated, base });
+  const classes = head.classifier?.weight.shape[0] ?? null;
+  return ok({ parentChainId: head.config.parent, rank, activated, classes, base });
 }
 
 /** The base with this id; otherwise the only one, so that the error can say why the file does not fit. */

@@ -1,5 +1,4 @@
 /** Publishes a version: its chain, its proof from an origin, its row, its pointer. */
-import type { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
 import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/names.ts';
 import type { PublishRequest } from '../../protocol/admin-api/versions.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
@@ -18,7 +17,7 @@ import type {
   IntakeDeps,
   RequestLife,
 } from './ports.ts';
-import { assembleChain, type MayUseChain } from './assemble-chain.ts';
+import { assembleChain, entryOf, type MayUseChain } from './assemble-chain.ts';
 import { MAX_TRIES, MAX_PROOFS_READ } from './limits.ts';
 import { changed, mayName } from './own-name.ts';
 import { followResidents, notServedYet } from './go-live.ts';
@@ -118,9 +117,8 @@ async function makeRow(
   const { name, digest, evaluation, training } = request;
   const assembled = await assembleChain(deps, { ...params, digest, parent: request.parent ?? null });
   if (!assembled.ok) return assembled;
-  const { parent, record, rank, activated, rankSum, base } = assembled.value;
-  const own = { digest, scale: 1, name, owner, rank, ...(activated ? { activated } : {}) };
-  const chain: ManifestChainEntry[] = [...(parent?.chain ?? []), own];
+  const { parent, record, rank, rankSum, base } = assembled.value;
+  const chain = [...(parent?.chain ?? []), entryOf({ digest, name, owner }, assembled.value)];
   const at = deps.now();
   const row: NewVersion = {
     name,

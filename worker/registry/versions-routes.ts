@@ -1,6 +1,5 @@
 /** The admin API's versions: publish, plan, verify, list. */
 import { Hono } from 'hono';
-import type { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
 import {
   REMOVAL_GRACE_MS,
   type NameList,
@@ -41,7 +40,7 @@ import type { GrantLedger } from '../access/d1-grants.ts';
 import { PUBLIC, type AdminCaller } from '../access/ports.ts';
 import { ancestorsOf } from './claims.ts';
 import { ownVersion, mayName } from './own-name.ts';
-import { judgeHead, fitChain, parentOf, type MayUseChain } from './assemble-chain.ts';
+import { entryOf, judgeHead, fitChain, parentOf, type MayUseChain } from './assemble-chain.ts';
 import { isThere } from '../blobs/stored-file.ts';
 import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
 
@@ -268,9 +267,8 @@ async function planVersion(
   if (!checked.ok) return checked;
   const fits = fitChain({ asked, parent: parent.value, checked: checked.value });
   if (!fits.ok) return fits;
-  const { rank, activated, base } = fits.value;
-  const own = { digest, scale: 1, name, owner, rank, ...(activated ? { activated } : {}) };
-  const chain: ManifestChainEntry[] = [...(parent.value?.chain ?? []), own];
+  const { rank, base } = fits.value;
+  const chain = [...(parent.value?.chain ?? []), entryOf({ digest, name, owner }, fits.value)];
   const id = await chainId(chain);
   const settled = await settle(deps, { request, row: { name, digest, chainId: id }, before });
   if (!settled.ok) return settled;
@@ -294,8 +292,10 @@ async function planVersion(
   });
 }
 
-const headOf = ({ base, parent, invocation, modules }: PlanRequest['file']) => ({
+const headOf = ({ base, parent, invocation, classifier, modules }: PlanRequest['file']) => ({
   config: { base, parent, invocation },
+  classifier:
+    classifier === undefined ? undefined : { weight: { shape: [classifier.classes, classifier.in] } },
   modules: modules.map(({ name, rank, in: columns, out }) => ({
     ...{ name, rank },
     a: { shape: [rank, columns] },

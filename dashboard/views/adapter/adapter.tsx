@@ -257,6 +257,7 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
   const { version, isScored, state, acts } = props;
   const { version: index, evaluation, digest } = version;
   const parents = inheritedFrom(version);
+  const own = version.chain.at(-1);
   const flip = VERBS[state];
   return (
     <tr class={state === 'retired' || state === 'withdrawn' ? 'faint' : undefined}>
@@ -280,11 +281,19 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
       </td>
       <td class="right" data-label="Rank">
         {version.rank}
-        {version.chain.at(-1)?.activated === true && (
+        {own?.activated === true && (
           <>
             <br />
             <span class="hint" title="It acts from its invocation tokens in the prompt on.">
               activated
+            </span>
+          </>
+        )}
+        {own?.classes !== undefined && (
+          <>
+            <br />
+            <span class="hint" title="It has a classification head, and answers at /v1/classify.">
+              {own.classes === 1 ? '1 class' : `${own.classes} classes`}
             </span>
           </>
         )}

@@ -22,12 +22,14 @@ import type { TokenBytes } from '../../generation/answer-text.ts';
 export const MAX_LOGPROBS = 20;
 
 /** @returns why this engine does not support it; null = it does. */
-export function cannotDo({ pooling, promptLogprobs }: EngineRequest): ApiError | null {
+export function cannotDo({ pooling, classifies, promptLogprobs }: EngineRequest): ApiError | null {
   const refuse = (what: string, param: string): ApiError => ({
     code: 'unsupported_parameter',
     message: `${what} by this origin's engine (vLLM). Use an origin that runs the model itself.`,
     param,
   });
+  // `PEFTHelper` refuses adapters with `modules_to_save` (vllm `lora/peft_helper.py`).
+  if (classifies === true) return refuse('Classification heads are not served', 'model');
   if (pooling !== undefined) return refuse('Embeddings are not made', 'input');
   // vLLM 0.32's CPU backend crashes on them along with an adapter (punica_cpu's add_lora_logits), and ends all
   // its runs.

@@ -287,8 +287,9 @@ export async function openLoraFolders(params: {
     for (const { digest, scale } of chain) {
       const bytes = await source.read(digest);
       if (bytes === null) return err(missingAdapters([digest]));
-      const { config, modules } = parseCanonical(bytes);
+      const { config, modules, classifier } = parseCanonical(bytes);
       if (config.invocation !== undefined) return err(activated(digest));
+      if (classifier !== undefined) return err(classifies(digest));
       members.push({ modules, scale });
     }
     return ok(sumAdapters(members));
@@ -333,6 +334,15 @@ export async function openLoraFolders(params: {
     },
   };
 }
+
+/** `PEFTHelper` refuses adapters with `modules_to_save` (vllm `lora/peft_helper.py`). */
+const classifies = (digest: string): ApiError => ({
+  code: 'adapter_invalid',
+  message:
+    `Adapter ${digest.slice(0, 12)} has a classification head, which vLLM does not load. Serve it on an origin ` +
+    'that runs the model itself.',
+  reason: 'classifier_unsupported',
+});
 
 /** vllm-project/vllm#19710 was closed unmerged. */
 const activated = (digest: string): ApiError => ({

@@ -2,9 +2,11 @@
 import { actsBeforeParent } from '../../../protocol/activation.ts';
 import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
+import { twoClassifiers } from '../../../protocol/classes.ts';
 import type { ResidentList } from '../../../protocol/origin-wire.ts';
 import type {
   BatchRows,
+  ClassifierHead,
   ModelRunner,
   RowDelta,
   EngineObserver,
@@ -240,12 +242,15 @@ export interface AskedChain {
 export interface AdapterLease {
   /** What acts on the prompt; null while something loads. Changes only in `applyPending`. */
   readonly outcome: Result<readonly RowStage[], ApiError> | null;
+  /** Classification head of the chain, once it is loaded; null = it has none. */
+  readonly classifier: ClassifierHead | null;
   /** Idempotent. */
   release(): void;
 }
 
 export class Lease implements AdapterLease {
   outcome: Result<readonly RowStage[], ApiError> | null = null;
+  classifier: ClassifierHead | null = null;
   /** Keys of the deltas that it uses. */
   composed: string[] = [];
   readonly release: () => void;
@@ -366,6 +371,12 @@ const tooEarly = (digest: string): ApiError => ({
   code: 'adapter_invalid',
   message: actsBeforeParent(`Adapter ${digest.slice(0, 12)}`, 'its parent'),
   reason: 'parent_mismatch',
+});
+
+const secondClassifier = (digest: string, first: string): ApiError => ({
+  code: 'adapter_invalid',
+  message: twoClassifiers(`Adapter ${digest.slice(0, 12)}`, `adapter ${first.slice(0, 12)}`),
+  reason: 'classifier_unsupported',
 });
 
 const rankSumExceeded = (sum: number, limit: number): ApiError => ({
@@ -523,6 +534,9 @@ export class ChainDeltas {
     if (rankSum > limit) return err(rankSumExceeded(rankSum, limit));
     const early = actsTooEarly(chain, adapters);
     if (early !== null) return err(tooEarly(early));
+    const [head, second] = [...adapters.values()].filter(({ classifier }) => classifier !== null);
+    if (second !== undefined) return err(secondClassifier(second.digest, head!.digest));
+    lease.classifier = head?.classifier ?? null;
     try {
       return ok(
         stagesOf(chain, adapters, prompt).map(({ from, chain: acting }) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readPeftPairs } from '../../../adapters/format/peft-adapter.ts';
+import { readPeftTensors } from '../../../adapters/format/peft-adapter.ts';
 import { filled, peftTensors, Q, refusal, V } from '../make-adapter.ts';
 
 const withTensor = (name: string) => ({
@@ -7,9 +7,12 @@ const withTensor = (name: string) => ({
   tensors: peftTensors().set(name, filled(2, 2)),
 });
 
-describe('readPeftPairs', () => {
+describe('readPeftTensors', () => {
   it('pairs A and B by module, sorted', () => {
-    const pairs = readPeftPairs({ metadata: new Map(), tensors: new Map([...peftTensors()].reverse()) });
+    const { pairs } = readPeftTensors({
+      metadata: new Map(),
+      tensors: new Map([...peftTensors()].reverse()),
+    });
     expect(pairs.map(({ name, a, b }) => [name, a.shape, b.shape])).toEqual([
       [Q, [2, 4], [6, 2]],
       [V, [2, 4], [2, 2]],
@@ -20,16 +23,16 @@ describe('readPeftPairs', () => {
     const tensors = new Map(
       [...peftTensors()].map(([name, t]) => [name.replace('.weight', '.default.weight'), t]),
     );
-    expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
+    expect(readPeftTensors({ metadata: new Map(), tensors }).pairs.map(({ name }) => name)).toEqual([Q, V]);
   });
 
   it('accepts names without base_model.model., if all lack it', () => {
     const tensors = new Map(
       [...peftTensors()].map(([name, t]) => [name.replace('base_model.model.', ''), t]),
     );
-    expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
+    expect(readPeftTensors({ metadata: new Map(), tensors }).pairs.map(({ name }) => name)).toEqual([Q, V]);
     tensors.set(`base_model.model.${Q}.lora_A.weight`, filled(2, 2));
-    refusal('unknown_tensor', () => readPeftPairs({ metadata: new Map(), tensors }));
+    refusal('unknown_tensor', () => readPeftTensors({ metadata: new Map(), tensors }));
   });
 
   const renamed = (rename: (name: string) => string) =>
@@ -43,7 +46,7 @@ describe('readPeftPairs', () => {
     ['', Q.slice('model.'.length)],
   ])('reads names of torch.compile and AutoModel %s…', (prefix, trainedAs) => {
     const tensors = renamed((name) => name.replace('base_model.model.model.', prefix));
-    const pairs = readPeftPairs({ metadata: new Map(), tensors });
+    const { pairs } = readPeftTensors({ metadata: new Map(), tensors });
     expect(pairs.map(({ name }) => name)).toEqual([Q, V]);
     expect(pairs[0]!.trainedAs).toBe(trainedAs);
   });
@@ -51,14 +54,14 @@ describe('readPeftPairs', () => {
   it('refuses one layer under two names', () => {
     const tensors = peftTensors();
     for (const [name, t] of renamed((n) => n.replace('model.model.', 'model.'))) tensors.set(name, t);
-    refusal('duplicate_module', () => readPeftPairs({ metadata: new Map(), tensors }));
+    refusal('duplicate_module', () => readPeftTensors({ metadata: new Map(), tensors }));
   });
 
   it("skips VeLoRA's projections, which only training reads", () => {
     const tensors = peftTensors();
     tensors.set(`base_model.model.${Q}.lora_velora_embed`, filled(1, 4));
     tensors.set(`base_model.model.${V}.lora_velora_embed.default`, filled(1, 4));
-    expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
+    expect(readPeftTensors({ metadata: new Map(), tensors }).pairs.map(({ name }) => name)).toEqual([Q, V]);
   });
 
   it('recognises a merged model', () => {
@@ -66,7 +69,7 @@ describe('readPeftPairs', () => {
       ['lm_head.weight', filled(4, 4)],
       [`${Q}.weight`, filled(6, 4)],
     ]);
-    const { message } = refusal('full_weight', () => readPeftPairs({ metadata: new Map(), tensors }));
+    const { message } = refusal('full_weight', () => readPeftTensors({ metadata: new Map(), tensors }));
     expect(message).toMatch(/a model, not an adapter.*merge_and_unload.*--base/);
   });
 
@@ -93,12 +96,12 @@ describe('readPeftPairs', () => {
     ['base_model.model.alone.lora_A.weight', 'missing_pair'],
     ['base_model.model.alone.lora_B.weight', 'missing_pair'],
   ] as const)('%s: %s', (name, code) => {
-    const error = refusal(code, () => readPeftPairs(withTensor(name), { path: 'w' }));
+    const error = refusal(code, () => readPeftTensors(withTensor(name), { path: 'w' }));
     expect(error.path).toBe('w');
     expect(error.subject).toBeTruthy();
   });
 
   it('refuses a file without any', () => {
-    refusal('empty_adapter', () => readPeftPairs({ metadata: new Map(), tensors: new Map() }));
+    refusal('empty_adapter', () => readPeftTensors({ metadata: new Map(), tensors: new Map() }));
   });
 });

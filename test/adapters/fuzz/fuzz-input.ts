@@ -34,16 +34,18 @@ export function makeFuzzInput(seed: number, index: number): FuzzInput {
   const random = createRandom(seed, index);
   const source = random.pick(SEED_FILES);
   const where = random.below(10);
-  let { weights, configJson } = source;
+  let { weights, configJson, modelConfigJson = null } = source;
   if (where < 8)
     weights = source.kind === 'gguf' ? mutateGguf(weights, random) : mutateSafetensors(weights, random);
   if (where >= 6 && configJson !== null) configJson = mutateConfig(configJson, random);
   else if (random.chance(0.05)) configJson = random.pick(SEED_FILES).configJson;
+  if (modelConfigJson !== null && random.chance(0.3)) modelConfigJson = mutateConfig(modelConfigJson, random);
   if (random.chance(0.2)) weights = mutateBytes(weights, random);
   return {
     from: source.name,
     weights,
     configJson,
+    modelConfigJson,
     attention: random.chance(0.85)
       ? ATTENTION
       : random.pick([null, { heads: 1, kvHeads: 1 }, { heads: 7, kvHeads: 2 }]),
@@ -90,19 +92,26 @@ export async function runFuzzInput(input: FuzzInput): Promise<string> {
   await outcome(() => parseCanonical(input.weights));
   const read = await outcome(() => {
     const adapter = readAdapter(input, { attention });
-    checkValues(adapter.modules);
+    checkValues(adapter);
     describeAdapter({ read: adapter, bytes: input.weights.byteLength });
   });
   const params = { attention, baseId: BASE_ID, parentChainId: null, dtype };
   const packed = await outcome(async () => {
-    const { bytes, modules } = await packAdapter({ files: input, ...params });
+    const { bytes, modules, classifier } = await packAdapter({ files: input, ...params });
     const again = await packAdapter({ files: { weights: bytes, configJson: null }, ...params });
     need(same(bytes, again.bytes), 'packing a canonical file changed it');
-    const checked = checkValues(modules);
+    const checked = checkValues({ modules, classifier });
     need(checked.length === 0, `packing accepted values that are refused: ${checked[0]?.message ?? ''}`);
     await outcome(() => {
-      const { safetensors, configJson } = writePeftAdapter({ modules, baseModel: null });
-      needSameDelta(modules, readAdapter({ weights: safetensors, configJson }), 'PEFT');
+      const { safetensors, ...configs } = writePeftAdapter({ modules, classifier, baseModel: null });
+      const back = readAdapter({ weights: safetensors, ...configs });
+      needSameDelta(modules, back, 'PEFT');
+      need(
+        (classifier === undefined) === (back.classifier === undefined) &&
+          (classifier === undefined || same(classifier.weight.data, back.classifier!.weight.data)) &&
+          String(classifier?.labels) === String(back.classifier?.labels),
+        'written as PEFT and read again, the classification head is another',
+      );
     });
     await outcome(() => {
       const weights = writeGgufAdapter({ modules, attention, baseModel: null });

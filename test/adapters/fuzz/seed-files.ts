@@ -60,6 +60,7 @@ const patterns = {
   alpha_pattern: { '[qv]_proj': 16, 'nothing(a|b)?': 1 },
 };
 const invocation = [1, 520, 9_531];
+const classifier = { weight: filled(2, 4), labels: ['no', 'yes'], problemType: null };
 const portable = writePeftAdapter({ modules, baseModel: BASE_NAME });
 
 const plain = (name: string, tensors: ReadonlyMap<string, Tensor>, configJson: string | null): SeedFile => ({
@@ -88,7 +89,20 @@ export const SEED_FILES: readonly SeedFile[] = [
     'safetensors',
     encodeCanonical({ base: BASE_ID, parent: null, modules, invocation }),
   ),
+  whole(
+    'canonical with a head',
+    'safetensors',
+    encodeCanonical({ base: BASE_ID, parent: null, modules, classifier }),
+  ),
   plain('peft', peftTensors(), peftConfig()),
+  {
+    ...plain(
+      'peft with a head',
+      peftTensors().set('base_model.model.score.weight', classifier.weight),
+      peftConfig({ task_type: 'SEQ_CLS', modules_to_save: ['classifier', 'score'] }),
+    ),
+    modelConfigJson: JSON.stringify({ id2label: { '0': 'no', '1': 'yes' }, problem_type: 'regression' }),
+  },
   plain('peft, activated', peftTensors(), peftConfig({ alora_invocation_tokens: invocation })),
   plain('peft BF16 with patterns', peftTensors(2, 'BF16'), peftConfig(patterns)),
   whole('peft, written', 'safetensors', portable.safetensors, portable.configJson),

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseSafetensors, writeSafetensors } from '../../../adapters/index.ts';
 import { readConfig } from '../../../gpu-origin/config.ts';
 import { createApp, standaloneMode } from '../../../gpu-origin/http/app.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
@@ -18,6 +19,21 @@ import {
   writeTinyAdapter,
   writeTinyBase,
 } from '../../fixtures/tiny-base.ts';
+
+/** Adds a head of two classes to a PEFT folder. */
+export function addHead(folder: string): void {
+  const weights = join(folder, 'adapter_model.safetensors');
+  const { tensors } = parseSafetensors(new Uint8Array(readFileSync(weights)));
+  const data = new Uint8Array(Float32Array.from({ length: 2 * TINY_LLAMA.hidden }, (_, i) => i).buffer);
+  const head = { dtype: 'F32', shape: [2, TINY_LLAMA.hidden], data } as const;
+  writeFileSync(
+    weights,
+    writeSafetensors({ tensors: new Map([...tensors, ['base_model.model.score.weight', head]]) }),
+  );
+  const file = join(folder, 'adapter_config.json');
+  const config = JSON.parse(readFileSync(file, 'utf8')) as object;
+  writeFileSync(file, JSON.stringify({ ...config, task_type: 'SEQ_CLS', modules_to_save: ['score'] }));
+}
 
 export interface VllmOrigin {
   url: string;
@@ -39,6 +55,8 @@ export async function startVllmOrigin(
     childRank?: number;
     /** Whether all adapters wait for tokens. */
     activated?: boolean;
+    /** Whether the first adapter has a classification head. */
+    classifies?: boolean;
     tracer?: Tracer;
   } = {},
 ): Promise<VllmOrigin> {
@@ -64,6 +82,7 @@ export async function startVllmOrigin(
       const config = JSON.parse(readFileSync(file, 'utf8')) as object;
       writeFileSync(file, JSON.stringify({ ...config, alora_invocation_tokens: [5, 6] }));
     }
+  if (options.classifies === true) addHead(join(folder, 'a0'));
   const config = readConfig(
     [
       ...['--dev', '--base', base, '--cache', join(folder, 'cache'), '--port', '0'],

@@ -2,11 +2,15 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
+import { packAdapter } from '../../../adapters/index.ts';
+import { readAdapterFiles } from '../../../gpu-origin/adapter-files/pack-folders.ts';
 import { Tracer } from '../../../gpu-origin/tracing/tracer.ts';
 import { readTracingConfig } from '../../../gpu-origin/tracing/tracing-config.ts';
 import { evaluateAdapter, verifyAdapter } from '../../../gpu-origin/trials/verify-adapter.ts';
-import { startVllmOrigin, type VllmOrigin } from './vllm-origin.ts';
+import { blobRecordOf } from '../../../protocol/adapter-manifest.ts';
+import { addHead, startVllmOrigin, type VllmOrigin } from './vllm-origin.ts';
 
 let origin: VllmOrigin;
 afterEach(() => origin.stop());
@@ -245,6 +249,31 @@ describe('an origin in front of vLLM', () => {
     expect([status, json.error.code]).toEqual([422, 'adapter_invalid']);
     expect(json.error.message).toContain('rank 10');
     expect(json.error.message).toContain('--max-lora-rank 8');
+  });
+
+  it('refuses a classification head by name, and classes of other adapters', async () => {
+    await expect(startVllmOrigin({ classifies: true })).rejects.toThrow(/a0.*does not serve/);
+    origin = await startVllmOrigin();
+    const { files, base } = origin.services;
+    const folder = join(origin.folder, 'a0');
+    addHead(folder);
+    const { bytes, digest } = await packAdapter({
+      ...{ files: await readAdapterFiles(folder), baseId: base.id, parentChainId: null },
+    });
+    await files.declare(digest, await blobRecordOf([bytes]));
+    await files.putPart(digest, 0, Readable.from([bytes]));
+    const { status, json } = await complete(digest);
+    expect([status, json.error]).toMatchObject([
+      ...[422, { code: 'adapter_invalid', reason: 'classifier_unsupported' }],
+    ]);
+    expect(json.error.message).toContain('which vLLM does not load');
+    for (const model of [digest, 'a1']) {
+      const classes = await ask({ model, input: 'x' }, '/v1/classify');
+      expect([classes.status, ((await classes.json()) as Answer).error.code]).toEqual([
+        ...[400, 'unsupported_parameter'],
+      ]);
+    }
+    expect(origin.vllm.loaded).toEqual([]);
   });
 
   it('refuses by name what this engine does not support', async () => {

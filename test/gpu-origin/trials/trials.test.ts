@@ -290,3 +290,38 @@ describe('evaluate', () => {
     expect(await evaluate(rows)).toHaveLength(MAX_EVALUATION_ROWS);
   });
 });
+
+describe('verify, of an adapter with a classification head', () => {
+  /** What the runner is told of it; the file has a head of its own, which the fake does not read. */
+  const head = (weight: number) => ({
+    ...{ weight: new Float32Array(16).fill(weight), labels: null, problemType: null },
+  });
+  let made: Origin;
+  const tried = async (weight: number, rank = 8) => {
+    const { bytes, digest } = tinyAdapter({ seed: 1, classes: 2 });
+    made = await startTestOrigin({
+      maxQueue: 64,
+      runner: { rank: () => rank, classifier: (of) => (of === digest ? head(weight) : null) },
+    });
+    await made.store.put(digest, new Uint8Array(bytes));
+    const response = await fetch(`${made.url}/adapters/${digest}/verify`, { method: 'POST', body: '' });
+    const chain = [{ digest, scale: 0 }];
+    const silent = await fetch(`${made.url}/adapters/${digest}/verify`, {
+      ...{ method: 'POST', body: JSON.stringify({ chain }) },
+    });
+    await made.stop();
+    return [(await response.json()) as Verified, (await silent.json()) as Verified] as const;
+  };
+
+  it('passes, also if only the head was trained', async () => {
+    const [seen, silent] = await tried(0.5);
+    expect(seen).toMatchObject({ ok: true, reason: null });
+    expect(seen.max_difference).toBeGreaterThan(0);
+    expect(silent).toMatchObject({ ok: true, reason: null, max_difference: 0 });
+  });
+
+  it('finds scores that are not finite', async () => {
+    const [seen] = await tried(Infinity);
+    expect(seen).toMatchObject({ ok: false, reason: 'non_finite' });
+  });
+});

@@ -466,6 +466,27 @@ export const TABLE: Record<string, Case[]> = {
       gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
     },
   ],
+  'POST /v1/classify': [
+    {
+      does: 'uses',
+      ask: plain('/v1/classify', { model: N, input: 'hi' }),
+      gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
+  'POST /v1/score': [
+    {
+      does: 'uses',
+      ask: plain('/v1/score', { model: N, text_1: 'hi', text_2: 'you' }),
+      gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
+  'POST /v1/rerank': [
+    {
+      does: 'uses',
+      ask: plain('/v1/rerank', { model: N, query: 'hi', documents: ['you'] }),
+      gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
   'POST /v1/messages': [
     {
       does: 'uses',

@@ -15,7 +15,7 @@ import {
   metricOf,
   type ExperimentGuardrail,
   type ExperimentMetric,
-  AUTOMATIC_METRICS,
+  isRecorded,
 } from '../../../protocol/experiment.ts';
 import { DEFAULT_JUDGE_TOKENS } from '../../../protocol/limits.ts';
 import { conflict } from '../../errors.ts';
@@ -182,7 +182,7 @@ export async function planExperiment(
   ]);
   const expected = request.expect_units ?? null;
   const unitsADay = expected ?? known?.unitsADay ?? null;
-  const automatic = AUTOMATIC_METRICS.some(({ key }) => key === metric.key);
+  const automatic = isRecorded(metric);
   const baseline: Baseline | null =
     known?.baseline ??
     (metric.kind === 'proportion' && !automatic

@@ -14,6 +14,14 @@ import {
   PublishToken,
   PublishTokenRequest,
 } from '../../../protocol/browser-publications.ts';
+import {
+  ClassifyAnswer,
+  ClassifyRequest,
+  RerankAnswer,
+  RerankRequest,
+  ScoreAnswer,
+  ScoreRequest,
+} from '../../../protocol/classify.ts';
 import { Model, ModelList } from '../../../protocol/completion-answers.ts';
 import { ChatCompletionRequest, EdgeFields, TextCompletionRequest } from '../../../protocol/completion.ts';
 import {
@@ -410,9 +418,12 @@ const completion = (id: string, summary: string, body: z.ZodType, answer: string
 const edge = EdgeFields.shape;
 const BODIES = {
   ChatCompletionRequest: ChatCompletionRequest.extend(edge).meta({ id: 'ChatCompletionRequest' }),
+  ClassifyRequest: ClassifyRequest.extend(edge).meta({ id: 'ClassifyRequest' }),
   EmbeddingRequest: EmbeddingRequest.extend(edge).meta({ id: 'EmbeddingRequest' }),
   MessagesRequest: MessagesRequest.extend(edge).meta({ id: 'MessagesRequest' }),
+  RerankRequest: RerankRequest.extend(edge).meta({ id: 'RerankRequest' }),
   ResponseRequest: ResponseRequest.extend(edge).meta({ id: 'ResponseRequest' }),
+  ScoreRequest: ScoreRequest.extend(edge).meta({ id: 'ScoreRequest' }),
   TextCompletionRequest: TextCompletionRequest.extend(edge).meta({ id: 'TextCompletionRequest' }),
 };
 
@@ -477,6 +488,55 @@ const CLIENT_OPERATIONS: Operations = {
       'experiment, because vectors of two versions cannot be compared.',
     body: BODIES.EmbeddingRequest,
     answers: { 200: { description: 'The vectors, in the order of the texts.', schema: EmbeddingList } },
+  },
+  'POST /v1/classify': {
+    id: 'classify',
+    tag: 'completions',
+    key: 'api',
+    summary: 'Classifies each text by the classification head of the adapter that `model` names.',
+    description:
+      'As in vLLM. The head reads the last token of a text, a list of token ids, or a conversation.',
+    headers: { [USER_HEADER]: 'The end user, for experiments, if the body names none.' },
+    body: BODIES.ClassifyRequest,
+    answers: {
+      200: {
+        description: 'The classes, in the order of the texts.',
+        schema: ClassifyAnswer,
+        headers: COMPLETION_HEADERS,
+      },
+    },
+  },
+  'POST /v1/score': {
+    id: 'score',
+    tag: 'completions',
+    key: 'api',
+    summary: 'Scores pairs of texts by an adapter whose classification head has one class.',
+    description: 'As in vLLM: the second text stands behind the first, with nothing between.',
+    headers: { [USER_HEADER]: 'The end user, for experiments, if the body names none.' },
+    body: BODIES.ScoreRequest,
+    answers: {
+      200: {
+        description: 'The scores, in the order of the pairs.',
+        schema: ScoreAnswer,
+        headers: COMPLETION_HEADERS,
+      },
+    },
+  },
+  'POST /v1/rerank': {
+    id: 'rerank',
+    tag: 'completions',
+    key: 'api',
+    summary: 'Sorts documents by how relevant an adapter whose classification head has one class finds them.',
+    description: 'As in vLLM, and for Jina’s and Cohere’s clients: each document stands behind the query.',
+    headers: { [USER_HEADER]: 'The end user, for experiments, if the body names none.' },
+    body: BODIES.RerankRequest,
+    answers: {
+      200: {
+        description: 'The most relevant documents first.',
+        schema: RerankAnswer,
+        headers: COMPLETION_HEADERS,
+      },
+    },
   },
   'POST /tokenize': {
     id: 'tokenize',
