@@ -54,6 +54,8 @@ export interface RawEnv {
   LOG_SAMPLE?: string;
   /** Share of the completions and feedback that get a data point, 0 to 1, default 1; failures always do. */
   ANALYTICS_SAMPLE?: string;
+  /** Share of the requests whose trace is recorded, 0 to 1, default 0; of keys with `trust_trace`, their clients say which. */
+  TRACE_SAMPLE?: string;
   /** `on`: names and keys are read through the Cache API, which spares reads of KV. Default: off. */
   KV_CACHE?: string;
   /** JSON, {@link PriceList}: token prices for usage reports; default: no costs. */
@@ -85,6 +87,7 @@ export interface Config {
   corsOrigins: readonly string[];
   logSample: number;
   pointSample: number;
+  traceShare: number;
   /** Whether KV is read through the location's cache. */
   locationCache: boolean;
   /** null = usage reports have no costs. */
@@ -189,6 +192,7 @@ const Variables = z
     CORS_ORIGINS: corsOrigins.optional(),
     LOG_SAMPLE: share.optional(),
     ANALYTICS_SAMPLE: share.optional(),
+    TRACE_SAMPLE: share.optional(),
     KV_CACHE: z.enum(['on', 'off', ''], 'must be on or off').optional(),
     PRICES: z.literal('').or(json.pipe(PriceList)).optional(),
     DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
@@ -232,6 +236,7 @@ export function parseEnv(
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     logSample: parsed.data.LOG_SAMPLE ?? 0,
     pointSample: parsed.data.ANALYTICS_SAMPLE ?? 1,
+    traceShare: parsed.data.TRACE_SAMPLE ?? 0,
     locationCache: parsed.data.KV_CACHE === 'on',
     prices: parsed.data.PRICES
       ? withDefaultBase(

@@ -266,6 +266,8 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     /** Pages that may call `/v1/*`; `*` = all. */
     corsOrigins: config.corsOrigins,
     observer: runtime.observer,
+    /** Of the requests, 0 to 1. */
+    traceShare: config.traceShare,
     page: runtime.page,
     /** Signs the page in by a link; undefined = it needs an admin key. */
     signIn: config.signInLink === null ? undefined : createSignIn(config.signInLink),

@@ -1,10 +1,10 @@
 /** The spans of one request. No attribute has a word of a prompt, an answer, a tool or a stop string. */
 import { createHash } from 'node:crypto';
 import { type ChainEntry, chainText } from '../../protocol/identity.ts';
-import type { Traceparent } from '../../protocol/origin-wire.ts';
+import { newTraceId, type Traceparent } from '../../protocol/trace-context.ts';
 import type { AnswerEnd } from '../engine/engine.ts';
 import { samplingParamsOf, type GenerationRequest } from '../generation/sampler.ts';
-import { type Attributes, newId, type Span } from '../tracing/tracer.ts';
+import type { Attributes, Span } from '../tracing/tracer.ts';
 import { type MeasuredGeneration, PROVIDER } from './metrics.ts';
 import type { Directive } from './read-request.ts';
 
@@ -62,7 +62,7 @@ export function spansOf(ended: EndedGeneration, context: SpanContext): Span[] {
       name,
       kind: 'internal',
       traceId: span.traceId,
-      spanId: newId(8),
+      spanId: newTraceId(8),
       parentSpanId: span.spanId,
       parentIsRemote: false,
       startMs: from + offsetMs,

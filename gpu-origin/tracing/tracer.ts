@@ -2,9 +2,8 @@
  * Sends spans as OTLP over HTTP in JSON: opentelemetry-proto's docs/specification.md and its protobuf messages in
  * their JSON mapping. Nothing here delays or fails a request: spans wait in a bounded queue, and go when it is full.
  */
-import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import type { Traceparent } from '../../protocol/origin-wire.ts';
+import { newTraceId, type Traceparent } from '../../protocol/trace-context.ts';
 import type { Sampler, TracingConfig } from './tracing-config.ts';
 
 export type AttributeValue = string | number | boolean | readonly string[];
@@ -99,8 +98,10 @@ export class Tracer {
 
   /** @returns the span of a new request, and whether it is recorded. */
   begin(parent: Traceparent | null): Traceparent {
-    const traceId = parent?.traceId ?? newId(16);
-    return { traceId, spanId: newId(8), sampled: isSampled(this.#params.config.sampler, traceId, parent) };
+    const traceId = parent?.traceId ?? newTraceId(16);
+    const sampled = isSampled(this.#params.config.sampler, traceId, parent);
+    const state = parent?.state;
+    return { traceId, spanId: newTraceId(8), sampled, ...(state === undefined ? {} : { state }) };
   }
 
   /** Queues the spans of a request: all of them, or none when they do not fit. */
@@ -229,12 +230,6 @@ export class Tracer {
       signal.addEventListener('abort', over);
     });
   }
-}
-
-/** Of a child span too. */
-export function newId(bytes: 8 | 16): string {
-  const id = randomBytes(bytes).toString('hex');
-  return /^0+$/.test(id) ? newId(bytes) : id;
 }
 
 function isSampled({ parentBased, share }: Sampler, traceId: string, parent: Traceparent | null): boolean {

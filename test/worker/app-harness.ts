@@ -127,6 +127,8 @@ export interface AppHarnessOptions {
   dropTenant?: string;
   /** What tenants have called may be this machine itself. */
   loopbackCallbacks?: boolean;
+  /** Share of the requests whose trace is recorded; none unless given. */
+  traceShare?: number;
   /** What was counted stays in gatherers until something has them write. */
   quietGatherers?: boolean;
   /** Reports of usage have no costs unless given. */
@@ -234,6 +236,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     defaultBase: options.defaultBase ?? null,
     originKeys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
     ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0, pointSample: 1, locationCache: false },
+    traceShare: options.traceShare ?? 0,
     prices: options.prices ?? null,
     adminKeyHash: await hashApiKey(adminKey),
     dropTenant: options.dropTenant ?? null,

@@ -217,6 +217,7 @@ async function complete<T extends CompletionBody>(
   const prepared = refusesUnknownFields(request, caller.value) ? strictly(lenient, kind) : lenient;
   const { tenant, keyId } = caller.value;
   trace.note({ tenant, keyId });
+  if (caller.value.trust_trace === true) trace.trustClient();
   if (!prepared.ok) {
     const refusal = fail(prepared.error);
     admitted.refused({ tenant, status: refusal.status, names: 0 });
@@ -316,7 +317,7 @@ async function serve<T extends CompletionBody>(
   if (assignment !== null) trace.note({ experiment: assignment.experiment, variant: assignment.variant });
   const common = {
     ...{ path: kind.path, request: body, model: body.model, requestId: context.get('requestId') },
-    parent: trace.parent,
+    parent: trace.span,
     arrivedAt: trace.startedAt,
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
     takesComments: takesComments(context.req.raw.headers),
@@ -633,7 +634,9 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
   const [json, caller] = await Promise.all([admitted.read(), admitted.asking]);
   if (!caller.ok) return fail(caller.error);
   const { tenant, keyId } = caller.value;
-  context.get('trace').note({ tenant, keyId });
+  const trace = context.get('trace');
+  trace.note({ tenant, keyId });
+  if (caller.value.trust_trace === true) trace.trustClient();
   const strict = refusesUnknownFields(context.req.raw, caller.value);
   const parsed = json.ok ? parse(json.value, { strict }) : json;
   if (!parsed.ok) {
@@ -655,7 +658,7 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
     async run(signal) {
       const asked = await deps.origins.complete({
         ...{ path, request, model: 'base', manifest: null, base: base.value },
-        ...{ tenant, requestId, signal, keepAlive, parent: context.get('trace').parent },
+        ...{ tenant, requestId, signal, keepAlive, parent: trace.span },
       });
       const response = asked.ok ? passedOn(asked.value.response, ignored) : fail(asked.error);
       return { response, note: null, served: null };

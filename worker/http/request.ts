@@ -2,12 +2,14 @@
 import type { Context, MiddlewareHandler } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import { errorResponse, type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { isEventStream } from '../../protocol/origin-wire.ts';
 import {
-  isEventStream,
+  newTraceId,
   type Traceparent,
   parseTraceparent,
   TRACEPARENT_HEADER,
-} from '../../protocol/origin-wire.ts';
+  TRACESTATE_HEADER,
+} from '../../protocol/trace-context.ts';
 import { isSampled } from '../../protocol/identity.ts';
 import { asMessagesError } from '../../protocol/messages.ts';
 import type { AdminCaller, Caller } from '../access/ports.ts';
@@ -134,11 +136,15 @@ export interface RequestTrace {
   readonly ownId: string;
   /** Unix ms. */
   readonly startedAt: number;
-  /** The client's trace; null without one. */
-  readonly parent: Traceparent | null;
+  /** What the client says of its trace; null without a valid `traceparent`. */
+  readonly client: Traceparent | null;
+  /** The edge's own span. It is the edge that decides whether the trace is recorded. */
+  readonly span: Traceparent;
   readonly facts: Readonly<RequestFacts>;
   readonly ending: Ending | null;
   note(facts: RequestFacts): void;
+  /** The key says that its client's decision counts, and that its `tracestate` goes on. Before anything is sent. */
+  trustClient(): void;
   /** Measures the duration of work; repeated phases add up. */
   time<T>(phase: Phase, work: Promise<T>): Promise<T>;
   /** @param ms of each phase so far. */
@@ -149,23 +155,50 @@ export interface RequestTrace {
   onFinish(listener: (ending: Ending) => void): void;
 }
 
-/** @param now unix ms; in production it stands still between I/O, which the phases wait for. */
-export function createRequestTrace(
-  now: () => number,
-  parent: Traceparent | null = null,
-  ownId: string = crypto.randomUUID(),
-): RequestTrace {
+/** A UUID without its hyphens: 32 hex digits, the last 56 bits random as W3C's level 2 wants. */
+const traceIdOf = (ownId: string): string => {
+  const id = ownId.replaceAll('-', '');
+  return /^(?!0{32})[0-9a-f]{32}$/.test(id) ? id : newTraceId(16);
+};
+
+/**
+ * @param params.now unix ms; in production it stands still between I/O, which the phases wait for.
+ * @param params.share of the traces that are recorded, 0 to 1. Decided by the edge's own id: clients choose their
+ * trace's, and could choose to be recorded.
+ */
+export function createRequestTrace({
+  now,
+  client = null,
+  ownId = crypto.randomUUID(),
+  share = 0,
+}: {
+  now: () => number;
+  client?: Traceparent | null;
+  ownId?: string;
+  share?: number;
+}): RequestTrace {
   const startedAt = now();
+  let span: Traceparent = {
+    traceId: client?.traceId ?? traceIdOf(ownId),
+    spanId: newTraceId(8),
+    sampled: isSampled(ownId, share),
+  };
   const facts: RequestFacts = {};
   const phases = new Map<Phase, number>();
   let ending: Ending | null = null;
   let listener: ((ending: Ending) => void) | null = null;
   return {
-    ...{ ownId, startedAt, parent, facts },
+    ...{ ownId, startedAt, client, facts },
+    get span() {
+      return span;
+    },
     get ending() {
       return ending;
     },
     note: (more) => void Object.assign(facts, more),
+    trustClient() {
+      if (client !== null) span = { ...client, spanId: span.spanId };
+    },
     async time(phase, work) {
       const began = now();
       try {
@@ -228,15 +261,16 @@ export const drainBody: MiddlewareHandler<AppEnv> = async (context, next) => {
  * Gives each request a trace and its id in the answer, and reports it at its end: for a stream at its last
  * byte.
  */
-export const observeRequest = (params: { observer: Observer; now: () => number }) =>
+export const observeRequest = (params: { observer: Observer; now: () => number; traceShare: number }) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const requestId = context.get('requestId');
     const isChosen = context.req.header('x-request-id') === requestId;
-    const trace = createRequestTrace(
-      params.now,
-      parseTraceparent(context.req.header(TRACEPARENT_HEADER)),
-      isChosen ? crypto.randomUUID() : requestId,
-    );
+    const trace = createRequestTrace({
+      now: params.now,
+      client: parseTraceparent(context.req.header(TRACEPARENT_HEADER), context.req.header(TRACESTATE_HEADER)),
+      ownId: isChosen ? crypto.randomUUID() : requestId,
+      share: params.traceShare,
+    });
     context.set('trace', trace);
     await next();
     context.header('x-request-id', requestId);
@@ -311,7 +345,7 @@ export function createObserver(params: {
         'request',
         {
           request_id: requestId,
-          trace_id: trace.parent?.traceId,
+          trace_id: trace.client !== null || trace.span.sampled ? trace.span.traceId : undefined,
           method,
           route,
           status,

@@ -13,11 +13,10 @@ import {
   isEventStream,
   LOAD_HEADER,
   type OriginRequest,
-  type Traceparent,
   USAGE_HEADER,
-  nextTraceparent,
   pathForBase,
 } from '../../protocol/origin-wire.ts';
+import { childOf, type Traceparent } from '../../protocol/trace-context.ts';
 import { POOL_HEADER, TURNED_HEADER } from '../../protocol/pool-notes.ts';
 import { baseUnserved, originUnavailable, adapterUnavailable } from '../errors.ts';
 import {
@@ -70,7 +69,7 @@ export interface CompletionCall {
   requestId: string;
   /** When it arrived, unix ms: its time limit counts from then. Default: now. */
   arrivedAt?: number;
-  /** The client's trace. */
+  /** The request's span at the edge. */
   parent?: Traceparent | null;
   /** Aborts when the client disconnects. */
   signal: AbortSignal;
@@ -434,7 +433,7 @@ interface ExchangeCall {
   /** Everything that it needs on the origin; only these files are copied. */
   chain: readonly ChainEntry[];
   requestId?: string;
-  /** Parent trace; each attempt is a span of its own. */
+  /** The request's span; each attempt is one below it. */
   parent?: Traceparent | null;
   /** Deadline for copying adapters, unix ms; default: {@link LOAD_BUDGET_MS} from now. */
   loadUntil?: number;
@@ -532,7 +531,7 @@ export function createExchange(params: {
         signal: call.signal(),
         ...(call.mayTurn === undefined ? {} : { headers: pool.headersFor(origin, call.mayTurn && isFirst) }),
         ...(requestId === undefined ? {} : { requestId }),
-        ...(parent === null ? {} : { traceparent: nextTraceparent(parent) }),
+        ...(parent === null ? {} : { span: childOf(parent) }),
       });
       if (!sent.ok) {
         const { reason } = sent.error;

@@ -25,7 +25,10 @@ function observe(options: {
     logSample: options.logSample,
     pointSample: options.pointSample ?? 1,
   });
-  const trace = createRequestTrace(() => 1_000, null, options.ownId);
+  const trace = createRequestTrace({
+    now: () => 1_000,
+    ...(options.ownId === undefined ? {} : { ownId: options.ownId }),
+  });
   if (options.completion === true) {
     trace.note({ tenant: 'acme', keyId: 'k', name: 'a/b', version: 2, chainId: 'c', stream: true });
     trace.note({ origin: 'o2', tried: ['o1'], degraded: 'stale' });
@@ -100,7 +103,7 @@ describe('createObserver', () => {
         logSample: 0,
         pointSample: 1,
       });
-      const trace = createRequestTrace(() => 1_000);
+      const trace = createRequestTrace({ now: () => 1_000 });
       trace.note({ tenant: 'acme', keyId: 'k', ...(feedback === undefined ? {} : { feedback }) });
       observer({ trace, requestId: 'r', method: 'POST', route: '/v1/feedback', status: 200, at: 1_500 });
       return points;
