@@ -12,6 +12,8 @@ const ENDED: EndedGeneration = {
       model: 'medicine/cardiology/dr-lee',
       chain: ['1', '2', '3'].map((digit) => ({ digest: digit.repeat(64), scale: 1 })),
       ...{ tenant: 't1', budgetMs: null, requestId: 'req_1' },
+      adapter: { name: 'medicine/cardiology/dr-lee', version: 3 },
+      experiment: { id: 'exp_0123456789abcdef', variant: 'treatment' },
     },
     request: { model: 'x', messages: [{ role: 'user', content: 'x' }], max_tokens: 20, stream: true },
   },

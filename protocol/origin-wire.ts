@@ -15,6 +15,10 @@ export const OriginDirective = z.strictObject({
   request_id: z.string(),
   /** The client's name for the model; the origin echoes it as `model`. */
   model: z.string(),
+  /** Of the version that answers, for traces; absent = the base. */
+  adapter: z.strictObject({ name: z.string(), version: z.int().positive() }).optional(),
+  /** Its experiment, for traces. */
+  experiment: z.strictObject({ id: z.string(), variant: z.string() }).optional(),
 });
 export type OriginDirective = z.infer<typeof OriginDirective>;
 

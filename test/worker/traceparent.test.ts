@@ -1,7 +1,7 @@
 /** A client's trace through the edge to the origin, and into the log. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseTraceparent } from '../../protocol/trace-context.ts';
-import { createObserver } from '../../worker/http/request.ts';
+import { createObserver, noPoints } from '../../worker/http/request.ts';
 import { createAppHarness, type AppHarness } from './app-harness.ts';
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
@@ -31,7 +31,7 @@ async function open(traceShare: number): Promise<AppHarness> {
   const opened = await createAppHarness({
     traceShare,
     origins: ['o1', 'o2'].map((id) => ({ id, url: `http://${id}.test` })),
-    observer: createObserver({ dataset: undefined, logSample: 1, pointSample: 1 }),
+    observer: createObserver({ points: noPoints, logSample: 1, pointSample: 1 }),
   });
   const { answer } = opened.origin;
   opened.origin.answer = (method, path, init, url) => {
