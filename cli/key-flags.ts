@@ -85,6 +85,12 @@ const rightFlags = {
     type: 'boolean',
     description: 'An admin key that may read its tenant’s kept prompts and answers (graft requests --show)',
   },
+  'trust-trace': {
+    type: 'boolean',
+    description:
+      'Let the traceparent of its requests decide whether they are traced, and pass on tracestate ' +
+      '(docs/run/traces.md)',
+  },
   degrade: {
     type: 'string',
     description: 'Fallback for an adapter that is unavailable: stale, ancestor, base or refuse',

@@ -28,6 +28,7 @@ export * from './identity.ts';
 export * from './limits.ts';
 export * from './messages.ts';
 export * from './origin-wire.ts';
+export * from './trace-context.ts';
 export type { Parsed, ParseOptions } from './parse-body.ts';
 export {
   IGNORED_HEADER,

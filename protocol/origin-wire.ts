@@ -4,7 +4,7 @@
  * question.
  */
 import { z } from 'zod';
-import { ChainEntry, Digest, toHex } from './identity.ts';
+import { ChainEntry, Digest } from './identity.ts';
 import { MAX_CHAIN, MAX_PINNED_NAMES, MAX_TOP_LOGPROBS } from './limits.ts';
 
 /** What the worker adds to a client's request. `budget_ms` is a remaining time, not a clock time. */
@@ -15,6 +15,10 @@ export const OriginDirective = z.strictObject({
   request_id: z.string(),
   /** The client's name for the model; the origin echoes it as `model`. */
   model: z.string(),
+  /** Of the version that answers, for traces; absent = the base. */
+  adapter: z.strictObject({ name: z.string(), version: z.int().positive() }).optional(),
+  /** Its experiment, for traces. */
+  experiment: z.strictObject({ id: z.string(), variant: z.string() }).optional(),
 });
 export type OriginDirective = z.infer<typeof OriginDirective>;
 
@@ -493,47 +497,3 @@ export function readLoad(header: string | null): OriginLoad | null {
  * otherwise. The edge itself knows which adapters the origin lacked.
  */
 export const COLD_HEADER = 'x-graft-cold';
-
-/**
- * W3C Trace Context (https://www.w3.org/TR/trace-context/), reduced to `traceparent` version 00, without
- * `tracestate` and `baggage`, which carry foreign data. The signature to an origin does not cover the header:
- * it goes into logs and to the engine, and decides only whether the request is traced.
- */
-
-export const TRACEPARENT_HEADER = 'traceparent';
-
-/** Context of the request's sender. */
-export interface Traceparent {
-  /** 32 hex digits, not all 0. */
-  traceId: string;
-  /** The sender's span: 16 hex digits, not all 0. */
-  spanId: string;
-  sampled: boolean;
-}
-
-const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
-
-/** @returns null if malformed or of a later version: it is dropped, not repaired. */
-export function parseTraceparent(header: string | null | undefined): Traceparent | null {
-  const match = TRACEPARENT.exec(header ?? '');
-  if (match === null) return null;
-  const [, traceId = '', spanId = '', flags = ''] = match;
-  // Only the first flag is defined; others are not passed on.
-  return { traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 };
-}
-
-/** The header of a span that is recorded here: what it leads to is below it. */
-export const writeTraceparent = ({ traceId, spanId, sampled }: Traceparent): string =>
-  `00-${traceId}-${spanId}-${sampled ? '01' : '00'}`;
-
-/**
- * The header for one hop: the same trace, with a new span.
- * @param random 8 bytes, not all 0; given only by tests.
- */
-export function nextTraceparent(
-  { traceId, sampled }: Traceparent,
-  random: Uint8Array = crypto.getRandomValues(new Uint8Array(8)),
-): string {
-  const spanId = toHex(random);
-  return `00-${traceId}-${/^0+$/.test(spanId) ? '0000000000000001' : spanId}-${sampled ? '01' : '00'}`;
-}

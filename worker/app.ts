@@ -135,10 +135,10 @@ const ADMIN_ROUTES = [
 ];
 
 export function createApp(services: Services): Hono<AppEnv> {
-  const { corsOrigins, observer = () => undefined, now } = services;
+  const { corsOrigins, observer = () => undefined, now, traceShare, runtimeTracing } = services;
   const app = new Hono<AppEnv>({ getPath: rawPath });
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
-  app.use(observeRequest({ observer, now }));
+  app.use(observeRequest({ observer, now, traceShare, runtimeTracing }));
   for (const path of ['/dashboard/here', '/dashboard/browser/*']) app.use(path, enginePageHeaders);
   app.use('/dashboard/*', pageHeaders);
   if (corsOrigins.length > 0) for (const path of ['/base/*', '/v1/downloads/*']) app.use(path, sharedHeaders);

@@ -6,6 +6,7 @@ import { SignInLink } from './access/require-admin.ts';
 import type { AnalyticsDataset } from './http/request.ts';
 import { PriceList, withDefaultBase } from './metering/ports.ts';
 import type { Origin } from './origins/routing.ts';
+import { RECEIVER_VARIABLES, receiverOf, type SpanReceiver } from './tracing/send-spans.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
 import type { DurableNamespace, KvNamespace } from './platform/store-calls.ts';
 import type { ObjectBucket } from './blobs/parts.ts';
@@ -54,6 +55,16 @@ export interface RawEnv {
   LOG_SAMPLE?: string;
   /** Share of the completions and feedback that get a data point, 0 to 1, default 1; failures always do. */
   ANALYTICS_SAMPLE?: string;
+  /** Share of the requests whose trace is recorded, 0 to 1, default 0; of keys with `trust_trace`, their clients say which. */
+  TRACE_SAMPLE?: string;
+  /** Where spans go, by OTLP over HTTP; `/v1/traces` is added. Without it, to Workers' own tracing where the runtime has it. */
+  OTEL_EXPORTER_OTLP_ENDPOINT?: string;
+  /** The same, used as it is. */
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT?: string;
+  /** `key=value,…`, percent-encoded: such as a vendor's key. A secret. */
+  OTEL_EXPORTER_OTLP_HEADERS?: string;
+  /** Default `graft-edge`. */
+  OTEL_SERVICE_NAME?: string;
   /** `on`: names and keys are read through the Cache API, which spares reads of KV. Default: off. */
   KV_CACHE?: string;
   /** JSON, {@link PriceList}: token prices for usage reports; default: no costs. */
@@ -85,6 +96,9 @@ export interface Config {
   corsOrigins: readonly string[];
   logSample: number;
   pointSample: number;
+  traceShare: number;
+  /** null = spans are not sent. */
+  spanReceiver: SpanReceiver | null;
   /** Whether KV is read through the location's cache. */
   locationCache: boolean;
   /** null = usage reports have no costs. */
@@ -189,6 +203,8 @@ const Variables = z
     CORS_ORIGINS: corsOrigins.optional(),
     LOG_SAMPLE: share.optional(),
     ANALYTICS_SAMPLE: share.optional(),
+    TRACE_SAMPLE: share.optional(),
+    ...RECEIVER_VARIABLES,
     KV_CACHE: z.enum(['on', 'off', ''], 'must be on or off').optional(),
     PRICES: z.literal('').or(json.pipe(PriceList)).optional(),
     DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
@@ -232,6 +248,8 @@ export function parseEnv(
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     logSample: parsed.data.LOG_SAMPLE ?? 0,
     pointSample: parsed.data.ANALYTICS_SAMPLE ?? 1,
+    traceShare: parsed.data.TRACE_SAMPLE ?? 0,
+    spanReceiver: receiverOf(parsed.data),
     locationCache: parsed.data.KV_CACHE === 'on',
     prices: parsed.data.PRICES
       ? withDefaultBase(

@@ -7,7 +7,7 @@ import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
 import { createDoPairs } from './experiments/pairs/pairs-object.ts';
 import { createDoGatherers } from './gathering/gatherer-object.ts';
 import { GATHERER_TIMEOUT_MS, GATHERER_WRITE_TIMEOUT_MS } from './gathering/limits.ts';
-import { createObserver } from './http/request.ts';
+import { createAnalyticsPoints, createObserver, noPoints } from './http/request.ts';
 import { loggingFailure } from './log.ts';
 import { createDoQuotas } from './metering/quota-counter-object.ts';
 import { QUOTA_TIMEOUT_MS } from './metering/limits.ts';
@@ -17,6 +17,9 @@ import { guardDatabase } from './platform/d1-database.ts';
 import { createDoPointers } from './registry/pointer-writer-object.ts';
 import { POINTER_TIMEOUT_MS } from './registry/limits.ts';
 import { toHex } from '../protocol/identity.ts';
+import type { RuntimeTracing } from './tracing/ports.ts';
+import { edgeSpans } from './tracing/edge-spans.ts';
+import { createSpanSink } from './tracing/send-spans.ts';
 import type { Sha256 } from './platform/ports.ts';
 
 export { PairTally } from './experiments/pairs/pairs-object.ts';
@@ -48,7 +51,18 @@ function storesOf(env: RawEnv): Stores {
 function partsOf(env: RawEnv): Parts {
   const config = parseEnv(env);
   const { ASSETS, CALL_OUT } = env;
+  const points = env.ANALYTICS === undefined ? noPoints : createAnalyticsPoints(env.ANALYTICS);
   const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+  const sink =
+    config.spanReceiver === null
+      ? null
+      : createSpanSink({
+          receiver: config.spanReceiver,
+          fetch: (url, init) => fetch(url, init),
+          now: Date.now,
+          sleep: (ms) => sleep(flushMs(env, ms)),
+          onLost: (spans) => points.lostSpans(spans),
+        });
   return createParts(config, storesOf(env), {
     now: Date.now,
     ...{ sleep, createSha256 },
@@ -58,7 +72,11 @@ function partsOf(env: RawEnv): Parts {
     ...(config.locationCache
       ? { locationCache: { open: () => caches.open(CACHE_NAME), address: () => address } }
       : {}),
-    observer: createObserver({ ...config, dataset: env.ANALYTICS }),
+    observer: createObserver({
+      ...{ ...config, points },
+      ...(sink === null ? {} : { onTraced: (ended) => sink.record(edgeSpans(ended), ended.keepAlive) }),
+    }),
+    runtimeTracing: () => (config.spanReceiver === null ? ownTracing : null),
     // Fetched by path; the host is a placeholder.
     page: ASSETS === undefined ? undefined : (path) => ASSETS.fetch(`https://page.invalid${path}`),
   });
@@ -68,6 +86,13 @@ function partsOf(env: RawEnv): Parts {
 const CACHE_NAME = 'graft-kv';
 /** Scheme and host of the isolate's first request. */
 let address: string | null = null;
+
+/** null where the runtime has none, or has not loaded it: the first requests of an isolate may have no spans. */
+let ownTracing: RuntimeTracing | null = null;
+import('cloudflare:workers').then(
+  ({ tracing }) => (ownTracing = tracing ?? null),
+  () => undefined,
+);
 
 /** Bindings are the same object for all requests of an isolate. */
 let edge:

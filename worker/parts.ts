@@ -75,6 +75,7 @@ import { createPromptKeeper, createPromptSealer } from './prompts/keep-prompts.t
 import type { KeptPrompts } from './prompts/ports.ts';
 import type { PointerWriter, Registry, IntakeDeps } from './registry/ports.ts';
 import { catchUp, createSchedule } from './schedule.ts';
+import type { RuntimeTracing } from './tracing/ports.ts';
 import type { PageFiles } from './http/page-routes.ts';
 import { createVersionIndex } from './access/repair-rights.ts';
 import { createGates } from './access/rate-limits.ts';
@@ -136,6 +137,8 @@ interface Runtime {
   locationCache?: { open: () => Promise<ResponseCache>; address: () => string | null } | undefined;
   /** Receives every request; undefined = nobody does. */
   observer: Observer | undefined;
+  /** Workers' own tracing, where stages of requests go as well; undefined = there is none. */
+  runtimeTracing?: () => RuntimeTracing | null;
   /** The built console; undefined = there is none. */
   page: PageFiles | undefined;
   /** Shorter timeouts than this edge's own; ms. */
@@ -266,6 +269,9 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     /** Pages that may call `/v1/*`; `*` = all. */
     corsOrigins: config.corsOrigins,
     observer: runtime.observer,
+    /** Of the requests, 0 to 1. */
+    traceShare: config.traceShare,
+    runtimeTracing: runtime.runtimeTracing ?? (() => null),
     page: runtime.page,
     /** Signs the page in by a link; undefined = it needs an admin key. */
     signIn: config.signInLink === null ? undefined : createSignIn(config.signInLink),

@@ -23,6 +23,7 @@ const Secrets = z.object({
   GRAFT_ORIGIN_KEYS: z.string().min(1),
   GRAFT_ADMIN_KEY_SHA256: z.string().min(1),
   GRAFT_ACCEPTED_MAC_KEYS: z.string().optional(),
+  OTEL_EXPORTER_OTLP_HEADERS: z.string().optional(),
 });
 
 export const edgeCommand = command({
@@ -68,7 +69,11 @@ export const edgeCommand = command({
     if (origins.length === 0) throw usageError('Add an origin: --origin origin-1=http://127.0.0.1:8788.');
     const variables = Object.fromEntries(parseVariables(repeatedFlag(rawArgs, 'var')));
     checkDefaultBase(variables['DEFAULT_BASE'], origins);
-    const secrets = await readSecrets(args.secrets, process.env);
+    const headers = process.env['OTEL_EXPORTER_OTLP_HEADERS'];
+    const secrets = {
+      ...(headers === undefined ? {} : { OTEL_EXPORTER_OTLP_HEADERS: headers }),
+      ...(await readSecrets(args.secrets, process.env)),
+    };
     const ending = new AbortController();
     const onSignal = () => ending.abort(interrupted());
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);

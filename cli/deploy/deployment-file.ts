@@ -128,6 +128,8 @@ export const parseVariables = (texts: readonly string[]): [name: string, value: 
   texts.map((text) => {
     const [, name = '', value = ''] = /^([A-Z][A-Z0-9_]*)=([^]*)$/.exec(text) ?? [];
     if (name === '') throw usageError(`--var ${text}: use NAME=value.`);
+    if (name === 'OTEL_EXPORTER_OTLP_HEADERS')
+      throw usageError(`--var ${name} may contain a key. Set it as a secret: docs/run/traces.md.`);
     if (SET_OTHERWISE.test(name))
       throw usageError(`--var ${name} cannot be set here; graft deploy sets it itself.`);
     return [name, value];

@@ -45,6 +45,20 @@ const EXAMPLES: readonly Example[] = [
   { name: 'support/desk', parent: null, folders: [exampleFolder('desk')] },
 ];
 
+/** With a receiver in the environment, which the origins read themselves, the edge sends its spans there as well. */
+function traceVariables(env: StackOptions['env']): Record<string, string> {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: below, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: exact } = env;
+  if ((!below && !exact) || env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return {};
+  return {
+    OTEL_EXPORTER_OTLP_ENDPOINT: below ?? '',
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: exact ?? '',
+    OTEL_EXPORTER_OTLP_HEADERS:
+      env['OTEL_EXPORTER_OTLP_TRACES_HEADERS'] || (env['OTEL_EXPORTER_OTLP_HEADERS'] ?? ''),
+    // Here every request is of interest.
+    TRACE_SAMPLE: env['TRACE_SAMPLE'] || '1',
+  };
+}
+
 export interface StackOptions {
   /** Parent of everything that is stored, in `.graft` and `.wrangler/state`. */
   folder: string;
@@ -129,6 +143,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           // A judge on this machine, as in examples/ab-test.
           LOOPBACK_CALLBACKS: 'on',
           SIGN_IN: link.binding,
+          ...traceVariables(options.env),
           ...(options.env['CORS_ORIGINS'] === undefined ? {} : { CORS_ORIGINS: options.env['CORS_ORIGINS'] }),
         },
         onLog: onLog('edge'),

@@ -18,6 +18,7 @@ const RIGHTS = [
   ['publish', 'api', 'It may let web pages publish staged versions of the tenant’s names'],
   ['train', 'both', 'It may send files of rows and start fine-tuning jobs'],
   ['improve', 'api', 'What users prefer of its answers may improve the tenant’s adapters'],
+  ['trust_trace', 'api', 'Its callers decide which of its requests are traced'],
   ['prompts', 'admin', 'It may read the prompts and answers that the tenant’s keys have kept'],
 ] as const satisfies readonly (readonly [keyof KeyRights, KeyView['kind'] | 'both', string])[];
 export type OfferedRight = (typeof RIGHTS)[number][0];

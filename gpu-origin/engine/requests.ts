@@ -2,7 +2,8 @@
 import type { ApiError, Result } from '../../protocol/api-error.ts';
 import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
-import type { ResidentList, Traceparent } from '../../protocol/origin-wire.ts';
+import type { ResidentList } from '../../protocol/origin-wire.ts';
+import type { Traceparent } from '../../protocol/trace-context.ts';
 import type { SamplingParams } from '../generation/sampler.ts';
 import type { ClassifierHead, Clipped, Grammar, Outcome } from './ports.ts';
 

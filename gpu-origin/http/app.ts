@@ -4,14 +4,8 @@ import type { Model } from '../../protocol/completion-answers.ts';
 import { sha256Hex, type ChainEntry, Digest } from '../../protocol/identity.ts';
 import { MAX_BODY_BYTES } from '../../protocol/limits.ts';
 import { asMessagesError } from '../../protocol/messages.ts';
-import {
-  BASE_PARAMETER,
-  CancelId,
-  LOAD_HEADER,
-  parseTraceparent,
-  TRACEPARENT_HEADER,
-  writeLoad,
-} from '../../protocol/origin-wire.ts';
+import { BASE_PARAMETER, CancelId, LOAD_HEADER, writeLoad } from '../../protocol/origin-wire.ts';
+import { parseTraceparent, TRACEPARENT_HEADER, TRACESTATE_HEADER } from '../../protocol/trace-context.ts';
 import {
   declareAdapter,
   dropAdapters,
@@ -114,7 +108,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   app.use('*', async (c, next) => {
     c.set('arrivedAt', context.monotonic());
     c.set('requestId', requestIdOf(c.req.header('x-request-id')));
-    c.set('parent', parseTraceparent(c.req.header(TRACEPARENT_HEADER)));
+    c.set('parent', parseTraceparent(c.req.header(TRACEPARENT_HEADER), c.req.header(TRACESTATE_HEADER)));
     const leave = serving.enter();
     try {
       await next();

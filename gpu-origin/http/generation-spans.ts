@@ -1,10 +1,10 @@
 /** The spans of one request. No attribute has a word of a prompt, an answer, a tool or a stop string. */
 import { createHash } from 'node:crypto';
 import { type ChainEntry, chainText } from '../../protocol/identity.ts';
-import type { Traceparent } from '../../protocol/origin-wire.ts';
+import type { Attributes, Span } from '../../protocol/otlp.ts';
+import { childOf, type Traceparent } from '../../protocol/trace-context.ts';
 import type { AnswerEnd } from '../engine/engine.ts';
 import { samplingParamsOf, type GenerationRequest } from '../generation/sampler.ts';
-import { type Attributes, newId, type Span } from '../tracing/tracer.ts';
 import { type MeasuredGeneration, PROVIDER } from './metrics.ts';
 import type { Directive } from './read-request.ts';
 
@@ -42,8 +42,7 @@ export function spansOf(ended: EndedGeneration, context: SpanContext): Span[] {
   const request: Span = {
     name: model === undefined ? ended.operation : `${ended.operation} ${model}`,
     kind: 'server',
-    traceId: span.traceId,
-    spanId: span.spanId,
+    ...span,
     parentSpanId: parent?.spanId ?? null,
     parentIsRemote: parent !== null,
     startMs: ended.arrivedAt + offsetMs,
@@ -61,8 +60,7 @@ export function spansOf(ended: EndedGeneration, context: SpanContext): Span[] {
     ...stages.map(({ name, from, to, attributes, failed }): Span => ({
       name,
       kind: 'internal',
-      traceId: span.traceId,
-      spanId: newId(8),
+      ...childOf(span),
       parentSpanId: span.spanId,
       parentIsRemote: false,
       startMs: from + offsetMs,
@@ -144,15 +142,21 @@ const firstOf = ({ times }: AnswerEnd): number => times.firstTokenAt ?? Infinity
 
 function adapterOf({ asked, rows }: EndedGeneration): Attributes {
   if (asked === null) return {};
-  const { tenant, chain, model } = asked.directive;
+  const { tenant, chain, model, adapter, experiment } = asked.directive;
   const last = chain.at(-1);
-  if (last === undefined) return { 'graft.adapter.tenant': tenant };
+  const whose = {
+    'graft.adapter.tenant': tenant,
+    'graft.adapter.experiment': experiment?.id,
+    'graft.adapter.variant': experiment?.variant,
+  };
+  if (last === undefined) return whose;
   const loads = rows.flatMap(({ times: { loadingAt, loadedAt } }) =>
     loadingAt === null || loadedAt === null ? [] : loadedAt - loadingAt,
   );
   return {
-    'graft.adapter.name': model,
-    'graft.adapter.tenant': tenant,
+    ...whose,
+    'graft.adapter.name': adapter?.name ?? model,
+    'graft.adapter.version': adapter?.version,
     'graft.adapter.digest': last.digest,
     'graft.adapter.chain_id': idOf(chain),
     'graft.adapter.cold_load_ms': loads.length === 0 ? null : Math.round(Math.max(...loads)),

@@ -1,6 +1,6 @@
 /** What one request for answers or vectors did, from its arrival to its end: for metrics and its trace. */
 import type { Context } from 'hono';
-import type { Traceparent } from '../../protocol/origin-wire.ts';
+import type { Traceparent } from '../../protocol/trace-context.ts';
 import type { AnswerEnd } from '../engine/engine.ts';
 import type { GenerationRequest } from '../generation/sampler.ts';
 import { type EndedGeneration, spansOf } from './generation-spans.ts';

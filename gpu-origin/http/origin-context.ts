@@ -1,7 +1,7 @@
 import type { ApiError, Result } from '../../protocol/api-error.ts';
 import type { Model } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
-import type { Traceparent } from '../../protocol/origin-wire.ts';
+import type { Traceparent } from '../../protocol/trace-context.ts';
 import type { SignatureProblem, SigningKey } from '../../protocol/signature.ts';
 import type { AdapterFileStore } from '../adapter-files/adapter-store.ts';
 import type { ServingEngine } from '../engine/engine.ts';

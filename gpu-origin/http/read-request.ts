@@ -10,7 +10,7 @@ import { parseChatCompletion, parseTextCompletion } from '../../protocol/complet
 import type { ChainEntry } from '../../protocol/identity.ts';
 import { MAX_JSON_DEPTH, MAX_REQUEST_ID, SIGNATURE_WINDOW_MS } from '../../protocol/limits.ts';
 import { parseMessagesAsChat } from '../../protocol/messages.ts';
-import { OriginRequest } from '../../protocol/origin-wire.ts';
+import { type OriginDirective, OriginRequest } from '../../protocol/origin-wire.ts';
 import {
   badShape,
   IGNORED_HEADER,
@@ -118,6 +118,9 @@ export interface Directive {
   budgetMs: number | null;
   /** The edge's id, which its client knows; null without an edge. */
   requestId: string | null;
+  /** The version that answers; null = the base, or without an edge. */
+  adapter: OriginDirective['adapter'] | null;
+  experiment: OriginDirective['experiment'] | null;
 }
 
 interface Asked<T> extends Parsed<T> {
@@ -154,6 +157,8 @@ export function readAsked<T extends { model?: string | null | undefined }>(
       tenant: OWN_TENANT,
       budgetMs: null,
       requestId: null,
+      adapter: null,
+      experiment: null,
     };
     return ok({ ...parsed.value, directive });
   }
@@ -174,6 +179,8 @@ export function readAsked<T extends { model?: string | null | undefined }>(
       tenant: graft.tenant,
       budgetMs: graft.budget_ms ?? null,
       requestId: requestIdOf(graft.request_id),
+      adapter: graft.adapter ?? null,
+      experiment: graft.experiment ?? null,
     },
   });
 }

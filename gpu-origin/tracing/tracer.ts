@@ -1,45 +1,15 @@
-/**
- * Sends spans as OTLP over HTTP in JSON: opentelemetry-proto's docs/specification.md and its protobuf messages in
- * their JSON mapping. Nothing here delays or fails a request: spans wait in a bounded queue, and go when it is full.
- */
-import { randomBytes } from 'node:crypto';
-import { z } from 'zod';
-import type { Traceparent } from '../../protocol/origin-wire.ts';
+/** Sends spans. Nothing here delays or fails a request: spans wait in a bounded queue, and go when it is full. */
+import {
+  EXPORT_END,
+  exportHead,
+  rejectedSpans,
+  RETRYABLE_STATUSES,
+  writeSpan,
+  type Span,
+} from '../../protocol/otlp.ts';
+import { newTraceId, type Traceparent } from '../../protocol/trace-context.ts';
 import type { Sampler, TracingConfig } from './tracing-config.ts';
 
-export type AttributeValue = string | number | boolean | readonly string[];
-export type Attributes = Readonly<Record<string, AttributeValue | null | undefined>>;
-
-export interface Span {
-  name: string;
-  /** OTLP's `Span.SpanKind`. */
-  kind: 'internal' | 'server';
-  traceId: string;
-  spanId: string;
-  /** null = it begins the trace. */
-  parentSpanId: string | null;
-  /** The parent is in another process. */
-  parentIsRemote: boolean;
-  /** Unix ms, with fractions. */
-  startMs: number;
-  endMs: number;
-  /** Whole numbers are sent as such, unless their name is in {@link DOUBLES}. Without null and undefined. */
-  attributes: Attributes;
-  failed: boolean;
-}
-
-const KINDS = { internal: 1, server: 2 } as const;
-const STATUS_ERROR = 2;
-/** `SpanFlags`: sampled, and whether it is known that the parent is remote. */
-const SAMPLED = 0x001;
-const HAS_IS_REMOTE = 0x100;
-const IS_REMOTE = 0x200;
-
-/** Numbers that may happen to be whole. */
-const DOUBLES = /^gen_ai\.(latency\.|request\.(temperature|top_p|top_k|frequency_penalty|presence_penalty)$)/;
-
-/** More than an origin's names have; longer ones are cut. */
-const MAX_ATTRIBUTE = 256;
 /** Attempts for one batch: as the specification wants, with waits that grow, and not for ever. */
 const MAX_ATTEMPTS = 5;
 const FIRST_WAIT_MS = 1_000;
@@ -48,13 +18,7 @@ const MAX_WAIT_MS = 30_000;
 export const FLUSH_MS = 2_000;
 /** One line in the log for this long, ms. */
 const LOG_EVERY_MS = 60_000;
-/** OTLP/HTTP: these may be tried again. */
-const RETRYABLE = new Set([429, 502, 503, 504]);
 const MAX_ANSWER_BYTES = 65_536;
-
-const ExportAnswer = z.object({
-  partialSuccess: z.object({ rejectedSpans: z.coerce.number().int().default(0) }).optional(),
-});
 
 export interface TracerParams {
   config: TracingConfig;
@@ -88,9 +52,7 @@ export class Tracer {
 
   constructor(params: TracerParams) {
     this.#params = params;
-    const resource = { attributes: listOf(params.config.resource) };
-    const scope = { name: 'graft.origin', version: params.version };
-    this.#head = `{"resourceSpans":[{"resource":${JSON.stringify(resource)},"scopeSpans":[{"scope":${JSON.stringify(scope)},"spans":[`;
+    this.#head = exportHead(params.config.resource, { name: 'graft.origin', version: params.version });
   }
 
   get latestNames(): boolean {
@@ -99,8 +61,10 @@ export class Tracer {
 
   /** @returns the span of a new request, and whether it is recorded. */
   begin(parent: Traceparent | null): Traceparent {
-    const traceId = parent?.traceId ?? newId(16);
-    return { traceId, spanId: newId(8), sampled: isSampled(this.#params.config.sampler, traceId, parent) };
+    const traceId = parent?.traceId ?? newTraceId(16);
+    const sampled = isSampled(this.#params.config.sampler, traceId, parent);
+    const state = parent?.state;
+    return { traceId, spanId: newTraceId(8), sampled, ...(state === undefined ? {} : { state }) };
   }
 
   /** Queues the spans of a request: all of them, or none when they do not fit. */
@@ -143,7 +107,7 @@ export class Tracer {
     while (this.#queue.length > 0 && !this.#ended.signal.aborted) {
       const batch = this.#take();
       const spans = batch.reduce((sum, one) => sum + one.spans, 0);
-      const body = `${this.#head}${batch.map(({ json }) => json).join(',')}]}]}]}`;
+      const body = `${this.#head}${batch.map(({ json }) => json).join(',')}${EXPORT_END}`;
       const rejected = (await this.#send(body)) ?? spans;
       const failed = Math.min(spans, rejected);
       if (failed > 0) this.#params.onSpans('failed', failed);
@@ -181,7 +145,7 @@ export class Tracer {
         if (response.ok) return await this.#rejectedOf(response);
         await response.body?.cancel();
         this.#note(`status ${response.status}`);
-        if (!RETRYABLE.has(response.status)) return null;
+        if (!RETRYABLE_STATUSES.has(response.status)) return null;
         after = Number(response.headers.get('retry-after') ?? 0) * 1_000 || 0;
       } catch (error) {
         if (this.#ended.signal.aborted) return null;
@@ -199,15 +163,9 @@ export class Tracer {
       await response.body?.cancel();
       return 0;
     }
-    try {
-      const parsed = ExportAnswer.safeParse(JSON.parse(await response.text()));
-      const rejected = parsed.success ? (parsed.data.partialSuccess?.rejectedSpans ?? 0) : 0;
-      if (rejected > 0) this.#note('the receiver rejected spans');
-      return rejected;
-    } catch {
-      // It has accepted them, whatever it says.
-      return 0;
-    }
+    const rejected = rejectedSpans(await response.text().catch(() => ''));
+    if (rejected > 0) this.#note('the receiver rejected spans');
+    return rejected;
   }
 
   #note(reason: string): void {
@@ -231,51 +189,10 @@ export class Tracer {
   }
 }
 
-/** Of a child span too. */
-export function newId(bytes: 8 | 16): string {
-  const id = randomBytes(bytes).toString('hex');
-  return /^0+$/.test(id) ? newId(bytes) : id;
-}
-
 function isSampled({ parentBased, share }: Sampler, traceId: string, parent: Traceparent | null): boolean {
   if (parentBased && parent !== null) return parent.sampled;
   // The last 56 bits are random by W3C Trace Context, level 2; so all processes with one share agree.
   return Number.parseInt(traceId.slice(-13), 16) < share * 2 ** 52;
-}
-
-function writeSpan(span: Span): string {
-  const remote = span.parentIsRemote ? IS_REMOTE : 0;
-  return JSON.stringify({
-    traceId: span.traceId,
-    spanId: span.spanId,
-    ...(span.parentSpanId === null ? {} : { parentSpanId: span.parentSpanId }),
-    flags: SAMPLED | HAS_IS_REMOTE | remote,
-    name: span.name,
-    kind: KINDS[span.kind],
-    startTimeUnixNano: nanos(span.startMs),
-    endTimeUnixNano: nanos(Math.max(span.startMs, span.endMs)),
-    attributes: listOf(span.attributes),
-    ...(span.failed ? { status: { code: STATUS_ERROR } } : {}),
-  });
-}
-
-/** Microseconds are what a double has of today's times. */
-const nanos = (ms: number): string => `${Math.round(ms * 1_000)}000`;
-
-function listOf(attributes: Attributes): { key: string; value: object }[] {
-  return Object.entries(attributes).flatMap(([key, value]) =>
-    value === null || value === undefined ? [] : [{ key, value: valueOf(key, value) }],
-  );
-}
-
-function valueOf(key: string, value: AttributeValue): object {
-  if (typeof value === 'string') return { stringValue: value.slice(0, MAX_ATTRIBUTE) };
-  if (typeof value === 'boolean') return { boolValue: value };
-  if (typeof value !== 'number')
-    return { arrayValue: { values: value.map((one) => ({ stringValue: one.slice(0, MAX_ATTRIBUTE) })) } };
-  return Number.isSafeInteger(value) && !DOUBLES.test(key)
-    ? { intValue: String(value) }
-    : { doubleValue: value };
 }
 
 /** Of an error of `fetch`: its messages may contain an address or a header. */

@@ -4,6 +4,7 @@
  * reads a warning before traces are missing.
  */
 import { z } from 'zod';
+import { OtlpAddress, OtlpHeaders, OtlpPairs, tracesBelow, unset } from '../../protocol/otlp.ts';
 
 /** A wrong variable; the message is for the operator and contains no value that may be secret. */
 export class TracingConfigError extends Error {
@@ -38,20 +39,9 @@ export interface Sampler {
 /** The longest timer, ms: zero means "no limit" there. */
 const NO_TIMEOUT_MS = 2 ** 31 - 1;
 
-const unset = (value: unknown): unknown => (value === '' ? undefined : value);
 const text = z.preprocess(unset, z.string().optional());
 const whole = (least: number) => z.coerce.number().int().min(least).max(NO_TIMEOUT_MS);
 const number = (least: number, otherwise: number) => z.preprocess(unset, whole(least).default(otherwise));
-const address = z.preprocess(
-  unset,
-  z
-    .string()
-    .refine((value) => {
-      const url = URL.canParse(value) ? new URL(value) : null;
-      return url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
-    }, 'must be an address such as http://localhost:4318, without a password: set OTEL_EXPORTER_OTLP_HEADERS')
-    .optional(),
-);
 const onlyJson = z.preprocess(
   unset,
   z
@@ -61,44 +51,17 @@ const onlyJson = z.preprocess(
     )
     .optional(),
 );
-/** `key=value,key2=value2`, percent-encoded. */
-const pairs = z.preprocess(
-  (value) => unset(value) ?? '',
-  z.string().transform((list, context) => {
-    const found: Record<string, string> = {};
-    for (const one of list.split(',').filter((part) => part.trim() !== '')) {
-      const at = one.indexOf('=');
-      try {
-        if (at < 1) throw new Error('no key');
-        found[decodeURIComponent(one.slice(0, at).trim())] = decodeURIComponent(one.slice(at + 1).trim());
-      } catch {
-        context.addIssue({ code: 'custom', message: 'must be key=value,key2=value2, percent-encoded' });
-        return z.NEVER;
-      }
-    }
-    return found;
-  }),
-);
-const headers = pairs.refine((found) => {
-  try {
-    new Headers(found);
-    return true;
-  } catch {
-    return false;
-  }
-}, 'has a header that HTTP does not allow');
-
 const Variables = z.object({
-  OTEL_EXPORTER_OTLP_ENDPOINT: address,
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: address,
-  OTEL_EXPORTER_OTLP_HEADERS: headers,
-  OTEL_EXPORTER_OTLP_TRACES_HEADERS: headers,
+  OTEL_EXPORTER_OTLP_ENDPOINT: OtlpAddress,
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: OtlpAddress,
+  OTEL_EXPORTER_OTLP_HEADERS: OtlpHeaders,
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: OtlpHeaders,
   OTEL_EXPORTER_OTLP_TIMEOUT: number(0, 10_000),
   OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: z.preprocess(unset, whole(0).optional()),
   OTEL_EXPORTER_OTLP_PROTOCOL: onlyJson,
   OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: onlyJson,
   OTEL_SERVICE_NAME: text,
-  OTEL_RESOURCE_ATTRIBUTES: pairs,
+  OTEL_RESOURCE_ATTRIBUTES: OtlpPairs,
   OTEL_TRACES_SAMPLER: z.preprocess(
     unset,
     z
@@ -158,12 +121,6 @@ export function readTracingConfig(env: NodeJS.ProcessEnv, instance: string | nul
     maxBatch: given.OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
     delayMs: given.OTEL_BSP_SCHEDULE_DELAY,
   };
-}
-
-function tracesBelow(endpoint: string): string {
-  const url = new URL(endpoint);
-  url.pathname = `${url.pathname.replace(/\/+$/, '')}/v1/traces`;
-  return url.href;
 }
 
 function samplerOf(name: string, ratio: number): Sampler {

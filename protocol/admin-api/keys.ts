@@ -64,6 +64,8 @@ const RIGHTS = {
   improve: z.boolean(),
   /** An admin key that may read its tenant's kept prompts and answers. */
   prompts: z.boolean(),
+  /** `traceparent` of its requests decides whether they are traced, and `tracestate` goes on; an admin key may give it. */
+  trust_trace: z.boolean(),
 };
 
 /** Which kind of key a right is for. */
@@ -78,6 +80,7 @@ export const KIND_OF_RIGHT = {
   keep_prompts: 'api',
   improve: 'api',
   prompts: 'admin',
+  trust_trace: 'both',
 } as const satisfies Record<keyof typeof RIGHTS, 'api' | 'admin' | 'both'>;
 
 /** Rights that differ from what a key has unless said: as they are requested, and as KV and D1 hold them. */

@@ -54,5 +54,6 @@ export function dataPointsContract(make: () => DataPoints): void {
       sampleFeedback({ tenant: '', name: 'n/'.repeat(500), value: -1e9 }),
     ])
       expect(points.feedback(point)).toBeUndefined();
+    expect(points.lostSpans(3)).toBeUndefined();
   });
 }

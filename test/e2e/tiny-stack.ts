@@ -23,15 +23,16 @@ export interface TinyStack {
 /** Adapters of the tests move keys and values many times further than the tiny base's int8 ones reach. */
 export const EXACT_KV = ['--kv', 'f32'];
 
-/** @param originArgs further flags for the origin. @param devArgs of `graft dev`. @param shape of the base. */
+/** @param originArgs further flags for the origin. @param devArgs of `graft dev`. @param shape of the base. @param more of its environment. */
 export async function startTinyStack(
   originArgs = '',
   devArgs: readonly string[] = [],
   shape: TinyShape = TINY_LLAMA,
+  more: Record<string, string> = {},
 ): Promise<TinyStack> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
   writeTinyBase(path.join(folder, 'tiny-base'), shape);
-  const env = { GRAFT_CACHE: path.join(folder, 'cache') };
+  const env = { ...more, GRAFT_CACHE: path.join(folder, 'cache') };
   const start = async () => {
     const ports = ['--port', '0', '--origin-port', '0'];
     const kv = originArgs.includes('--engine vllm') ? [] : EXACT_KV;

@@ -27,6 +27,7 @@ import { createSealer } from '../../worker/platform/kv-cache.ts';
 import { createKvWriters } from '../../worker/registry/pointer-writer-object.ts';
 import type { Registry } from '../../worker/registry/ports.ts';
 import type { Schedule } from '../../worker/schedule.ts';
+import type { RuntimeTracing } from '../../worker/tracing/ports.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
 import { createGatherersInProcess } from '../fakes/gatherers-in-process.ts';
@@ -150,6 +151,10 @@ export interface AppHarnessOptions {
   dropTenant?: string;
   /** What tenants have called may be this machine itself. */
   loopbackCallbacks?: boolean;
+  /** Share of the requests whose trace is recorded; none unless given. */
+  traceShare?: number;
+  /** Workers' own tracing; none unless given. */
+  runtimeTracing?: RuntimeTracing;
   /** What was counted stays in gatherers until something has them write. */
   quietGatherers?: boolean;
   /** Reports of usage have no costs unless given. */
@@ -257,6 +262,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     defaultBase: options.defaultBase ?? null,
     originKeys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
     ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0, pointSample: 1, locationCache: false },
+    ...{ traceShare: options.traceShare ?? 0, spanReceiver: null },
     prices: options.prices ?? null,
     adminKeyHash: await hashApiKey(adminKey),
     dropTenant: options.dropTenant ?? null,
@@ -265,6 +271,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   };
   const { services, schedule, drops } = createParts(config, stores, {
     ...{ now, sleep, fetch, createSha256, observer: options.observer },
+    ...(options.runtimeTracing === undefined ? {} : { runtimeTracing: () => options.runtimeTracing ?? null }),
     callOut: (url, init) => application.answer(url, init),
     // What is noted is written at once, and the clock stays where the test put it.
     flushDelay: options.flushDelay ?? (async () => undefined),

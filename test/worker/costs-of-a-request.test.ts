@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { createObserver } from '../../worker/http/request.ts';
+import { createAnalyticsPoints, createObserver } from '../../worker/http/request.ts';
 import { createD1Traffic } from '../../worker/traffic/d1-traffic.ts';
 import { createDoGatherers, Gatherer } from '../../worker/gathering/gatherer-object.ts';
 import { createD1KeptPrompts } from '../../worker/prompts/d1-kept-prompts.ts';
@@ -110,7 +110,7 @@ async function measure(limited: boolean): Promise<Counts> {
   const options = {
     quotas: createDoQuotas({ namespace: counterNamespace, timeoutMs: 60_000 }),
     observer: createObserver({
-      dataset: { writeDataPoint: () => void (points += 1) },
+      points: createAnalyticsPoints({ writeDataPoint: () => void (points += 1) }),
       // What is sampled is reckoned below.
       ...{ logSample: 1, pointSample: 1 },
     }),

@@ -23,6 +23,7 @@ describe('parseEnv', () => {
     expect(parseEnv(good)).toMatchObject({
       corsOrigins: [],
       logSample: 0,
+      traceShare: 0,
       prices: null,
       acceptedMacKeys: [],
       dropTenant: null,
@@ -31,10 +32,15 @@ describe('parseEnv', () => {
     });
     const rotated = { ...good, GRAFT_ACCEPTED_MAC_KEYS: `${secret}, ${secret}` };
     expect(parseEnv(rotated).acceptedMacKeys.map(({ length }) => length)).toEqual([32, 32]);
-    const more = { CORS_ORIGINS: ' https://a.example, http://localhost:5173 ', LOG_SAMPLE: '0.25' };
+    const more = {
+      CORS_ORIGINS: ' https://a.example, http://localhost:5173 ',
+      LOG_SAMPLE: '0.25',
+      TRACE_SAMPLE: '0.5',
+    };
     expect(parseEnv({ ...good, ...more })).toMatchObject({
       corsOrigins: ['https://a.example', 'http://localhost:5173'],
       logSample: 0.25,
+      traceShare: 0.5,
     });
   });
 

@@ -219,9 +219,11 @@ function fixedProblem(caller: AdminCaller, old: KeyRow, limits: KeyLimits | null
 }
 
 /** Rights that only a key with the same right can give, and how messages describe them. */
-const HELD_TO_GIVE = { download: 'download', prompts: 'read prompts' } as const satisfies Partial<
-  Record<keyof AllRights, string>
->;
+const HELD_TO_GIVE = {
+  download: 'download',
+  prompts: 'read prompts',
+  trust_trace: 'trust traces',
+} as const satisfies Partial<Record<keyof AllRights, string>>;
 
 /**
  * A key cannot give more than its creator has.

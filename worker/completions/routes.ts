@@ -280,6 +280,7 @@ async function complete<T extends CompletionBody>(
   const prepared = refusesUnknownFields(request, caller.value) ? strictly(lenient, kind) : lenient;
   const { tenant, keyId } = caller.value;
   trace.note({ tenant, keyId });
+  if (caller.value.trust_trace === true) trace.trustClient();
   if (!prepared.ok) {
     const refusal = fail(prepared.error);
     admitted.refused({ tenant, status: refusal.status, names: 0 });
@@ -301,6 +302,7 @@ async function complete<T extends CompletionBody>(
     requestId: context.get('requestId'),
     gone: request.signal,
     keepAlive: (work) => keepAlive(context, work),
+    stages: trace,
     run: (signal) =>
       serve(deps, context, {
         kind,
@@ -379,7 +381,7 @@ async function serve<T extends CompletionBody>(
   if (assignment !== null) trace.note({ experiment: assignment.experiment, variant: assignment.variant });
   const common = {
     ...{ path: kind.path, request: body, model: body.model, requestId: context.get('requestId') },
-    parent: trace.parent,
+    parent: trace.span,
     arrivedAt: trace.startedAt,
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
     takesComments: takesComments(context.req.raw.headers),
@@ -402,6 +404,10 @@ async function serve<T extends CompletionBody>(
         },
         // A fallback's answer is not rated.
         ...(answerText !== null && asks === resolved.resolution ? { answerText } : {}),
+        stages: trace,
+        ...(assignment === null || asks !== resolved.resolution
+          ? {}
+          : { experiment: { id: assignment.experiment, variant: assignment.variant } }),
         onAsked: (last) => (asked = last),
         onCold: () => (outcome.cold = true),
         onSilenced: () => (silenced = true),
@@ -433,6 +439,8 @@ async function serve<T extends CompletionBody>(
           judged: response.ok && !outcome.stoodIn && kind.returnsText ? shadow.judged : null,
         });
   const stream = isEventStream(response.headers);
+  // It ends with the request.
+  if (stream) trace.begin('stream');
   const kept =
     keeping === null ? sent : keeping.listen(sent, { ok: response.ok, stream, text: kind.returnsText });
   const headers = responseHeaders(caller, resolution, declared);
@@ -694,10 +702,12 @@ const withoutEdgeFields =
 
 async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: Parse): Promise<Response> {
   const admitted = admitRequest(deps, context.req.raw);
-  const [json, caller] = await Promise.all([admitted.read(), admitted.asking]);
+  const trace = context.get('trace');
+  const [json, caller] = await Promise.all([admitted.read(), trace.time('key', admitted.asking)]);
   if (!caller.ok) return fail(caller.error);
   const { tenant, keyId } = caller.value;
-  context.get('trace').note({ tenant, keyId });
+  trace.note({ tenant, keyId });
+  if (caller.value.trust_trace === true) trace.trustClient();
   const strict = refusesUnknownFields(context.req.raw, caller.value);
   const parsed = json.ok ? parse(json.value, { strict }) : json;
   if (!parsed.ok) {
@@ -715,11 +725,11 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
     return refusal;
   }
   return deps.meter.measure({
-    ...{ caller: caller.value, requestId, gone, keepAlive },
+    ...{ caller: caller.value, requestId, gone, keepAlive, stages: trace },
     async run(signal) {
       const asked = await deps.origins.complete({
         ...{ path, request, model: 'base', manifest: null, base: base.value },
-        ...{ tenant, requestId, signal, keepAlive, parent: context.get('trace').parent },
+        ...{ tenant, requestId, signal, keepAlive, parent: trace.span, stages: trace },
       });
       const response = asked.ok ? passedOn(asked.value.response, ignored) : fail(asked.error);
       return { response, note: null, served: null };

@@ -2,14 +2,19 @@
 import type { Context, MiddlewareHandler } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import { errorResponse, type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { isEventStream } from '../../protocol/origin-wire.ts';
 import {
-  isEventStream,
+  newTraceId,
   type Traceparent,
   parseTraceparent,
   TRACEPARENT_HEADER,
-} from '../../protocol/origin-wire.ts';
+  TRACESTATE_HEADER,
+} from '../../protocol/trace-context.ts';
+import type { Attributes } from '../../protocol/otlp.ts';
 import { isSampled } from '../../protocol/identity.ts';
 import { asMessagesError } from '../../protocol/messages.ts';
+import { MAX_STAGES } from '../tracing/limits.ts';
+import type { EndStage, RuntimeSpan, RuntimeTracing, Stage, StageName, Stages } from '../tracing/ports.ts';
 import type { AdminCaller, Caller } from '../access/ports.ts';
 import type { Trainer } from '../training/ports.ts';
 import type { DownloadGrant } from '../downloads/download-token.ts';
@@ -129,17 +134,23 @@ interface Ending {
   completionTokens: number;
 }
 
-export interface RequestTrace {
+export interface RequestTrace extends Stages {
   /** The edge's own id, unlike the request's, which a client may choose; the same otherwise. */
   readonly ownId: string;
   /** Unix ms. */
   readonly startedAt: number;
-  /** The client's trace; null without one. */
-  readonly parent: Traceparent | null;
+  /** What the client says of its trace; null without a valid `traceparent`. */
+  readonly client: Traceparent | null;
+  /** The edge's own span. It is the edge that decides whether the trace is recorded. */
+  readonly span: Traceparent;
   readonly facts: Readonly<RequestFacts>;
+  /** As they began. */
+  readonly stages: readonly Readonly<Stage>[];
   readonly ending: Ending | null;
   note(facts: RequestFacts): void;
-  /** Measures the duration of work; repeated phases add up. */
+  /** The key says that its client's decision counts, and that its `tracestate` goes on. Before anything is sent. */
+  trustClient(): void;
+  /** Measures the duration of work; repeated phases add up. The key's and the name's are stages, too. */
   time<T>(phase: Phase, work: Promise<T>): Promise<T>;
   /** @param ms of each phase so far. */
   phases(): ReadonlyMap<Phase, number>;
@@ -147,30 +158,81 @@ export interface RequestTrace {
   finish(ending: Ending): void;
   /** Called with the ending, at once if it is known already. */
   onFinish(listener: (ending: Ending) => void): void;
+  /** The request is over: ends the stages that have not ended. */
+  close(): void;
 }
 
-/** @param now unix ms; in production it stands still between I/O, which the phases wait for. */
-export function createRequestTrace(
-  now: () => number,
-  parent: Traceparent | null = null,
-  ownId: string = crypto.randomUUID(),
-): RequestTrace {
+/** A UUID without its hyphens: 32 hex digits, the last 56 bits random as W3C's level 2 wants. */
+const traceIdOf = (ownId: string): string => {
+  const id = ownId.replaceAll('-', '');
+  return /^(?!0{32})[0-9a-f]{32}$/.test(id) ? id : newTraceId(16);
+};
+
+/**
+ * @param params.now unix ms; in production it stands still between I/O, which the phases wait for.
+ * @param params.share of the traces that are recorded, 0 to 1. Decided by the edge's own id: clients choose their
+ * trace's, and could choose to be recorded.
+ * @param params.runtime gets the stages as spans; null = nothing does before the end.
+ */
+export function createRequestTrace({
+  now,
+  client = null,
+  ownId = crypto.randomUUID(),
+  share = 0,
+  runtime = null,
+}: {
+  now: () => number;
+  client?: Traceparent | null;
+  ownId?: string;
+  share?: number;
+  runtime?: RuntimeTracing | null;
+}): RequestTrace {
   const startedAt = now();
+  let span: Traceparent = {
+    traceId: client?.traceId ?? traceIdOf(ownId),
+    spanId: newTraceId(8),
+    sampled: isSampled(ownId, share),
+  };
   const facts: RequestFacts = {};
   const phases = new Map<Phase, number>();
+  const stages: Stage[] = [];
+  /** Of stages that have not ended, at the runtime. */
+  const open = new Set<() => void>();
   let ending: Ending | null = null;
   let listener: ((ending: Ending) => void) | null = null;
+  function begin(name: StageName, spanId: string | null = null): EndStage {
+    if (stages.length === MAX_STAGES) return () => undefined;
+    const stage: Stage = { name, spanId, from: now(), to: null, attributes: {}, failed: false };
+    stages.push(stage);
+    const endSpan = runtime === null ? null : beginRuntimeSpan(runtime, name);
+    const close = (): void => endSpan?.(stage.attributes);
+    open.add(close);
+    return ({ attributes = {}, failed = false } = {}) => {
+      if (stage.to !== null || !open.delete(close)) return;
+      Object.assign(stage, { to: now(), attributes, failed });
+      close();
+    };
+  }
+
   return {
-    ...{ ownId, startedAt, parent, facts },
+    ...{ ownId, startedAt, client, facts, stages, begin },
+    get span() {
+      return span;
+    },
     get ending() {
       return ending;
     },
     note: (more) => void Object.assign(facts, more),
+    trustClient() {
+      if (client !== null) span = { ...client, spanId: span.spanId };
+    },
     async time(phase, work) {
       const began = now();
+      const end = phase === 'origin' ? null : begin(phase === 'key' ? 'auth' : 'resolve');
       try {
         return await work;
       } finally {
+        end?.();
         phases.set(phase, (phases.get(phase) ?? 0) + now() - began);
       }
     },
@@ -184,7 +246,37 @@ export function createRequestTrace(
       if (ending === null) listener = heard;
       else heard(ending);
     },
+    close() {
+      for (const close of open) close();
+      open.clear();
+    },
   };
+}
+
+/**
+ * Begins a span of Workers' own tracing, which ends spans when what their callback returns settles.
+ * @returns a function that ends it. Never throws: that tracing is in beta.
+ */
+function beginRuntimeSpan(
+  runtime: RuntimeTracing,
+  name: StageName,
+): ((attributes: Attributes) => void) | null {
+  try {
+    let end: (attributes: Attributes) => void = () => undefined;
+    const over = (span: RuntimeSpan) =>
+      new Promise<void>((resolve) => {
+        end = (attributes) => {
+          for (const [key, value] of Object.entries(attributes))
+            if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean')
+              span.setAttribute(key, value);
+          resolve();
+        };
+      });
+    runtime.enterSpan(name, over).catch(() => undefined);
+    return (attributes) => end(attributes);
+  } catch {
+    return null;
+  }
 }
 
 /** A request that was answered to its last byte, or whose client has disconnected. */
@@ -198,6 +290,8 @@ export interface EndedRequest {
   status: number;
   /** Unix ms. */
   at: number;
+  /** Lets work continue after the response. */
+  keepAlive: (work: Promise<unknown>) => void;
 }
 
 export type Observer = (ended: EndedRequest) => void;
@@ -228,22 +322,36 @@ export const drainBody: MiddlewareHandler<AppEnv> = async (context, next) => {
  * Gives each request a trace and its id in the answer, and reports it at its end: for a stream at its last
  * byte.
  */
-export const observeRequest = (params: { observer: Observer; now: () => number }) =>
+export const observeRequest = (params: {
+  observer: Observer;
+  now: () => number;
+  traceShare: number;
+  runtimeTracing: () => RuntimeTracing | null;
+}) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const requestId = context.get('requestId');
     const isChosen = context.req.header('x-request-id') === requestId;
-    const trace = createRequestTrace(
-      params.now,
-      parseTraceparent(context.req.header(TRACEPARENT_HEADER)),
-      isChosen ? crypto.randomUUID() : requestId,
-    );
+    const trace = createRequestTrace({
+      now: params.now,
+      client: parseTraceparent(context.req.header(TRACEPARENT_HEADER), context.req.header(TRACESTATE_HEADER)),
+      ownId: isChosen ? crypto.randomUUID() : requestId,
+      share: params.traceShare,
+      runtime: params.runtimeTracing(),
+    });
     context.set('trace', trace);
     await next();
     context.header('x-request-id', requestId);
     const { method, routePath } = context.req;
     const route = routePath.startsWith('/') ? routePath : 'other';
     const { status } = context.res;
-    const report = () => params.observer({ trace, requestId, method, route, status, at: params.now() });
+    const report = (): void => {
+      const at = params.now();
+      trace.close();
+      params.observer({
+        ...{ trace, requestId, method, route, status, at },
+        keepAlive: (work) => keepAlive(context, work),
+      });
+    };
     if (isEventStream(context.res.headers)) trace.onFinish(report);
     else report();
   });
@@ -295,14 +403,18 @@ const FAILED = 500;
  * clients choose the other one, and could choose what the sums say.
  */
 export function createObserver(params: {
-  dataset: AnalyticsDataset | undefined;
+  points: Pick<DataPoints, 'completion' | 'feedback'>;
   logSample: number;
   pointSample: number;
+  /** Gets requests whose trace is recorded. */
+  onTraced?: (ended: EndedRequest) => void;
 }): Observer {
-  const { pointSample } = params;
-  const points = params.dataset === undefined ? noPoints : createAnalyticsPoints(params.dataset);
-  return ({ trace, requestId, method, route, status: answered, at }) => {
+  const { points, pointSample, onTraced } = params;
+  return (ended) => {
+    const { trace, requestId, method, route, status: answered, at } = ended;
     const { facts, ending } = trace;
+    // Requests that are no client's work have no stages.
+    if (trace.span.sampled && trace.stages.length > 0) onTraced?.(ended);
     const status = ending?.status ?? answered;
     const ms = at - trace.startedAt;
     const phase = trace.phases();
@@ -311,7 +423,7 @@ export function createObserver(params: {
         'request',
         {
           request_id: requestId,
-          trace_id: trace.parent?.traceId,
+          trace_id: trace.client !== null || trace.span.sampled ? trace.span.traceId : undefined,
           method,
           route,
           status,
@@ -404,10 +516,16 @@ export interface FeedbackPoint extends Feedback {
 export interface DataPoints {
   completion(point: CompletionPoint): void;
   feedback(point: FeedbackPoint): void;
+  /** Spans that no receiver has. */
+  lostSpans(spans: number): void;
 }
 
 /** Without a dataset. */
-export const noPoints: DataPoints = { completion: () => undefined, feedback: () => undefined };
+export const noPoints: DataPoints = {
+  completion: () => undefined,
+  feedback: () => undefined,
+  lostSpans: () => undefined,
+};
 
 /** A Workers Analytics Engine dataset (binding `ANALYTICS`). */
 export interface AnalyticsDataset {
@@ -477,6 +595,9 @@ const feedbackColumns = (point: FeedbackPoint): Columns =>
     [0, 0, 0, 0, 0, 0, 0, point.value, point.version, point.weight],
   );
 
+const lostSpansColumns = (spans: number): Columns =>
+  columns('', ['', '', '', '', '', '', '', '', '', 'lost-spans'], [0, 0, 0, 0, 0, 0, 0, spans, 0, 1]);
+
 /** Writes points as rows of the dataset. */
 export function createAnalyticsPoints(dataset: AnalyticsDataset): DataPoints {
   const write = (row: Columns): void => {
@@ -489,6 +610,7 @@ export function createAnalyticsPoints(dataset: AnalyticsDataset): DataPoints {
   return {
     completion: (point) => write(completionColumns(point)),
     feedback: (point) => write(feedbackColumns(point)),
+    lostSpans: (spans) => write(lostSpansColumns(spans)),
   };
 }
 

@@ -107,7 +107,7 @@ export function createCompletionMeter(params: {
   const { askQuota, usage, now, renewMs } = params;
 
   return {
-    async measure({ caller, requestId, gone, keepAlive, run, onEnd, onRefused }) {
+    async measure({ caller, requestId, gone, keepAlive, run, onEnd, onRefused, stages }) {
       const refusal = new AbortController();
       let over: () => void = () => undefined;
       const counted = new Promise<void>((resolve) => (over = resolve));
@@ -115,10 +115,12 @@ export function createCompletionMeter(params: {
       if (gone.aborted) keepAlive(counted);
       else gone.addEventListener('abort', () => keepAlive(counted), { once: true });
       const limited = caller.limits !== undefined || caller.tenant_limits !== undefined;
+      const endQuota = limited ? stages?.begin('quota') : undefined;
       const asking = askQuota(caller);
       // A cached refusal causes no work.
       if ('ok' in asking && !asking.ok) {
         over();
+        endQuota?.({ attributes: { 'error.type': asking.error.error.code } });
         onRefused?.(asking.error.error);
         return refused(asking.error);
       }
@@ -126,6 +128,7 @@ export function createCompletionMeter(params: {
       // A failure of the work counts, but only after the quota's answer.
       running.catch(() => undefined);
       const asked = await asking;
+      endQuota?.(asked.ok ? {} : { attributes: { 'error.type': asked.error.error.code } });
       if (!asked.ok) {
         over();
         refusal.abort();

@@ -1,4 +1,5 @@
 /** Types of metering: quotas of keys, and usage. Each store has one contract suite (test/contracts). */
+import type { Stages } from '../tracing/ports.ts';
 import { z } from 'zod';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import type { TenantLimitsView, UsageGroup } from '../../protocol/admin-api/tenants.ts';
@@ -361,5 +362,7 @@ export interface CompletionMeter {
     onEnd?: (ending: CompletionEnding) => void;
     /** Called if the quota refuses. */
     onRefused?: (error: ApiError) => void;
+    /** Gets the question to the counters, of a caller with limits. */
+    stages?: Stages;
   }): Promise<Response>;
 }

@@ -1,13 +1,8 @@
 /** The connection to an origin: signs requests, and watches streams. */
 import { err, ok, type Result, errorBody, type ApiError } from '../../protocol/api-error.ts';
 import { sha256Hex } from '../../protocol/identity.ts';
-import {
-  TRACEPARENT_HEADER,
-  isEventStream,
-  readUsageNote,
-  USAGE_COMMENT,
-  type UsageNote,
-} from '../../protocol/origin-wire.ts';
+import { isEventStream, readUsageNote, USAGE_COMMENT, type UsageNote } from '../../protocol/origin-wire.ts';
+import { traceHeaders, type Traceparent } from '../../protocol/trace-context.ts';
 import {
   readStartId,
   sign,
@@ -42,8 +37,8 @@ interface OriginCall {
   contentType?: string;
   /** For the origin's log. */
   requestId?: string;
-  /** For the origin's log and its engine's trace. */
-  traceparent?: string;
+  /** The request's span at the edge, for the origin's log and trace. */
+  span?: Traceparent;
   /** Of the pool; not signed. */
   headers?: Readonly<Record<string, string>>;
   signal?: AbortSignal;
@@ -81,7 +76,7 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
     const headers: Record<string, string> = { ...call.headers, [SIGNATURE_HEADER]: signature };
     if (call.body !== undefined) headers['content-type'] = call.contentType ?? 'application/json';
     if (call.requestId !== undefined) headers['x-request-id'] = call.requestId;
-    if (call.traceparent !== undefined) headers[TRACEPARENT_HEADER] = call.traceparent;
+    if (call.span !== undefined) Object.assign(headers, traceHeaders(call.span));
     try {
       const response = await params.fetch(url.href, {
         method: call.method,

@@ -12,13 +12,14 @@ import {
   COLD_HEADER,
   isEventStream,
   LOAD_HEADER,
+  type OriginDirective,
   type OriginRequest,
-  type Traceparent,
   USAGE_HEADER,
-  nextTraceparent,
   pathForBase,
 } from '../../protocol/origin-wire.ts';
+import { childOf, type Traceparent } from '../../protocol/trace-context.ts';
 import { POOL_HEADER, TURNED_HEADER } from '../../protocol/pool-notes.ts';
+import type { Stages } from '../tracing/ports.ts';
 import { baseUnserved, originUnavailable, adapterUnavailable } from '../errors.ts';
 import {
   DEADLINE_GRACE_MS,
@@ -73,8 +74,12 @@ export interface CompletionCall {
   requestId: string;
   /** When it arrived, unix ms: its time limit counts from then. Default: now. */
   arrivedAt?: number;
-  /** The client's trace. */
+  /** The request's span at the edge. */
   parent?: Traceparent | null;
+  /** Gets what it waits for. */
+  stages?: Stages;
+  /** Its experiment, for the origin's trace. */
+  experiment?: OriginDirective['experiment'];
   /** Aborts when the client disconnects. */
   signal: AbortSignal;
   /** Lets work continue after the response. */
@@ -307,6 +312,7 @@ export function createComplete(params: {
     const origins = pools.of(base);
     if (origins.length === 0) return err(baseUnserved(base ?? '', pools.declared ?? []));
     if (await silences.isKnown(call)) return err(stopped());
+    const endChoice = call.stages?.begin('choose');
     const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
     const budget = AbortSignal.any([
       call.signal,
@@ -318,6 +324,7 @@ export function createComplete(params: {
       chain,
       requestId: call.requestId,
       parent: call.parent ?? null,
+      ...(call.stages === undefined ? {} : { stages: call.stages }),
       loadUntil: started + LOAD_BUDGET_MS,
       body: (): OriginRequest => ({
         request: call.request,
@@ -327,6 +334,10 @@ export function createComplete(params: {
           budget_ms: Math.max(1, until - now()),
           request_id: call.requestId,
           model: call.model,
+          ...(call.manifest === null
+            ? {}
+            : { adapter: { name: call.manifest.name, version: call.manifest.version } }),
+          ...(call.experiment === undefined ? {} : { experiment: call.experiment }),
         },
       }),
       signal: () => budget,
@@ -341,6 +352,9 @@ export function createComplete(params: {
       { ...call, name: call.manifest?.name ?? call.name ?? null },
       { origins, chain },
     );
+    endChoice?.({
+      attributes: { 'graft.origin': route.order[0]?.id, 'graft.origins': route.order.length },
+    });
     const tried: string[] = [];
     const asked = new Set<Origin>();
     const turned: Origin[] = [];
@@ -437,8 +451,9 @@ interface ExchangeCall {
   /** Everything that it needs on the origin; only these files are copied. */
   chain: readonly ChainEntry[];
   requestId?: string;
-  /** Parent trace; each attempt is a span of its own. */
+  /** The request's span; each attempt is one below it. */
   parent?: Traceparent | null;
+  stages?: Stages;
   /** Deadline for copying adapters, unix ms; default: {@link LOAD_BUDGET_MS} from now. */
   loadUntil?: number;
   /** Called for each adapter that was copied. */
@@ -489,7 +504,7 @@ export function createExchange(params: {
   async function bringAll(
     origin: Origin,
     missing: readonly string[],
-    state: Pick<ExchangeCall, 'chain' | 'keepAlive' | 'onBrought'> & {
+    state: Pick<ExchangeCall, 'chain' | 'keepAlive' | 'onBrought' | 'stages'> & {
       brought: Map<string, number>;
       loadUntil: number;
     },
@@ -505,7 +520,17 @@ export function createExchange(params: {
       wanted.map(async (digest): Promise<Result<null, ApiError>> => {
         const since = now();
         const { loadUntil, keepAlive } = state;
+        const endBringing = state.stages?.begin('bring adapter');
         const sent = await transfers.pushAdapter(origin, digest, { until: loadUntil, keepAlive });
+        endBringing?.({
+          attributes: {
+            'graft.origin': origin.id,
+            'graft.adapter.digest': digest,
+            'graft.adapter.bytes': sent.ok ? sent.value : null,
+            'error.type': sent.ok ? null : sent.error.code,
+          },
+          failed: !sent.ok,
+        });
         if (!sent.ok) return sent;
         state.onBrought?.({ digest, bytes: sent.value, ms: now() - since });
         return ok(null);
@@ -528,6 +553,8 @@ export function createExchange(params: {
     const loadUntil = call.loadUntil ?? now() + LOAD_BUDGET_MS;
     const brought = new Map<string, number>();
     for (let isFirst = true; ; isFirst = false) {
+      const span = parent === null ? null : childOf(parent);
+      const endAttempt = span === null ? undefined : call.stages?.begin('origin', span.spanId);
       const sent = await send(origin, {
         method: 'POST',
         path,
@@ -535,7 +562,16 @@ export function createExchange(params: {
         signal: call.signal(),
         ...(call.mayTurn === undefined ? {} : { headers: pool.headersFor(origin, call.mayTurn && isFirst) }),
         ...(requestId === undefined ? {} : { requestId }),
-        ...(parent === null ? {} : { traceparent: nextTraceparent(parent) }),
+        ...(span === null ? {} : { span }),
+      });
+      endAttempt?.({
+        attributes: {
+          'graft.origin': origin.id,
+          'http.request.method': 'POST',
+          'http.response.status_code': sent.ok ? sent.value.status : null,
+          'error.type': sent.ok ? null : gone.aborted ? 'cancelled' : sent.error.kind,
+        },
+        failed: sent.ok ? sent.value.status >= 500 : !gone.aborted,
       });
       if (!sent.ok) {
         const { reason } = sent.error;

@@ -1,12 +1,7 @@
 /** Requests and answers of vLLM's OpenAI server, version 0.32: `vllm/entrypoints/openai`. Only the used parts. */
 import { z } from 'zod';
 import { err, ok, type Result, type ApiError } from '../../../protocol/api-error.ts';
-import {
-  nextTraceparent,
-  type Traceparent,
-  TRACEPARENT_HEADER,
-  writeTraceparent,
-} from '../../../protocol/origin-wire.ts';
+import { childOf, traceHeaders, type Traceparent } from '../../../protocol/trace-context.ts';
 import type { Clock } from '../../engine/ports.ts';
 
 /** A prompt of 100,000 tokens takes long; a stream that is silent for longer has ended. */
@@ -44,9 +39,9 @@ export function createVllmClient(params: {
     {
       signal,
       ms,
-      traceparent,
+      from = null,
       fresh = false,
-    }: { signal?: AbortSignal; ms: number; traceparent?: string | undefined } & Way,
+    }: { signal?: AbortSignal; ms: number; from?: Traceparent | null } & Way,
   ): Promise<Result<Response, VllmFailure>> {
     const late = new AbortController();
     const cancel = clock.timer(ms, () => late.abort());
@@ -55,7 +50,7 @@ export function createVllmClient(params: {
         method: body === null ? 'GET' : 'POST',
         headers: {
           ...headers,
-          ...(traceparent === undefined ? {} : { [TRACEPARENT_HEADER]: traceparent }),
+          ...(from === null ? {} : traceHeaders(from)),
           ...(fresh ? { connection: 'close' } : {}),
         },
         ...(body === null ? {} : { body: JSON.stringify(body) }),
@@ -112,12 +107,11 @@ export function createVllmClient(params: {
       signal: AbortSignal,
       { parent = null, span = null }: { parent?: Traceparent | null; span?: Traceparent | null } = {},
     ): AsyncGenerator<Result<StreamChunk, VllmFailure>, void, undefined> {
-      const above = parent === null ? undefined : nextTraceparent(parent);
-      const traceparent = span === null ? above : writeTraceparent(span);
+      const from = span ?? (parent === null ? null : childOf(parent));
       const answered = await call(
         '/v1/completions',
         { ...body, stream: true },
-        { signal, ms: silenceMs, traceparent },
+        { signal, ms: silenceMs, from },
       );
       if (!answered.ok) return yield answered;
       const events = readEvents(answered.value.body, { clock, silenceMs });

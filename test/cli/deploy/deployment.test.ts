@@ -143,6 +143,7 @@ describe('productionConfig', () => {
     expect(read.vars).toEqual({
       ORIGINS: '[{"id":"origin-1","url":"https://o1.example.com"}]',
       ANALYTICS_SAMPLE: '0.01',
+      TRACE_SAMPLE: '0',
       KV_CACHE: 'on',
       ...deployment.variables,
     });

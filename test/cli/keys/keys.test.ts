@@ -28,6 +28,7 @@ describe('a key as flags say it', () => {
         'keep-prompts': '30d',
         publish: true,
         train: true,
+        'trust-trace': true,
       }),
     ).toEqual({
       tenant: 'acme',
@@ -48,6 +49,7 @@ describe('a key as flags say it', () => {
       keep_prompts: 720,
       publish: true,
       train: true,
+      trust_trace: true,
     }));
 
   it('is an admin key if requested', () =>
@@ -81,6 +83,7 @@ describe('a change as flags say it', () => {
         download: false,
         'keep-prompts': 'none',
         prompts: false,
+        'trust-trace': false,
       }),
     ).toEqual({
       id: 'key_1',
@@ -92,6 +95,7 @@ describe('a change as flags say it', () => {
       download: false,
       keep_prompts: null,
       prompts: false,
+      trust_trace: false,
     });
     expect(change({ label: 'none', 'on-outage': 'refuse', strict: true })).toEqual({
       id: 'key_1',

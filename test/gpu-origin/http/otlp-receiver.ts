@@ -22,6 +22,7 @@ const Span = z.strictObject({
   traceId: Id(32),
   spanId: Id(16),
   parentSpanId: Id(16).optional(),
+  traceState: z.string().min(1).optional(),
   flags: z.int().min(0).max(0x3ff),
   name: z.string().min(1),
   kind: z.int().min(1).max(5),
@@ -45,7 +46,11 @@ const ExportTraceServiceRequest = z.strictObject({
   ),
 });
 
-export type ReceivedSpan = Omit<z.infer<typeof Span>, 'attributes'> & { attributes: Record<string, unknown> };
+export type ReceivedSpan = Omit<z.infer<typeof Span>, 'attributes'> & {
+  attributes: Record<string, unknown>;
+  /** `service.name` of its sender. */
+  service: unknown;
+};
 
 const plain = (attributes: z.infer<typeof Attributes>): Record<string, unknown> =>
   Object.fromEntries(
@@ -85,7 +90,11 @@ export async function startReceiver() {
           for (const { resource, scopeSpans } of parsed.data?.resourceSpans ?? []) {
             received.resources.push(plain(resource.attributes));
             for (const span of scopeSpans.flatMap(({ spans }) => spans))
-              received.spans.push({ ...span, attributes: plain(span.attributes) });
+              received.spans.push({
+                ...span,
+                attributes: plain(span.attributes),
+                service: received.resources.at(-1)?.['service.name'],
+              });
           }
         }
         response.writeHead(status, { 'content-length': Buffer.byteLength(received.answer) });

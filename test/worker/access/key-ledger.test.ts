@@ -62,6 +62,7 @@ describe('KeyLedger', () => {
       train: true,
       keep_prompts: 24,
       prompts: true,
+      trust_trace: true,
       degrade: 'base',
       limits,
       counter: 'key_0',
@@ -107,6 +108,7 @@ describe('KeyLedger', () => {
       train: true,
       keep_prompts: 720,
       prompts: true,
+      trust_trace: true,
     };
     expect(await ledger.change(change, row)).toBe(true);
     expect(await ledger.get('key_1')).toEqual({ ...row, ...change });

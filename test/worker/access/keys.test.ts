@@ -94,6 +94,7 @@ describe('creating keys', () => {
     [{ kind: 'admin', limits: { concurrent: 1 } }, 'limits'],
     [{ kind: 'admin', strict: true }, 'strict'],
     [{ kind: 'admin', strict_fields: true }, 'strict_fields'],
+    [{ trust_trace: 'yes' }, 'trust_trace'],
     [{ label: 'two\nlines' }, 'label'],
   ])('refuses %j', async (body, param) => {
     const response = await graft.request('/admin/keys', { body });
@@ -128,8 +129,16 @@ describe('creating keys', () => {
     const { key: admin } = await make({ kind: 'admin', tenant: 'acme', scopes: ['medicine/**'] });
     const made = await make({ scopes: ['medicine/cardiology'] }, admin);
     expect(made['tenant']).toBe('acme');
-    for (const body of [{ scopes: ['**'] }, { kind: 'admin' }, { tenant: 'other' }, { hash: 'a'.repeat(64) }])
+    for (const body of [
+      { scopes: ['**'] },
+      { kind: 'admin' },
+      { tenant: 'other' },
+      { hash: 'a'.repeat(64) },
+      { trust_trace: true },
+    ])
       expect((await graft.request('/admin/keys', { key: admin, body })).status).toBe(403);
+    const { key: trusting } = await make({ kind: 'admin', tenant: 'acme', trust_trace: true });
+    expect(await make({ trust_trace: true }, trusting)).toMatchObject({ trust_trace: true });
   });
 });
 

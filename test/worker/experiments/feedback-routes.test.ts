@@ -1,7 +1,11 @@
 import { answerTextOf } from '../../../protocol/origin-wire.ts';
 import { newExposureId } from '../../../worker/experiments/answer-token.ts';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { type AnalyticsDataset, createObserver } from '../../../worker/http/request.ts';
+import {
+  type AnalyticsDataset,
+  createAnalyticsPoints,
+  createObserver,
+} from '../../../worker/http/request.ts';
 import type { ExperimentEntry } from '../../../worker/experiments/ports.ts';
 import type { FakeTallies } from '../../fakes/fake-tallies.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
@@ -36,7 +40,9 @@ beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
   points = [];
   const dataset: AnalyticsDataset = { writeDataPoint: (point) => void points.push(point) };
-  graft = await createAppHarness({ observer: createObserver({ dataset, logSample: 0, pointSample: 1 }) });
+  graft = await createAppHarness({
+    observer: createObserver({ points: createAnalyticsPoints(dataset), logSample: 0, pointSample: 1 }),
+  });
   ({ key, id: keyId } = await makeKey(graft, { tenant: 'acme' }));
   entry = await startExperiment(graft);
   id = await expose('alice');

@@ -26,6 +26,15 @@ describe('no place for points', () => dataPointsContract(() => noPoints));
 describe('Analytics Engine', () => {
   dataPointsContract(() => createAnalyticsPoints(strictDataset()));
 
+  it('writes lost spans as a kind of their own, whose sum is that of double8', () => {
+    const written: Written[] = [];
+    createAnalyticsPoints(strictDataset(written)).lostSpans(7);
+    const [point] = written;
+    expect(point?.blobs[9]).toBe('lost-spans');
+    expect([point?.doubles[7], point?.doubles[9]]).toEqual([7, 1]);
+    expect(point?.indexes).toEqual(['']);
+  });
+
   it('writes the columns in the order that docs/run/alerts.md lists', () => {
     const written: Written[] = [];
     createAnalyticsPoints(strictDataset(written)).completion(samplePoint());

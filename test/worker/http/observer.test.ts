@@ -1,5 +1,16 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createObserver, createRequestTrace, type Feedback } from '../../../worker/http/request.ts';
+import {
+  createAnalyticsPoints,
+  createObserver,
+  createRequestTrace,
+  type EndedRequest,
+  type Feedback,
+} from '../../../worker/http/request.ts';
+
+const ENDED: Omit<EndedRequest, 'trace' | 'route' | 'status'> = {
+  ...{ requestId: 'r', method: 'POST', at: 1_500 },
+  keepAlive: () => undefined,
+};
 
 let lines: Record<string, unknown>[];
 beforeEach(() => {
@@ -21,18 +32,21 @@ function observe(options: {
 }) {
   const points: unknown[] = [];
   const observer = createObserver({
-    dataset: { writeDataPoint: (point) => void points.push(point) },
+    points: createAnalyticsPoints({ writeDataPoint: (point) => void points.push(point) }),
     logSample: options.logSample,
     pointSample: options.pointSample ?? 1,
   });
-  const trace = createRequestTrace(() => 1_000, null, options.ownId);
+  const trace = createRequestTrace({
+    now: () => 1_000,
+    ...(options.ownId === undefined ? {} : { ownId: options.ownId }),
+  });
   if (options.completion === true) {
     trace.note({ tenant: 'acme', keyId: 'k', name: 'a/b', version: 2, chainId: 'c', stream: true });
     trace.note({ origin: 'o2', tried: ['o1'], degraded: 'stale' });
     trace.finish({ status: options.ended ?? 200, promptTokens: 3, completionTokens: 4 });
   }
   const route = '/v1/chat/completions';
-  observer({ trace, requestId: 'r', method: 'POST', route, status: options.status ?? 200, at: 1_500 });
+  observer({ ...ENDED, trace, route, status: options.status ?? 200 });
   return points;
 }
 
@@ -96,13 +110,13 @@ describe('createObserver', () => {
     const rated = (feedback?: Feedback): unknown[] => {
       const points: unknown[] = [];
       const observer = createObserver({
-        dataset: { writeDataPoint: (point) => void points.push(point) },
+        points: createAnalyticsPoints({ writeDataPoint: (point) => void points.push(point) }),
         logSample: 0,
         pointSample: 1,
       });
-      const trace = createRequestTrace(() => 1_000);
+      const trace = createRequestTrace({ now: () => 1_000 });
       trace.note({ tenant: 'acme', keyId: 'k', ...(feedback === undefined ? {} : { feedback }) });
-      observer({ trace, requestId: 'r', method: 'POST', route: '/v1/feedback', status: 200, at: 1_500 });
+      observer({ ...ENDED, trace, route: '/v1/feedback', status: 200 });
       return points;
     };
     expect(rated()).toEqual([]);

@@ -6,7 +6,7 @@ const ENDING = { status: 200, promptTokens: 1, completionTokens: 2 };
 
 function traceAt() {
   let now = 1_000;
-  const trace = createRequestTrace(() => now);
+  const trace = createRequestTrace({ now: () => now });
   const work = async <T>(ms: number, value: T): Promise<T> => {
     await Promise.resolve();
     now += ms;

@@ -91,6 +91,7 @@ async function clientOf(
             ? null
             : ({
                 name,
+                version: 1,
                 base: { id: 'tiny', digest: 'b'.repeat(64) },
                 chain: [],
               } as Partial<AdapterManifest> as AdapterManifest),
