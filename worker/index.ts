@@ -30,7 +30,10 @@ export { PointerWriter } from './registry/pointer-writer-object.ts';
 
 function storesOf(env: RawEnv): Stores {
   return {
-    ...createD1Stores(guardDatabase(env.DB), guardDatabase(env.DB_USAGE ?? env.DB)),
+    ...createD1Stores(
+      guardDatabase(env.DB),
+      env.DB_USAGE === undefined ? undefined : guardDatabase(env.DB_USAGE),
+    ),
     kv: env.ADAPTERS,
     bucket: env.BLOBS,
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),

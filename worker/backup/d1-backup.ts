@@ -204,7 +204,8 @@ export function createD1Backup(db: SqlDatabase, usageDb: SqlDatabase) {
 
     /**
      * Notes that the backup is being brought back.
-     * @returns `full` when the registry has names, versions or files; `other` when another backup is being brought back.
+     * @returns `full` when the registry has names, versions or files; `used` when a database of usage alone has any, which
+     * rows of the backup would replace; `other` when another backup is being brought back.
      */
     async begin({
       id,
@@ -212,10 +213,12 @@ export function createD1Backup(db: SqlDatabase, usageDb: SqlDatabase) {
     }: {
       id: string;
       dryRun: boolean;
-    }): Promise<'begun' | 'resumed' | 'full' | 'other'> {
+    }): Promise<'begun' | 'resumed' | 'full' | 'used' | 'other'> {
       const other = await begun();
       if (other !== null) return other === id ? 'resumed' : 'other';
       if (await isFull()) return 'full';
+      if (usageDb !== db && (await usageDb.prepare('SELECT 1 AS found FROM usage LIMIT 1').first()) !== null)
+        return 'used';
       if (!dryRun)
         await db
           .prepare('INSERT INTO upkeep (job, cursor) VALUES (?, ?) ON CONFLICT DO NOTHING')

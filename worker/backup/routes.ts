@@ -94,6 +94,13 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
       const begun = await backups.begin({ id: request.id, dryRun: request.dry_run === true });
       if (begun === 'full')
         return fail(conflict('This registry is not empty. Restore a backup into an empty registry.'));
+      if (begun === 'used')
+        return fail(
+          conflict(
+            'The database of usage (DB_USAGE) is not empty, and a restore would write over what it has counted. ' +
+              'Bind an empty database as DB_USAGE.',
+          ),
+        );
       if (begun === 'other')
         return fail(conflict('Another backup is being restored here. Finish that restore first.'));
       return context.json({ resumed: begun === 'resumed' });
