@@ -11,7 +11,7 @@ const LATER_MS = 61_000;
 const ORIGIN = 'http://origin.test';
 const SECRET = Buffer.alloc(32, 7).toString('base64');
 /** All that the worker says to an origin beside the body. */
-const SENT_HEADERS = ['content-type', 'x-graft-signature', 'x-request-id'];
+const SENT_HEADERS = ['content-type', 'x-graft-signature', 'x-request-id', 'traceparent'];
 
 const EVIL = [
   'http://evil.example/',
@@ -153,6 +153,9 @@ describe('what leaves the edge', () => {
       const headers = new Headers(init.headers);
       for (const name of headers.keys()) expect(SENT_HEADERS).toContain(name);
       expect([...headers.values()].join('\n')).not.toMatch(/evil|169\.254|passwd|::1/);
+      // Not recorded: no client decides that.
+      if (headers.has('traceparent'))
+        expect(headers.get('traceparent')).toMatch(/^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
       if (init.method !== 'POST' || !url.includes('/v1/')) continue;
       const {
         request,
