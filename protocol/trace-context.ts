@@ -53,25 +53,20 @@ export function parseTracestate(header: string | null | undefined): string | nul
   return isValid && members.length > 0 ? members.join(',') : null;
 }
 
-/** Random bytes for the next ids: asking for 8 at a time takes several times as long as all else of an id. */
-const pool = new Uint8Array(1_024);
-let used = pool.length;
+/** 8 hex digits. */
+const randomDigits = (random: () => number): string =>
+  Math.floor(random() * 2 ** 32)
+    .toString(16)
+    .padStart(8, '0');
 
-function takeRandom(bytes: number): Uint8Array {
-  if (used + bytes > pool.length) {
-    crypto.getRandomValues(pool);
-    used = 0;
-  }
-  used += bytes;
-  return pool.subarray(used - bytes, used);
-}
-
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
-
-/** @returns a span's id, or with 16 bytes a trace's. @param random given only by tests. */
-export function newTraceId(bytes: 8 | 16, random: Uint8Array = takeRandom(bytes)): string {
+/**
+ * An id must be unlikely to repeat, and need not be secret: `crypto.getRandomValues` takes several times as long as all
+ * else of a span.
+ * @returns a span's id, or with 16 bytes a trace's. @param random in [0, 1).
+ */
+export function newTraceId(bytes: 8 | 16, random: () => number = Math.random): string {
   let id = '';
-  for (const byte of random) id += HEX[byte];
+  while (id.length < 2 * bytes) id += randomDigits(random);
   return /^0+$/.test(id) ? `${'0'.repeat(2 * bytes - 1)}1` : id;
 }
 

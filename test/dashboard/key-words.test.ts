@@ -37,7 +37,7 @@ it.each([
 ])('says %d hours as %s', (hours, words) => expect(hoursWords(hours)).toBe(words));
 
 it.each([
-  ['api', ['strict', 'publish', 'train', 'improve']],
+  ['api', ['strict', 'publish', 'train', 'improve', 'trust_trace']],
   ['admin', ['download', 'train', 'prompts']],
 ] as const)('offers rights to %s keys', (kind, fields) => {
   expect(offeredRights(kind).map(([field]) => field)).toEqual(fields);

@@ -81,7 +81,10 @@ describe('20,000 bad requests', () => {
       all: async () => ({ results: [] }),
       run: async () => undefined,
     };
-    const db: SqlDatabase = { prepare: () => statement, batch: async () => [] };
+    const db: SqlDatabase = {
+      prepare: () => statement,
+      batch: async (all) => all.map(() => ({ results: [] })),
+    };
     const env: RawEnv = {
       ADAPTERS: {
         get,
