@@ -265,7 +265,8 @@ it('fails for want of memory when the kernel kills it, and leaves nothing when i
   await call('DELETE', `/jobs/${deleted}`);
   expect(trainings()).toEqual([]);
   expect(readdirSync(join(folder, JOBS))).toContain(killed);
-  expect(filesWith(join(folder, JOBS), 'answer')).toEqual([]);
+  // Of the job before, which has ended only just now, too.
+  await expect.poll(() => filesWith(join(folder, JOBS), 'answer')).toEqual([]);
   expect(existsSync(join(folder, JOBS, deleted))).toBe(false);
 
   await end('SIGTERM');
