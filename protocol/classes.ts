@@ -1,4 +1,4 @@
-/** Classes of an adapter's classification head: their names, and how a score for each becomes a probability. */
+/** Classes of an adapter's classification head: their names, and what kind of problem they are for. */
 import { z } from 'zod';
 import { MAX_CLASSES, MAX_LABEL_CHARACTERS } from './limits.ts';
 

@@ -53,16 +53,13 @@ async function readUsage(
   query: { by: UsageGroup; from?: string | undefined; to?: string | undefined; tenant?: string | undefined },
 ): Promise<UsageReport> {
   const progress = output.progress('usage', 'pages');
+  let read = 0;
   try {
-    const read = (cursor: string | null): Promise<UsageReport> =>
-      callOperation(client, 'read the usage', 'GET /admin/usage', { query: { ...query, cursor } });
-    const pages: [UsageReport, ...UsageReport[]] = [await read(null)];
-    for (let { cursor } = pages[0]; cursor !== null;) {
-      progress.update(pages.length, null);
-      const page = await read(cursor);
-      pages.push(page);
-      ({ cursor } = page);
-    }
+    const pages = await callPages(client, 'read the usage', 'GET /admin/usage', query, (page) => {
+      read += 1;
+      if (page.cursor !== null) progress.update(read, null);
+      return [page];
+    });
     return joinUsage(pages);
   } finally {
     progress.end();

@@ -145,6 +145,7 @@ export type FoundNames = Found<NameView>;
 async function readPages<Page extends { cursor: string | null }, Entry>(
   ask: (cursor: string | null) => Promise<Result<Page, Problem>>,
   entriesOf: (page: Page) => readonly Entry[],
+  most = READ_AT_ONCE,
 ): Promise<Result<Found<Entry>, Problem>> {
   const entries: Entry[] = [];
   for (let cursor: string | null = null; ;) {
@@ -152,7 +153,7 @@ async function readPages<Page extends { cursor: string | null }, Entry>(
     if (!page.ok) return page;
     entries.push(...entriesOf(page.value));
     ({ cursor } = page.value);
-    if (cursor === null || entries.length >= READ_AT_ONCE) return ok({ entries, cut: cursor !== null });
+    if (cursor === null || entries.length >= most) return ok({ entries, cut: cursor !== null });
   }
 }
 
@@ -178,17 +179,12 @@ export async function readUsage(
   client: Client,
   query: { by: UsageGroup; from?: string; to?: string; tenant?: string },
 ): Promise<Result<UsageReport, Problem>> {
-  const read = (cursor: string | null): Promise<Result<UsageReport, Problem>> =>
-    client.call('GET /admin/usage', { query: { ...query, cursor } });
-  let page = await read(null);
-  if (!page.ok) return page;
-  const pages: [UsageReport, ...UsageReport[]] = [page.value];
-  while (page.value.cursor !== null && pages.length < USAGE_PAGES) {
-    page = await read(page.value.cursor);
-    if (!page.ok) return page;
-    pages.push(page.value);
-  }
-  return ok(joinUsage(pages));
+  const pages = await readPages(
+    (cursor) => client.call('GET /admin/usage', { query: { ...query, cursor } }),
+    (page) => [page],
+    USAGE_PAGES,
+  );
+  return pages.ok ? ok(joinUsage(pages.value.entries)) : pages;
 }
 
 /**

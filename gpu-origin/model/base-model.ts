@@ -121,10 +121,22 @@ export const PLAIN_FAMILY = {
   interleavedRope: false,
 } as const satisfies Partial<LlamaConfig>;
 
-export function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
+function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
   if (family === 'olmo2') return 'width';
   return family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3' ? 'head' : null;
 }
+
+/** What a family's layers have, whatever file the base comes in. */
+export const traitsOf = (family: Family) =>
+  ({
+    qkNorm: qkNormOf(family),
+    preNorms: family !== 'olmo2',
+    postNorms: isGemma(family) || family === 'olmo2' || family === 'glm4',
+    activation: isGemma(family) ? 'gelu_tanh' : 'silu',
+    fusedQkv: family === 'phi3',
+    fusedGateUp: family === 'phi3' || isGlm(family),
+    interleavedRope: isGlm(family),
+  }) as const satisfies Partial<LlamaConfig>;
 
 /**
  * Granite's constants. What its layers add to the stream, it multiplies by `residual`. The norms that read the stream

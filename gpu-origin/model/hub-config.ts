@@ -15,7 +15,7 @@ import {
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
-  qkNormOf,
+  traitsOf,
   type Rope,
   WINDOW_PATTERN,
 } from './base-model.ts';
@@ -457,14 +457,8 @@ export function readHubConfig(
       : {}),
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
     qkvBias: hasBiases(hub, family),
-    qkNorm: qkNormOf(family),
-    preNorms: family !== 'olmo2',
-    postNorms: gemma || family === 'olmo2' || family === 'glm4',
-    activation: gemma ? 'gelu_tanh' : 'silu',
+    ...traitsOf(family),
     embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
-    fusedQkv: family === 'phi3',
-    fusedGateUp: family === 'phi3' || isGlm(family),
-    interleavedRope: isGlm(family),
     ...(family === 'granite' ? graniteOf(hub) : {}),
   });
   return { config, name: hub._name_or_path };

@@ -144,9 +144,9 @@ export function sumUsage(by: UsageGroup, rows: readonly UsageReportRow[]): Usage
   return [...sums.values()].sort(by === 'day' || by === 'hour' ? byGroup : byTokens);
 }
 
-/** @param pages of one report, in their order. @returns the report; its cursor is the last page's. */
-export function joinUsage(pages: readonly [UsageReport, ...UsageReport[]]): UsageReport {
-  const [first] = pages;
+/** @param pages of one report, in their order, at least one. @returns the report; its cursor is the last page's. */
+export function joinUsage(pages: readonly UsageReport[]): UsageReport {
+  const first = pages[0]!;
   const rows = sumUsage(
     first.by,
     pages.flatMap((page) => page.rows),

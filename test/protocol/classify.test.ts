@@ -50,7 +50,7 @@ describe('a request to a head', () => {
     expect([pairsIn(rerank), charactersOfPairs(rerank)]).toEqual([2, 10]);
   });
 
-  it('has at most so many pairs, and so many characters in them', () => {
+  it('limits the number of pairs, and the characters in them', () => {
     const of = (query: string, count: number): Result<Parsed<RerankRequest>, ApiError> =>
       parseRerank({ model, query, documents: Array.from({ length: count }, () => '') });
     expect(refused(of('a', MAX_EMBEDDING_INPUTS))).toBeNull();

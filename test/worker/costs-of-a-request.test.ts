@@ -74,7 +74,7 @@ async function measure(limited: boolean): Promise<Counts> {
   const lines = vi.spyOn(console, 'log').mockImplementation(() => undefined);
   const errors = vi.spyOn(console, 'error').mockImplementation(() => undefined);
   // Gatherers spread their writes by chance.
-  const chance = vi.spyOn(Math, 'random').mockImplementation(seededRandom(7));
+  const random = seededRandom(7);
   const waiting: { at: number; go: () => void }[] = [];
   const sleep = (ms: number) => new Promise<void>((go) => waiting.push({ at: clock.now() + ms, go }));
   const gatherers: { object: Gatherer; disk: GathererDisk }[] = [];
@@ -86,7 +86,11 @@ async function measure(limited: boolean): Promise<Counts> {
   const gathererNamespace = namespaceOf(
     () => {
       const disk = countingDisk((rows) => (objectRows += rows));
-      const object = new Gatherer({ storage: disk }, { DB: db }, { now: clock.now, sleep, ...ledgers });
+      const object = new Gatherer(
+        { storage: disk },
+        { DB: db },
+        { now: clock.now, sleep, random, ...ledgers },
+      );
       gatherers.push({ object, disk });
       return object;
     },
@@ -179,7 +183,6 @@ async function measure(limited: boolean): Promise<Counts> {
   }
   for (let second = 0; second < 90; second += 1) await tick(1_000);
   const logged = lines.mock.calls.length + errors.mock.calls.length;
-  chance.mockRestore();
   lines.mockRestore();
   errors.mockRestore();
   const sumOf = (what: 'rowsRead' | 'rowsWritten'): number => asked.reduce((sum, one) => sum + one[what], 0);

@@ -17,6 +17,7 @@ import { recordStatements } from './platform/recording-database.ts';
 import { splitDatabases } from './platform/split-databases.ts';
 import { openSqlite } from './platform/sqlite.ts';
 import { createJobRig } from './training/job-rig.ts';
+import { erasedIn, erasePages, eraseUntilRefused } from './erasure/erase-pages.ts';
 
 async function openTwo() {
   const [bare, bareUsage] = [openSqlite(), openSqlite()];
@@ -80,14 +81,10 @@ async function createRig(how: Parameters<typeof failing>[1] = { isAway: null }) 
       rig.origin.finish(adapter);
       return { alice, id: body.id };
     },
+    /** @returns rows of usage that it erased. */
     async erase(target: object, { cursor = null }: { cursor?: string | null } = {}) {
-      let usage = 0;
-      for (let at: string | null = cursor; ;) {
-        const page = EraseAnswer.parse(await read('/admin/erase', { ...target, usage: true, cursor: at }));
-        usage += page.erased.usage;
-        if (page.cursor === null) return usage;
-        at = page.cursor;
-      }
+      const ask = (at: string | null) => read('/admin/erase', { ...target, usage: true, cursor: at });
+      return erasedIn(await erasePages(ask, cursor), 'usage');
     },
   };
 }
@@ -219,14 +216,9 @@ describe('a database of usage that is away', () => {
     );
     expect(first.plan).toMatchObject({ usage: 1 });
     how.isAway = 'before';
-    let status = 200;
-    for (let cursor: string | null = null; status === 200;) {
-      const answer = await rig.graft.request('/admin/erase', {
-        body: { tenant: 'alice', usage: true, cursor },
-      });
-      ({ status } = answer);
-      ({ cursor = null } = (await answer.json()) as { cursor?: string | null });
-    }
+    const status = await eraseUntilRefused((cursor) =>
+      rig.graft.request('/admin/erase', { body: { tenant: 'alice', usage: true, cursor } }),
+    );
     expect(status).toBe(503);
     how.isAway = null;
     for (let runs = 0; runs < 30; runs += 1) await rig.run();

@@ -165,23 +165,8 @@ const MESSAGES: Endpoint<MessagesRequest> = {
     mostTokens({ model: body.model, prompt: JSON.stringify(body), max_tokens: body.max_tokens }, room),
 };
 
-const EMBEDDING: Endpoint<EmbeddingRequest> = {
-  path: '/v1/embeddings',
-  parse: parseEmbedding,
-  streams: () => false,
-  endUser: namedUser,
-  // Vectors of different versions cannot be compared, so an index needs all of them from one.
-  inExperiments: false,
-  returnsText: false,
-  isRepeatable: () => true,
-  mostTokens(body, room) {
-    const bytes = new TextEncoder().encode(JSON.stringify(body.input)).length;
-    return { promptTokens: Math.min(bytes, embeddingInputs(body.input).length * room), completionTokens: 0 };
-  },
-};
-
-/** A head's answer to a request without text. */
-const classified = <T extends ClassifyRequest | ScoreRequest | RerankRequest>(
+/** An answer without text: vectors, or what a classification head makes of texts. */
+const pooled = <T extends EmbeddingRequest | ClassifyRequest | ScoreRequest | RerankRequest>(
   path: CompletionCall['path'],
   parse: Endpoint<T>['parse'],
   /** Bytes of what is read, and how many prompts it is at most. */
@@ -202,6 +187,15 @@ const classified = <T extends ClassifyRequest | ScoreRequest | RerankRequest>(
 
 const bytesOf = (value: unknown): number => new TextEncoder().encode(JSON.stringify(value)).length;
 
+const EMBEDDING: Endpoint<EmbeddingRequest> = {
+  ...pooled('/v1/embeddings', parseEmbedding, ({ input }: EmbeddingRequest) => ({
+    bytes: bytesOf(input),
+    prompts: embeddingInputs(input).length,
+  })),
+  // Vectors of different versions cannot be compared, so an index needs all of them from one.
+  inExperiments: false,
+};
+
 /** UTF-8 has at most three bytes for each UTF-16 unit. */
 const MOST_BYTES = 3;
 const sizeOfPairs = (body: ScoreRequest | RerankRequest) => ({
@@ -209,12 +203,12 @@ const sizeOfPairs = (body: ScoreRequest | RerankRequest) => ({
   prompts: pairsIn(body),
 });
 
-const CLASSIFY = classified('/v1/classify', parseClassify, (body: ClassifyRequest) => ({
+const CLASSIFY = pooled('/v1/classify', parseClassify, (body: ClassifyRequest) => ({
   bytes: bytesOf(body.input ?? body),
   prompts: classifiedIn(body),
 }));
-const SCORE = classified('/v1/score', parseScore, sizeOfPairs);
-const RERANK = classified('/v1/rerank', parseRerank, sizeOfPairs);
+const SCORE = pooled('/v1/score', parseScore, sizeOfPairs);
+const RERANK = pooled('/v1/rerank', parseRerank, sizeOfPairs);
 
 /**
  * An upper bound of a request's tokens. Charged when a client disconnects and the origin does not report its
@@ -227,7 +221,7 @@ export function mostTokens(
   request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
   room: number,
 ): TokenCounts {
-  const bytes = new TextEncoder().encode(JSON.stringify(request)).length;
+  const bytes = bytesOf(request);
   const asked = maxTokensOf(request);
   const limit = asked === null || asked >= room ? null : asked;
   const prompts = 'prompt' in request ? promptsIn(request.prompt).length : 1;
@@ -278,9 +272,8 @@ async function complete<T extends CompletionBody>(
   const caller = await asking;
   if (!caller.ok) return fail(caller.error);
   const prepared = refusesUnknownFields(request, caller.value) ? strictly(lenient, kind) : lenient;
-  const { tenant, keyId } = caller.value;
-  trace.note({ tenant, keyId });
-  if (caller.value.trust_trace === true) trace.trustClient();
+  const { tenant } = caller.value;
+  noteCaller(trace, caller.value);
   if (!prepared.ok) {
     const refusal = fail(prepared.error);
     admitted.refused({ tenant, status: refusal.status, names: 0 });
@@ -700,14 +693,22 @@ const withoutEdgeFields =
     return taken.ok ? parse(taken.value.rest, options) : taken;
   };
 
+/** Whose request it is, and whether its client says if it is traced. */
+function noteCaller(
+  trace: RequestTrace,
+  { tenant, keyId, trust_trace: trusted }: Pick<Caller, 'tenant' | 'keyId' | 'trust_trace'>,
+): void {
+  trace.note({ tenant, keyId });
+  if (trusted === true) trace.trustClient();
+}
+
 async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: Parse): Promise<Response> {
   const admitted = admitRequest(deps, context.req.raw);
   const trace = context.get('trace');
   const [json, caller] = await Promise.all([admitted.read(), trace.time('key', admitted.asking)]);
   if (!caller.ok) return fail(caller.error);
-  const { tenant, keyId } = caller.value;
-  trace.note({ tenant, keyId });
-  if (caller.value.trust_trace === true) trace.trustClient();
+  const { tenant } = caller.value;
+  noteCaller(trace, caller.value);
   const strict = refusesUnknownFields(context.req.raw, caller.value);
   const parsed = json.ok ? parse(json.value, { strict }) : json;
   if (!parsed.ok) {

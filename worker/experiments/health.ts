@@ -1,5 +1,5 @@
 import type { ExperimentHealth } from '../../protocol/admin-api/experiments.ts';
-import { isRecorded, type Experiment } from '../../protocol/experiment.ts';
+import { isRecorded, metricOf, type Experiment } from '../../protocol/experiment.ts';
 import { rangesOf } from './pick-variant.ts';
 import type { TallySnapshot } from './ports.ts';
 import { sampleRatio } from './statistics/sample-ratio.ts';
@@ -45,8 +45,8 @@ const percent = (share: number): string => `${Number((share * 100).toPrecision(2
 const some = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 /** Whether the edge records it itself. */
-const isAutomatic = ({ metrics }: Experiment, key: string): boolean =>
-  isRecorded(metrics.find((metric) => metric.key === key) ?? { key });
+const isAutomatic = (experiment: Experiment, key: string): boolean =>
+  isRecorded(metricOf(experiment, key) ?? { key });
 /** Reported by the application, in their order. */
 export const reportedMetrics = (experiment: Experiment): string[] =>
   experiment.metrics.map(({ key }) => key).filter((key) => !isAutomatic(experiment, key));

@@ -338,6 +338,7 @@ export class Gatherer {
   readonly #prompts: Pick<KeptPrompts, 'add'>;
   readonly #now: () => number;
   readonly #sleep: (ms: number) => Promise<void>;
+  readonly #random: () => number;
   readonly #ms: (usual: number) => number;
   /** The last batch of each isolate that is on disk; null = not read yet. */
   #known: Map<string, number> | null = null;
@@ -356,6 +357,7 @@ export class Gatherer {
     parts?: {
       now: () => number;
       sleep: (ms: number) => Promise<void>;
+      random?: () => number;
       usage: Pick<UsageLedger, 'add'>;
       traffic: Pick<TrafficLedger, 'writeHour'>;
       keptPrompts: Pick<KeptPrompts, 'add'>;
@@ -369,6 +371,7 @@ export class Gatherer {
     this.#prompts = parts?.keptPrompts ?? createD1KeptPrompts(guardDatabase(env.DB));
     this.#now = parts?.now ?? Date.now;
     this.#sleep = parts?.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
+    this.#random = parts?.random ?? (() => Math.random());
     this.#ms = (usual) => flushMs(env, usual);
     this.#large = largeTenants(parts?.largeTenantRows ?? LARGE_TENANT_MINUTE_ROWS);
   }
@@ -1003,7 +1006,7 @@ export class Gatherer {
   }
 
   #spread(): number {
-    return Math.floor(Math.random() * this.#ms(GATHERER_SPREAD_MS));
+    return Math.floor(this.#random() * this.#ms(GATHERER_SPREAD_MS));
   }
 
   #open(): Map<string, number> {

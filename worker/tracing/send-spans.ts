@@ -1,4 +1,4 @@
-/** Sends the edge's spans after responses, and counts those that nobody gets. Never delays or fails a request. */
+/** Sends the edge's spans after responses, and counts those that no receiver took. Never delays or fails a request. */
 import { z } from 'zod';
 import {
   EXPORT_END,

@@ -120,7 +120,7 @@ describe('POST /v1/classify', () => {
     ]);
   });
 
-  it('answers so many texts that their probabilities fit', async () => {
+  it('answers no more texts than their probabilities allow', async () => {
     await origin.engine.drop(new Set([origin.adapter]));
     head = headOf(1_000);
     const texts = (count: number) => ({ input: Array.from({ length: count }, () => [1]) });

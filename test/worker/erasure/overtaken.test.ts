@@ -1,10 +1,10 @@
 /** Changes that began before an erasure and end behind it, on D1's real statements: nothing comes back with them. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
 import { createD1Erasures } from '../../../worker/erasure/d1-erasures.ts';
 import { chainId, hashApiKey } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
+import { erasedIn, erasePages } from './erase-pages.ts';
 
 const MINUTE_MS = 60_000;
 const [first, second] = [tinyAdapter({ seed: 1 }), tinyAdapter({ seed: 2 })];
@@ -41,18 +41,8 @@ const done = async (path: string, body: object, key?: string) => {
   return answer.body;
 };
 /** To its end. */
-/** All pages. @param begun a cursor. @returns the answers. */
-async function erase(target: object, begun: string | null = null): Promise<EraseAnswer[]> {
-  const pages: EraseAnswer[] = [];
-  for (let cursor = begun; ;) {
-    const page = EraseAnswer.parse(await done('/admin/erase', { ...target, cursor }));
-    pages.push(page);
-    if (page.cursor === null) return pages;
-    ({ cursor } = page);
-  }
-}
-const sumOf = (pages: readonly EraseAnswer[], what: keyof EraseAnswer['erased']): number =>
-  pages.reduce((sum, { erased }) => sum + erased[what], 0);
+const erase = (target: object, begun: string | null = null) =>
+  erasePages((cursor) => done('/admin/erase', { ...target, cursor }), begun);
 const rows = async (sql: string) => (await app.db.prepare(sql).all()).results;
 /** What the registry has of names, but for who erased what. */
 const left = async () => ({
@@ -278,7 +268,7 @@ it('an erasure whose name another tenant has taken meanwhile is gone on with', a
   await done('/admin/versions', { name: 'notes', digest: second.digest }, key);
   const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
   const pages = await erase({ name: 'notes' }, String(id));
-  expect([pages[0]!.owner, sumOf(pages, 'files')]).toEqual(['default', 1]);
+  expect([pages[0]!.owner, erasedIn(pages, 'files')]).toEqual(['default', 1]);
   expect(pages.at(-1)!.settles_at).not.toBeNull();
   expect((await left()).names).toMatchObject([{ name: 'notes' }]);
   // Nor by who has the name now.
@@ -359,7 +349,7 @@ describe('an erasure that another request for the same tenant takes over', () =>
     await takeOver();
     expect(await begun()).not.toBe(cursor);
     const pages = await erase({ tenant: 'acme' }, cursor);
-    expect([sumOf(pages, 'names'), sumOf(pages, 'keys')]).toEqual([1, 1]);
+    expect([erasedIn(pages, 'names'), erasedIn(pages, 'keys')]).toEqual([1, 1]);
   });
 });
 

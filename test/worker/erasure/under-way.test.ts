@@ -5,6 +5,7 @@ import type { DropAnswer } from '../../../protocol/origin-wire.ts';
 import { REQUEST_BUDGET_MS } from '../../../worker/limits.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
+import { erasedIn, erasePages, eraseUntilRefused } from './erase-pages.ts';
 
 const MINUTE_MS = 60_000;
 
@@ -41,18 +42,9 @@ const post = async (path: string, body: object, key?: string) => {
 const makeKey = async (tenant: string, kind = 'api'): Promise<Record<'id' | 'key', string>> =>
   post('/admin/keys', { tenant, kind, scopes: ['**'] });
 /** To its end. */
-async function erase(tenant: string, begin: string | null = null): Promise<EraseAnswer[]> {
-  return eraseAll({ tenant }, begin);
-}
-async function eraseAll(target: object, begin: string | null = null): Promise<EraseAnswer[]> {
-  const pages: EraseAnswer[] = [];
-  for (let cursor = begin; ;) {
-    const page = EraseAnswer.parse(await post('/admin/erase', { ...target, usage: true, cursor }));
-    pages.push(page);
-    if (page.cursor === null) return pages;
-    ({ cursor } = page);
-  }
-}
+const eraseAll = (target: object, begun: string | null = null) =>
+  erasePages((cursor) => post('/admin/erase', { ...target, usage: true, cursor }), begun);
+const erase = (tenant: string, begun: string | null = null) => eraseAll({ tenant }, begun);
 /** Runs of the schedule, until no erasure is left for it or it waits for its time. */
 const scheduled = async () => {
   for (let runs = 0; runs < 10 && (await rows('SELECT id FROM erasures')).length > 0; runs += 1)
@@ -285,12 +277,9 @@ describe('a tenant that is erased', () => {
     const page = EraseAnswer.parse(await post('/admin/erase', { tenant: 'acme', dry_run: true }));
     expect(page.plan).toMatchObject({ grants: 2 });
     failing = 'syncGrants';
-    let status = 200;
-    for (let cursor: string | null = null; status === 200;) {
-      const answer = await app.graft.request('/admin/erase', { body: { tenant: 'acme', cursor } });
-      ({ status } = answer);
-      ({ cursor = null } = (await answer.json()) as { cursor?: string | null });
-    }
+    const status = await eraseUntilRefused((cursor) =>
+      app.graft.request('/admin/erase', { body: { tenant: 'acme', cursor } }),
+    );
     expect(status).toBeGreaterThan(499);
     expect(failing).toBeNull();
     const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
@@ -307,8 +296,7 @@ describe('a tenant that is erased', () => {
     const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
     await app.graft.schedule((work) => void work.catch(() => undefined));
     const pages = await erase('acme', String(id));
-    for (const what of ['names', 'versions'] as const)
-      expect(pages.reduce((sum, { erased }) => sum + erased[what], 0)).toBe(1);
+    for (const what of ['names', 'versions'] as const) expect(erasedIn(pages, what)).toBe(1);
   });
 
   it('keeps a key that was made for it meanwhile to be found and revoked', async () => {
