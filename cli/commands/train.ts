@@ -144,8 +144,8 @@ export function trainedText(wish: TrainWish, { card, published }: Trained, termi
   }
   const { version } = published;
   const what = `${version.name}@${version.version}`;
-  const next = version.live
-    ? []
-    : [`try it:       graft run ${what} "…"`, `make it live: graft promote ${what}`];
+  const classifies = version.chain.at(-1)?.classes !== undefined;
+  const trial = classifies ? `POST /v1/classify {"model": "${what}", "input": "…"}` : `graft run ${what} "…"`;
+  const next = version.live ? [] : [`try it:       ${trial}`, `make it live: graft promote ${what}`];
   return [...picture, publishedText(published), ...next].join('\n');
 }

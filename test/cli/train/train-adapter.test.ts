@@ -168,6 +168,13 @@ describe('a training', () => {
       /^alice\/notes@1 is staged \(rank 2, [^)]*\)\ntrained on 9 rows [^\n]*held out 1 of 1 exact \(loss 2\.5 → 1\)\n[^\n]*graft run alice\/notes@1 "…"\nmake it live: graft promote alice\/notes@1$/,
     );
     expect(trainedText(wish, trained!, true).split('\n')[0]).toMatch(/^ {2}3 ┤/);
+    // A classifier generates no text.
+    const { published } = trained!;
+    const chain = published!.version.chain.map((entry) => ({ ...entry, classes: 2 }));
+    const classifier = { ...published!, version: { ...published!.version, chain } };
+    expect(trainedText(wish, { ...trained!, published: classifier }, false)).toContain(
+      'try it:       POST /v1/classify {"model": ',
+    );
     expect(trainedJson(wish, trained!)).toMatchObject({
       ...{ name: 'alice/notes', version: 1, created: true },
       training: { steps: 6, rows: { trained: 9 } },
