@@ -56,7 +56,7 @@ import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
 import { newHead, trainedClassifier } from './training/classifier.ts';
-import { loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
+import { loadChain, NO_TRAINING_ON_EXPERTS, type ServedBase, unpackedBase } from './training/frozen-base.ts';
 import { parseRows, type Row } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
@@ -180,6 +180,7 @@ async function trainRows(
   const file = readFileSync(params.rowsPath);
   const heldOutFile = params.validationPath === undefined ? null : readFileSync(params.validationPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
+  if (base.config.experts !== null) throw new TrainingEnd('base_mismatch', NO_TRAINING_ON_EXPERTS);
   const tokenizer = loadTokenizer(tokenizerSource);
   const request = {
     ...params.request,

@@ -13,6 +13,7 @@ export const FAMILIES = [
   'qwen2vl',
   'qwen3',
   'qwen3vl',
+  'qwen3moe',
   'gemma2',
   'gemma3',
   'olmo2',
@@ -51,6 +52,23 @@ export interface LayerAttention {
   window: number | null;
   /** Its rotary positions: the base's, those of layers with a window (Gemma 3, OLMo 3), or none (NoPE, SmolLM3). */
   rope: 'rope' | 'localRope' | null;
+}
+
+/** How a base's files store its experts. */
+export const EXPERT_STORAGES = ['each', 'fused', 'stacked'] as const;
+export type ExpertStorage = (typeof EXPERT_STORAGES)[number];
+
+export interface Experts {
+  count: number;
+  /** Experts of each token. */
+  chosen: number;
+  /** Weights of the chosen experts add up to 1 (`norm_topk_prob`). */
+  normalized: boolean;
+  /**
+   * `each`: a linear of its own (the hub's files). `fused`: all experts' gate and up as one tensor, and all experts' down
+   * (transformers 5 in memory). `stacked`: three tensors (GGUF).
+   */
+  storage: ExpertStorage;
 }
 
 export interface LlamaConfig {
@@ -101,6 +119,8 @@ export interface LlamaConfig {
    * q and k in another order, so that they are as far apart as elsewhere, i and i + dim / 2.
    */
   interleavedRope: boolean;
+  /** In place of each layer's MLP, which `ffn` is then the width of; null = none (all but Qwen3-MoE). */
+  experts: Experts | null;
 }
 
 /** Values of most families. */
@@ -119,11 +139,14 @@ export const PLAIN_FAMILY = {
   fusedQkv: false,
   fusedGateUp: false,
   interleavedRope: false,
+  experts: null,
 } as const satisfies Partial<LlamaConfig>;
+
+const QK_HEAD_NORMS: ReadonlySet<Family> = new Set<Family>(['qwen3', 'qwen3vl', 'qwen3moe', 'gemma3']);
 
 function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
   if (family === 'olmo2') return 'width';
-  return family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3' ? 'head' : null;
+  return QK_HEAD_NORMS.has(family) ? 'head' : null;
 }
 
 /** What a family's layers have, whatever file the base comes in. */
@@ -158,6 +181,13 @@ export const graniteConstants = (given: {
 export type LinearKind = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down';
 
 export const LINEAR_KINDS: readonly LinearKind[] = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'];
+
+/** Linears of an expert. */
+export const EXPERT_KINDS = ['gate', 'up', 'down'] as const satisfies readonly LinearKind[];
+export type ExpertKind = (typeof EXPERT_KINDS)[number];
+
+export const isExpertKind = (kind: LinearKind): kind is ExpertKind =>
+  (EXPERT_KINDS as readonly LinearKind[]).includes(kind);
 
 const PATH: Record<LinearKind, string> = {
   q: 'self_attn.q_proj',
@@ -198,9 +228,9 @@ export interface StoredLinear {
   kinds: readonly LinearKind[];
 }
 
-/** @returns the linears of a layer under the names of PEFT and adapters. */
+/** @returns the linears of a layer under the names of PEFT and adapters, without those of experts. */
 export function storedLinears(
-  { fusedQkv, fusedGateUp }: Pick<LlamaConfig, 'fusedQkv' | 'fusedGateUp'>,
+  { fusedQkv, fusedGateUp, experts }: Pick<LlamaConfig, 'fusedQkv' | 'fusedGateUp' | 'experts'>,
   layer: number,
 ): StoredLinear[] {
   const apart = (...kinds: LinearKind[]): StoredLinear[] =>
@@ -208,11 +238,14 @@ export function storedLinears(
   const fused = (path: string, ...kinds: LinearKind[]): StoredLinear[] => [
     { name: `model.layers.${layer}.${path}`, kinds },
   ];
+  const mlp = (): StoredLinear[] => [
+    ...(fusedGateUp ? fused('mlp.gate_up_proj', 'gate', 'up') : apart('gate', 'up')),
+    ...apart('down'),
+  ];
   return [
     ...(fusedQkv ? fused('self_attn.qkv_proj', 'q', 'k', 'v') : apart('q', 'k', 'v')),
     ...apart('o'),
-    ...(fusedGateUp ? fused('mlp.gate_up_proj', 'gate', 'up') : apart('gate', 'up')),
-    ...apart('down'),
+    ...(experts === null ? mlp() : []),
   ];
 }
 
@@ -242,6 +275,13 @@ export class BaseModelError extends Error {
   override readonly name = 'BaseModelError';
 }
 
+function checkExperts({ count, chosen }: Experts): void {
+  if (!Number.isInteger(count) || count < 1 || count > 4_096)
+    throw new BaseModelError(`the base's number of experts is ${count}`);
+  if (!Number.isInteger(chosen) || chosen < 1 || chosen > count)
+    throw new BaseModelError(`the base chooses ${chosen} of ${count} experts for each token`);
+}
+
 /** @throws BaseModelError when sizes contradict each other. */
 export function checkConfig(config: LlamaConfig): LlamaConfig {
   for (const key of ['hidden', 'layers', 'heads', 'kvHeads', 'headDim', 'ffn', 'vocab', 'context'] as const) {
@@ -257,6 +297,7 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
     if (cap !== null && !(Number.isFinite(cap) && cap > 0))
       throw new BaseModelError(`the base's ${key} is ${cap}`);
   }
+  if (config.experts !== null) checkExperts(config.experts);
   if (config.heads % config.kvHeads !== 0)
     throw new BaseModelError(
       `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,
@@ -273,11 +314,16 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
   return config;
 }
 
-/** @returns why a base's answers would be wrong on WebGPU; null if they are right. */
-export const wrongOnGpu = ({ attentionCap }: Pick<LlamaConfig, 'attentionCap'>): string | null =>
-  attentionCap === null
-    ? null
-    : 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
+/** @returns why a base cannot run, or its answers would be wrong, on WebGPU; null if they are right. */
+export const wrongOnGpu = ({
+  attentionCap,
+  experts,
+}: Pick<LlamaConfig, 'attentionCap' | 'experts'>): string | null =>
+  experts !== null
+    ? 'cannot run this base, because mixtures of experts run on processors only'
+    : attentionCap === null
+      ? null
+      : 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
 
 /** onnx.TensorProto.DataType */
 export const DataType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, f16: 10 } as const;
@@ -292,6 +338,13 @@ export const DELTA_KINDS: Record<GraphKind, readonly LinearKind[]> = {
   qv: ['q', 'v'],
   all: LINEAR_KINDS,
 };
+
+/** Linears whose deltas a graph takes. Experts take none. */
+export const deltaKinds = (
+  { experts }: Pick<LlamaConfig, 'experts'>,
+  graph: GraphKind,
+): readonly LinearKind[] =>
+  experts === null ? DELTA_KINDS[graph] : DELTA_KINDS[graph].filter((kind) => !isExpertKind(kind));
 
 /** Tensors of the weights' file begin at multiples of this, as ONNX external data wants (a page). */
 export const GRAPH_FILE_ALIGNMENT = 4_096;

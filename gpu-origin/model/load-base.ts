@@ -17,6 +17,7 @@ import {
   type BaseModel,
   BaseModelError,
   checkConfig,
+  type Experts,
   FAMILIES,
   type Family,
   GEMMA_2,
@@ -48,6 +49,7 @@ import {
 } from './hub-config.ts';
 import type { TokenizerSource } from './load-tokenizer.ts';
 import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
+import { expertReader, hubStorage, storedExperts } from './experts.ts';
 import { FINAL_NORM, keptGains, normsBefore } from './prepare-weights.ts';
 
 /** @param path a .gguf file or a Hugging Face folder. @throws BaseModelError | GgufError */
@@ -183,7 +185,9 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
   try {
     const stored = locateTensors(folder, files, fds);
     const tensors = sees(json) ? textTensors(stored) : stored;
-    const { config, name: repository } = readHubConfig(json, tensors.has(HEAD));
+    const { config: read, name: repository } = readHubConfig(json, tensors.has(HEAD));
+    const storage = hubStorage((name) => tensors.has(name));
+    const config = read.experts === null ? read : { ...read, experts: { ...read.experts, storage } };
     refuseQuantized(tensors);
     const digests = await Promise.all(
       ['config.json', ...files].map(async (file) => `${file} ${await fileDigest(join(folder, file))}\n`),
@@ -217,7 +221,7 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
       close,
     };
     if (config.tiedHead && tensors.has(HEAD)) refuseOtherHead(base);
-    return splitFused(base);
+    return splitFused(withExperts(base));
   } catch (error) {
     close();
     throw error;
@@ -226,6 +230,8 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
 
 /** llama.cpp's tensor names for Hugging Face's. */
 const GGUF_NAMES: [RegExp, string][] = [
+  [/^model\.layers\.(\d+)\.mlp\.gate\.weight$/, 'blk.$1.ffn_gate_inp.weight'],
+  [/^model\.layers\.(\d+)\.mlp\.experts\.(gate|up|down)_proj\.weight$/, 'blk.$1.ffn_$2_exps.weight'],
   [/^model\.embed_tokens\.weight$/, 'token_embd.weight'],
   [/^model\.norm\.weight$/, 'output_norm.weight'],
   [/^lm_head\.weight$/, 'output.weight'],
@@ -321,7 +327,7 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
     },
     close: () => file.close(),
   };
-  return splitFused(base);
+  return splitFused(withExperts(base));
 }
 
 /** Tensors that become part of the configuration: stretched frequencies. */
@@ -467,6 +473,14 @@ function graniteOf(metadata: Metadata, headDim: number): ReturnType<typeof grani
   });
 }
 
+/** llama.cpp takes weights of the chosen experts that add up to 1, whatever the file says. */
+const expertsOf = (metadata: Metadata): Experts => ({
+  count: metadata.number('expert_count'),
+  chosen: metadata.number('expert_used_count'),
+  normalized: true,
+  storage: 'stacked',
+});
+
 /**
  * A GGUF's metadata as the graph builder's configuration; defaults and patterns as in llama.cpp's `llama-model.cpp`.
  * @throws BaseModelError
@@ -502,7 +516,8 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     heads,
     kvHeads: metadata.number('attention.head_count_kv', heads),
     headDim,
-    ffn: metadata.number('feed_forward_length'),
+    ffn: metadata.number(family === 'qwen3moe' ? 'expert_feed_forward_length' : 'feed_forward_length'),
+    experts: family === 'qwen3moe' ? expertsOf(metadata) : null,
     vocab: file.tensors.get('token_embd.weight')?.shape[0] ?? metadata.number('vocab_size'),
     context,
     rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
@@ -550,6 +565,7 @@ export function neededTensors(config: LlamaConfig): Set<string> {
       names.add(`${name}.weight`);
       if (config.qkvBias && 'qkv'.includes(kinds[0]!)) names.add(`${name}.bias`);
     }
+    if (config.experts !== null) for (const name of storedExperts(config.experts, layer)) names.add(name);
   }
   return names;
 }
@@ -590,6 +606,12 @@ function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
       `config.json ties the head to the embedding (tie_word_embeddings), but ${HEAD} differs from ` +
         `${EMBEDDING}. If the head was trained separately, set tie_word_embeddings to false`,
     );
+}
+
+/** The base with each expert under a name of its own. */
+function withExperts(base: BaseModel): BaseModel {
+  if (base.config.experts === null) return base;
+  return { ...base, tensor: expertReader(base.config, (name, shape) => base.tensor(name, shape)) };
 }
 
 /** The base with its fused linears (Phi-3, GLM) under the names of their parts: rows of q, k and v, of gate and up. */

@@ -12,11 +12,15 @@ import {
   type LinearKind,
   linearShape,
   type LlamaConfig,
+  type ExpertKind,
+  type Experts,
+  isExpertKind,
   moduleName,
   type Rope,
   type GraphFlavour,
   type WeightEntry,
 } from './base-model.ts';
+import { expertProduct, expertTensor, routerName, routerTensor } from './experts.ts';
 import { rotateColumns, rotateRows, type Rotation, type RotationSet, undoRotation } from './rotation.ts';
 
 /** Formats that a base can be served in; `weights` of `/base`. */
@@ -61,6 +65,9 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
  * about a tenth less, and scales are per output row, so that no value changes.
  */
 const LINEAR_GROUPS: readonly LinearGroup[] = [['q', 'k', 'v'], ['o'], ['gate', 'up'], ['down']];
+
+/** Of an expert. */
+const EXPERT_GROUPS = [['gate', 'up'], ['down']] as const satisfies readonly (readonly ExpertKind[])[];
 
 export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
 
@@ -272,13 +279,71 @@ function concatenated(parts: readonly Float32Array[]): Float32Array<ArrayBuffer>
   return out;
 }
 
+/** A layer's router, in float32: which experts are chosen affects a token more than what they compute. */
+function routerTensors(
+  { config, tensor }: BaseModel,
+  layer: number,
+  { count }: Experts,
+  gain: Float32Array | null,
+  rotations: RotationSet | null,
+): PreparedTensor {
+  const { hidden } = config;
+  const weight = tensor(routerTensor(layer), [count, hidden]);
+  if (gain !== null) foldGain(weight, gain);
+  if (rotations !== null) rotateColumns(weight, hidden, rotations.input);
+  return {
+    ...{ name: `${routerName(layer)}.w`, type: 'f32', dims: [hidden, count] },
+    data: transpose(weight, count, hidden),
+  };
+}
+
+/** One linear of an expert, `[out, in]`, transformed as the layer's only one would be. */
+function expertWeight(
+  base: BaseModel,
+  at: { layer: number; expert: number; kind: ExpertKind },
+  gain: Float32Array | null,
+  rotations: RotationSet | null,
+): Float32Array<ArrayBuffer> {
+  const { layer, expert, kind } = at;
+  const { in: columns, out: rows } = linearShape(base.config, kind);
+  const weight = base.tensor(expertTensor(layer, expert, kind), [rows, columns]);
+  if (gain !== null && kind !== 'down') foldGain(weight, gain);
+  if (rotations === null) return weight;
+  const rotated = ROTATED[kind];
+  rotateColumns(weight, columns, rotations[rotated.columns]);
+  const rotation = rotated.rows === null ? null : rotations[rotated.rows];
+  if (rotation !== null) rotateRows(weight, columns, rotation);
+  return weight;
+}
+
+function* expertTensors(
+  base: BaseModel,
+  layer: number,
+  experts: Experts,
+  served: Served,
+  rotations: RotationSet | null,
+): Generator<PreparedTensor> {
+  const gain = gainBefore(base, layer, 'gate');
+  yield routerTensors(base, layer, experts, gain, rotations);
+  for (const group of EXPERT_GROUPS)
+    for (let expert = 0; expert < experts.count; expert++) {
+      const parts = group.map((kind) => expertWeight(base, { layer, expert, kind }, gain, rotations));
+      const weight = concatenated(parts);
+      const columns = linearShape(base.config, group[0]).in;
+      const name = expertProduct(groupName(layer, group), expert);
+      yield* linear(name, weight, weight.length / columns, columns, served);
+    }
+}
+
 function* layerTensors(
   base: BaseModel,
   layer: number,
   served: Served,
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
+  const { experts } = base.config;
   for (const group of LINEAR_GROUPS) {
+    if (experts !== null && isExpertKind(group[0])) continue;
     const parts = group.map((kind) => transformed(base, layer, kind, rotations));
     const weight = concatenated(parts.map((part) => part.weight));
     const columns = linearShape(base.config, group[0]).in;
@@ -288,6 +353,7 @@ function* layerTensors(
     const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
     if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
+  if (experts !== null) yield* expertTensors(base, layer, experts, served, rotations);
   for (const [path, size] of keptGains(base.config)) {
     const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
     yield { name: gainName(layer, path), type: 'f32', dims: [size], data };

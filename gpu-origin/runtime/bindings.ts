@@ -6,7 +6,7 @@ import {
   type LlamaConfig,
   blockOfA,
   DECODING_INPUTS,
-  DELTA_KINDS,
+  deltaKinds,
   deltaNames,
   deltaShapeOfA,
   type GraphKind,
@@ -160,7 +160,7 @@ export function bindDeltas(params: {
   const { from, to } = params.layers ?? { from: 0, to: config.layers };
   const { flavour } = device;
   const made: DeviceTensor[] = [];
-  for (const kind of DELTA_KINDS[params.graph]) {
+  for (const kind of deltaKinds(config, params.graph)) {
     const shape = linearShape(config, kind);
     for (let layer = from; layer < to; layer++) {
       const source = params.ranks[kind] === 0 ? undefined : params.memory(layer, kind);

@@ -4,6 +4,7 @@
  */
 import {
   BaseModelError,
+  isExpertKind,
   LINEAR_KINDS,
   linearShape,
   type LlamaConfig,
@@ -216,9 +217,12 @@ export function planMemory(
 ): MemoryPlan {
   const { format, flavour = 'cpu', precision = 'f32', kv = 'f32', rows, context, sessions = 1 } = given;
   const { hidden, vocab, layers } = config;
-  const shapes = LINEAR_KINDS.map((kind) => linearShape(config, kind));
+  const expertCount = config.experts?.count ?? 1;
   const products = [
-    ...shapes.map((shape) => ({ ...shape, count: layers, format, precision })),
+    ...LINEAR_KINDS.map((kind) => ({
+      ...linearShape(config, kind),
+      ...{ count: layers * (isExpertKind(kind) ? expertCount : 1), format, precision },
+    })),
     { in: hidden, out: vocab, count: 1, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
   ];
   const bytes = (which: 'stored' | 'packed'): number =>
@@ -233,16 +237,17 @@ export function planMemory(
       sum + count * columns * out * perWeightOnGpu(own, NUMBER_BYTES[precision]),
     vocab * hidden * NUMBER_BYTES[config.postNorms ? 'f32' : precision],
   );
-  const weights = vocab * hidden * F32 + bytes('stored');
+  const routers = config.experts === null ? 0 : layers * hidden * expertCount * F32;
+  const weights = vocab * hidden * F32 + routers + bytes('stored');
   const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
   const process = PROCESS_BYTES + vocab * TOKENIZER_BYTES;
   // On a GPU there is no second copy.
-  const session = flavour === 'gpu' ? onGpu : weights + bytes('packed');
+  const session = flavour === 'gpu' ? onGpu : weights + routers + bytes('packed');
   return {
     weights,
     session,
     serving: (flavour === 'cpu' ? sessions * session : 0) + process,
-    building: 2 * largest + process,
+    building: 2 * largest + expertsRead(config) + process,
     keysAndValues: rows * context * kvTokenBytes(config, kv, precision) + readingBytes(config, kv, context),
   };
 }
@@ -253,6 +258,10 @@ const NEXT_SMALLER: Record<WeightFormat, string> = {
   int8: ', --weights int4',
   int4: '',
 };
+
+/** Tensors of all experts of a layer, where they are not stored one by one: gate and up stay while both are read. */
+const expertsRead = ({ experts, hidden, ffn }: LlamaConfig): number =>
+  experts === null || experts.storage === 'each' ? 0 : 3 * experts.count * hidden * ffn * F32;
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 

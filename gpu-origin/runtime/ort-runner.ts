@@ -15,6 +15,7 @@ import {
   DECODING_INPUTS,
   GRAPH_KINDS,
   type GraphKind,
+  isExpertKind,
   LINEAR_KINDS,
   linearShape,
   type LlamaConfig,
@@ -322,7 +323,8 @@ const PRODUCTS_FASTER = 2.3;
 function doublingTokens(config: LlamaConfig): number {
   const weights = LINEAR_KINDS.reduce((sum, kind) => {
     const shape = linearShape(config, kind);
-    return sum + shape.in * shape.out;
+    const experts = isExpertKind(kind) ? (config.experts?.chosen ?? 1) : 1;
+    return sum + shape.in * shape.out * experts;
   }, 0);
   // Two sums a weight; of each token that is looked back at, one for q times k and one for the value.
   return Math.round(weights / (2 * config.heads * config.headDim * PRODUCTS_FASTER));

@@ -187,9 +187,13 @@ function partsOf(whole: StoredTensor): StoredTensor[] {
   });
 }
 
+export const NO_TRAINING_ON_EXPERTS =
+  'graft does not train on mixtures of experts. Train with PEFT on the attention (target_modules q_proj, k_proj, ' +
+  'v_proj, o_proj), and publish the result';
+
 /**
  * Places all weights, one after the other.
- * @throws OrtError when there is not enough memory. @throws Error when the base is in another format than int8 or f32.
+ * @throws OrtError when there is not enough memory. @throws Error when the base has experts, or another format than int8 or f32.
  */
 export async function placeWeights(
   runtime: TensorRuntime,
@@ -198,6 +202,7 @@ export async function placeWeights(
 ): Promise<FrozenWeights> {
   const { own } = runtime.device;
   const isInt8 = base.weights.entries.some(({ name, type }) => name.endsWith('.w') && type === 'i8');
+  if (base.config.experts !== null) throw new Error(NO_TRAINING_ON_EXPERTS);
   if (base.weights.entries.some(({ type }) => type === 'u8'))
     throw new Error('a base in 4 bit cannot be trained on');
   const halves = own !== null && isInt8 && (await own.hasFp16());

@@ -12,6 +12,7 @@ import { TINY_LLAMA, writeTinyBase } from '../../fixtures/tiny-base.ts';
 /** SmolLM2-135M; its weights.bin has 250,755,328 bytes, of which the rotary tables take 4,194,304. */
 const SMOLLM2 = {
   ...{ hidden: 576, layers: 30, heads: 9, kvHeads: 3, headDim: 64, ffn: 1_536, vocab: 49_152 },
+  experts: null,
 } as Parameters<typeof planMemory>[0];
 const GIB = 2 ** 30;
 
