@@ -15,6 +15,7 @@ export const FAMILIES = [
   'qwen3vl',
   'gemma2',
   'gemma3',
+  'gemma4',
   'olmo2',
   'glm4',
   'chatglm',
@@ -23,13 +24,18 @@ export const FAMILIES = [
 ] as const;
 export type Family = (typeof FAMILIES)[number];
 
-/** Their norms' gains are stored minus one, and they share most of the rest. */
+/** Their norms' gains are stored minus one, and they share most of the rest. Gemma 4 stores gains as they are. */
 export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' =>
   family === 'gemma2' || family === 'gemma3';
 export const isGlm = (family: Family): boolean => family === 'glm4' || family === 'chatglm';
 /** Every n-th layer attends to all tokens, the others within a window; `olmo2` is also OLMo 3, which has windows. */
-export const WINDOW_PATTERN: Partial<Record<Family, number>> = { gemma2: 2, gemma3: 6, olmo2: 4 };
-/** Of Gemma 3's layers with a window. */
+export const WINDOW_PATTERN: Partial<Record<Family, number>> = {
+  gemma2: 2,
+  gemma3: 6,
+  gemma4: 6,
+  olmo2: 4,
+};
+/** Of Gemma 3's and 4's layers with a window. */
 export const GEMMA_LOCAL_THETA = 10_000;
 /** Of a Gemma 2 whose files do not say it: window in tokens, soft caps. */
 export const GEMMA_2 = { window: 4_096, attentionCap: 50, logitCap: 30 } as const;
@@ -53,6 +59,15 @@ export interface LayerAttention {
   rope: 'rope' | 'localRope' | null;
 }
 
+/** What is a layer's own where layers differ. */
+export interface LayerSizes {
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly ffn: number;
+  /** The layer has no `v_proj`: its values are what `k_proj` gives, before the norm of keys. */
+  readonly keysAreValues: boolean;
+}
+
 export interface LlamaConfig {
   family: Family;
   hidden: number;
@@ -61,6 +76,8 @@ export interface LlamaConfig {
   kvHeads: number;
   headDim: number;
   ffn: number;
+  /** `[layers]`, in place of the three above (Gemma 4); null = all layers are alike. */
+  layerSizes: readonly LayerSizes[] | null;
   vocab: number;
   /** Context length the base was trained for, tokens. */
   context: number;
@@ -82,6 +99,10 @@ export interface LlamaConfig {
   qkvBias: boolean;
   /** What is normalized of q and k before rotation: each head (Qwen3, Qwen3-VL, Gemma 3), or all heads as one (OLMo). */
   qkNorm: 'head' | 'width' | null;
+  /** Each head of v is normalized, without a gain (Gemma 4). */
+  valueNorm: boolean;
+  /** The stream behind a layer is multiplied by a number of the layer (`layer_scalar`, Gemma 4). */
+  layerScalars: boolean;
   /** Inputs of attention and MLP are normalized (all but OLMo, whose linears read the residual stream). */
   preNorms: boolean;
   /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma, OLMo, GLM-4). */
@@ -105,12 +126,15 @@ export interface LlamaConfig {
 
 /** Values of most families. */
 export const PLAIN_FAMILY = {
+  layerSizes: null,
   localRope: null,
   attentionScale: null,
   attentionCap: null,
   logitCap: null,
   qkvBias: false,
   qkNorm: null,
+  valueNorm: false,
+  layerScalars: false,
   preNorms: true,
   postNorms: false,
   activation: 'silu',
@@ -123,7 +147,8 @@ export const PLAIN_FAMILY = {
 
 function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
   if (family === 'olmo2') return 'width';
-  return family === 'qwen3' || family === 'qwen3vl' || family === 'gemma3' ? 'head' : null;
+  const byHead: readonly Family[] = ['qwen3', 'qwen3vl', 'gemma3', 'gemma4'];
+  return byHead.includes(family) ? 'head' : null;
 }
 
 /** What a family's layers have, whatever file the base comes in. */
@@ -131,8 +156,9 @@ export const traitsOf = (family: Family) =>
   ({
     qkNorm: qkNormOf(family),
     preNorms: family !== 'olmo2',
-    postNorms: isGemma(family) || family === 'olmo2' || family === 'glm4',
-    activation: isGemma(family) ? 'gelu_tanh' : 'silu',
+    valueNorm: family === 'gemma4',
+    postNorms: isGemma(family) || family === 'gemma4' || family === 'olmo2' || family === 'glm4',
+    activation: isGemma(family) || family === 'gemma4' ? 'gelu_tanh' : 'silu',
     fusedQkv: family === 'phi3',
     fusedGateUp: family === 'phi3' || isGlm(family),
     interleavedRope: isGlm(family),
@@ -172,7 +198,25 @@ const PATH: Record<LinearKind, string> = {
 /** `model.layers.3.self_attn.q_proj`: the module path that PEFT and adapters use. */
 export const moduleName = (layer: number, kind: LinearKind): string => `model.layers.${layer}.${PATH[kind]}`;
 
-/** Columns and rows of a linear's weight `[out, in]`. */
+/** @returns keys and values of a layer: heads, and a head's size. */
+export const headsOf = <T extends Partial<Pick<LlamaConfig, 'kvHeads' | 'headDim' | 'layerSizes'>>>(
+  config: T,
+  layer: number,
+): LayerSizes | T => config.layerSizes?.[layer] ?? config;
+
+/** The configuration with a layer's own sizes. */
+export function ofLayer(config: LlamaConfig, layer: number): LlamaConfig {
+  const own = config.layerSizes?.[layer];
+  if (own === undefined) return config;
+  const { kvHeads, headDim, ffn } = own;
+  return { ...config, kvHeads, headDim, ffn };
+}
+
+/** {@link linearShape} in each layer. */
+export const shapesByLayer = (config: LlamaConfig, kind: LinearKind): { in: number; out: number }[] =>
+  Array.from({ length: config.layers }, (_, layer) => linearShape(ofLayer(config, layer), kind));
+
+/** Columns and rows of a linear's weight `[out, in]`. @param config of the layer, see `ofLayer`. */
 export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number; out: number } {
   const attention = config.heads * config.headDim;
   const keyValue = config.kvHeads * config.headDim;
@@ -196,29 +240,39 @@ export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number
 export interface StoredLinear {
   name: string;
   kinds: readonly LinearKind[];
+  /** Each of the kinds has all of its rows: keys that are values too. */
+  sameRows?: boolean;
 }
 
 /** @returns the linears of a layer under the names of PEFT and adapters. */
 export function storedLinears(
-  { fusedQkv, fusedGateUp }: Pick<LlamaConfig, 'fusedQkv' | 'fusedGateUp'>,
+  { fusedQkv, fusedGateUp, layerSizes }: Pick<LlamaConfig, 'fusedQkv' | 'fusedGateUp' | 'layerSizes'>,
   layer: number,
 ): StoredLinear[] {
   const apart = (...kinds: LinearKind[]): StoredLinear[] =>
     kinds.map((kind) => ({ name: moduleName(layer, kind), kinds: [kind] }));
+  const keysAndValues: StoredLinear = { name: moduleName(layer, 'k'), kinds: ['k', 'v'], sameRows: true };
   const fused = (path: string, ...kinds: LinearKind[]): StoredLinear[] => [
     { name: `model.layers.${layer}.${path}`, kinds },
   ];
   return [
-    ...(fusedQkv ? fused('self_attn.qkv_proj', 'q', 'k', 'v') : apart('q', 'k', 'v')),
+    ...(layerSizes?.[layer]?.keysAreValues === true
+      ? [...apart('q'), keysAndValues]
+      : fusedQkv
+        ? fused('self_attn.qkv_proj', 'q', 'k', 'v')
+        : apart('q', 'k', 'v')),
     ...apart('o'),
     ...(fusedGateUp ? fused('mlp.gate_up_proj', 'gate', 'up') : apart('gate', 'up')),
     ...apart('down'),
   ];
 }
 
-/** Columns and rows of a stored linear's weight. */
-export function storedShape(config: LlamaConfig, { kinds }: StoredLinear): { in: number; out: number } {
-  const shapes = kinds.map((kind) => linearShape(config, kind));
+/** Columns and rows of a stored linear's weight. @param config of the layer, see `ofLayer`. */
+export function storedShape(
+  config: LlamaConfig,
+  { kinds, sameRows = false }: StoredLinear,
+): { in: number; out: number } {
+  const shapes = (sameRows ? kinds.slice(0, 1) : kinds).map((kind) => linearShape(config, kind));
   return { in: shapes[0]!.in, out: shapes.reduce((sum, { out }) => sum + out, 0) };
 }
 
@@ -257,20 +311,39 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
     if (cap !== null && !(Number.isFinite(cap) && cap > 0))
       throw new BaseModelError(`the base's ${key} is ${cap}`);
   }
-  if (config.heads % config.kvHeads !== 0)
+  if (config.layerSizes === null) {
+    for (const rope of ['rope', 'localRope'] as const) checkHeads(config, config[rope]);
+    return config;
+  }
+  if (config.layerSizes.length !== config.layers)
     throw new BaseModelError(
-      `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,
+      `the base has sizes of ${config.layerSizes.length} of its ${config.layers} layers`,
     );
-  if (config.headDim % 8 !== 0)
-    throw new BaseModelError(`a head size of ${config.headDim} is not supported; it must be a multiple of 8`);
-  for (const rope of [config.rope, config.localRope])
-    // GroupQueryAttention rotates multiples of 16 numbers.
-    if (rope !== null && (rope.dim % 16 !== 0 || rope.dim < 16 || rope.dim > config.headDim))
-      throw new BaseModelError(
-        `rotary positions over ${rope.dim} of a head's ${config.headDim} numbers are not supported; it ` +
-          'must be a multiple of 16',
-      );
+  config.attention.forEach(({ rope }, layer) => {
+    const { kvHeads, headDim, ffn } = ofLayer(config, layer);
+    for (const [name, value] of Object.entries({ kvHeads, headDim, ffn }))
+      if (!Number.isInteger(value) || value < 1 || value > 10_000_000)
+        throw new BaseModelError(`the base's ${name} in layer ${layer} is ${value}`);
+    checkHeads({ heads: config.heads, kvHeads, headDim }, rope === null ? null : config[rope]);
+  });
   return config;
+}
+
+/** @throws BaseModelError when a layer's heads are not supported. */
+function checkHeads(
+  { heads, kvHeads, headDim }: Pick<LlamaConfig, 'heads' | 'kvHeads' | 'headDim'>,
+  rope: Rope | null,
+): void {
+  if (heads % kvHeads !== 0)
+    throw new BaseModelError(`${heads} attention heads cannot share ${kvHeads} key/value heads`);
+  if (headDim % 8 !== 0)
+    throw new BaseModelError(`a head size of ${headDim} is not supported; it must be a multiple of 8`);
+  // GroupQueryAttention rotates multiples of 16 numbers.
+  if (rope !== null && (rope.dim % 16 !== 0 || rope.dim < 16 || rope.dim > headDim))
+    throw new BaseModelError(
+      `rotary positions over ${rope.dim} of a head's ${headDim} numbers are not supported; it ` +
+        'must be a multiple of 16',
+    );
 }
 
 /** @returns why a base's answers would be wrong on WebGPU; null if they are right. */

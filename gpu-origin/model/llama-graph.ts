@@ -6,8 +6,10 @@
  */
 import {
   type LinearKind,
+  headsOf,
   linearShape,
   type LlamaConfig,
+  ofLayer,
   DataType,
   DECODING_INPUTS,
   DELTA_KINDS,
@@ -35,12 +37,13 @@ import {
   gainName,
   normsBefore,
   qkNormSize,
+  scalarNames,
   BLOCK,
 } from './prepare-weights.ts';
-import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
+import { denseRotation, type Rotation, type RotationSet, rotationsOf } from './rotation.ts';
 
 /**
- * What one step of an int8 key or value stands for, `[kvHeads * headDim]` each, by layer. Keys are stored after rotary
+ * What one step of an int8 key or value stands for, `[kvHeads * headDim]` of the layer each, by layer. Keys are stored after rotary
  * positions; both channels of a pair that they turn have one scale.
  */
 export type KvScales = readonly { k: Float32Array<ArrayBuffer>; v: Float32Array<ArrayBuffer> }[];
@@ -111,7 +114,7 @@ class LlamaGraph {
   /** The linears of a group as one product. */
   private group(x: string, layer: number, group: LinearGroup): string {
     const name = groupName(layer, group);
-    const shapes = group.map((kind) => linearShape(this.params.config, kind));
+    const shapes = group.map((kind) => this.shape(layer, kind));
     const shape = { K: shapes[0]!.in, N: shapes.reduce((sum, { out }) => sum + out, 0) };
     const y = this.products.multiply(x, name, shape, this.precision, `${name}.y`);
     if (!this.tensors.has(`${name}.b`)) return y;
@@ -131,6 +134,10 @@ class LlamaGraph {
     return this.tensors.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
   }
 
+  private shape(layer: number, kind: LinearKind): { in: number; out: number } {
+    return linearShape(ofLayer(this.params.config, layer), kind);
+  }
+
   private takesDelta(kind: LinearKind): boolean {
     return DELTA_KINDS[this.params.kind].includes(kind);
   }
@@ -139,7 +146,7 @@ class LlamaGraph {
   private delta(x: string, layer: number, kind: LinearKind, { inputs, suffix }: Rows): string {
     const g = this.g;
     const name = `l${layer}.${kind}`;
-    const shape = linearShape(this.params.config, kind);
+    const shape = this.shape(layer, kind);
     const names = deltaNames(layer, kind);
     const [a, b] = [`${inputs}${names.a}`, `${inputs}${names.b}`];
     const [rows, rank] = [`${inputs}B`, `${inputs}R_${kind}`];
@@ -161,7 +168,7 @@ class LlamaGraph {
   /** The same over the whole stream, in which a mixed graph has two kinds of rows. */
   private withDeltas(y: string, x: string, layer: number, kind: LinearKind): string {
     if (this.params.mixed !== true || !this.takesDelta(kind)) return this.withDelta(y, x, layer, kind);
-    const { in: from, out: to } = linearShape(this.params.config, kind);
+    const { in: from, out: to } = this.shape(layer, kind);
     const { chunk, rows } = this.apart(x, from);
     const name = `l${layer}.${kind}`;
     const delta = this.joined(
@@ -205,7 +212,7 @@ class LlamaGraph {
     delta: (y: string, kind: LinearKind) => string,
     suffix = '',
   ): string[] {
-    const widths = group.map((kind) => linearShape(this.params.config, kind).out);
+    const widths = group.map((kind) => this.shape(layer, kind).out);
     const split = this.tensors.sizes('split', widths);
     const names = group.map((kind) => `l${layer}.${kind}.y${suffix}`);
     this.g.node('Split', [y, split], names, { axis: -1 });
@@ -263,7 +270,8 @@ class LlamaGraph {
     const { inputs, suffix } = rows;
     const { config, context } = this.params;
     const { window, rope } = config.attention[layer]!;
-    const cache = [`${inputs}B`, config.kvHeads, 'M', config.headDim] as const;
+    const { kvHeads, headDim } = headsOf(config, layer);
+    const cache = [`${inputs}B`, kvHeads, 'M', headDim] as const;
     const scales = this.scalesOf(layer, rows);
     const type = scales === undefined ? this.precision : 'i8';
     const pastK = g.input(`${inputs}past.${layer}.k`, type, cache);
@@ -286,7 +294,7 @@ class LlamaGraph {
       [`l${layer}.attention${suffix}`, presentK, presentV],
       {
         num_heads: config.heads,
-        kv_num_heads: config.kvHeads,
+        kv_num_heads: kvHeads,
         do_rotary: tables === null ? 0 : 1,
         ...(config.attentionScale === null ? {} : { scale: { float: config.attentionScale } }),
         ...(config.attentionCap === null ? {} : { softcap: { float: config.attentionCap } }),
@@ -309,7 +317,7 @@ class LlamaGraph {
     scales: KvScales[number] | undefined,
   ): { inputs: string[]; attributes: Record<string, string | number> } {
     if (scales === undefined) return { inputs: [], attributes: {} };
-    const { kvHeads, headDim } = this.params.config;
+    const { kvHeads, headDim } = headsOf(this.params.config, layer);
     const scale = (kind: 'k' | 'v'): string =>
       this.tensors.constant(`l${layer}.${kind}.step`, 'f32', [kvHeads, 1, headDim], scales[kind]);
     return {
@@ -323,7 +331,7 @@ class LlamaGraph {
   private attended(x: string, y: string, layer: number): string {
     const { config, mixed } = this.params;
     if (mixed !== true) return this.attendedBy(x, y, layer, FIRST_ROWS);
-    const widths = (['q', 'k', 'v'] as const).map((kind) => linearShape(config, kind).out);
+    const widths = (['q', 'k', 'v'] as const).map((kind) => this.shape(layer, kind).out);
     const ys = this.apart(
       y,
       widths.reduce((sum, width) => sum + width, 0),
@@ -332,7 +340,7 @@ class LlamaGraph {
     return this.joined(
       this.attendedBy(xs.chunk, ys.chunk, layer, FIRST_ROWS),
       this.attendedBy(xs.rows, ys.rows, layer, DECODING_ROWS),
-      linearShape(config, 'o').in,
+      this.shape(layer, 'o').in,
       `l${layer}.attention.all`,
     );
   }
@@ -348,7 +356,7 @@ class LlamaGraph {
       layer,
       this.norms.ofQk(q, layer, 'q', suffix),
       this.norms.ofQk(k, layer, 'k', suffix),
-      v,
+      config.valueNorm ? this.norms.ofValues(v, layer, suffix) : v,
       rows,
     );
   }
@@ -371,7 +379,12 @@ class LlamaGraph {
       (y, kind) => this.withDeltas(y, read, layer, kind),
     ) as [string, string];
     g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
-    const gated = this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, config.ffn, `${p}.act`);
+    const gated = this.rotateBlocks(
+      `${p}.gated`,
+      rotationsOf(this.params.rotations, layer)?.down,
+      this.shape(layer, 'down').in,
+      `${p}.act`,
+    );
     const down = this.norms.after(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
     const next =
       layer + 1 === config.layers
@@ -379,7 +392,9 @@ class LlamaGraph {
         : before === null
           ? null
           : gainName(layer + 1, before.attention);
-    return this.norms.add(middle.x, down, streamNames(layer), next);
+    if (!config.layerScalars || next === null)
+      return this.norms.add(middle.x, down, streamNames(layer), next);
+    return this.norms.addScaled(middle.x, down, layer, next);
   }
 
   /** The stream before the first layer: from the tokens, or from the previous part. */
@@ -549,8 +564,9 @@ class GraphNorms {
   /** q or k: each head normalized by itself, or all of them as one. */
   ofQk(x: string, layer: number, kind: 'q' | 'k', suffix: string): string {
     const { g, config, tensors, precision } = this.params;
-    const size = qkNormSize(config, kind);
-    const width = linearShape(config, kind).out;
+    const own = ofLayer(config, layer);
+    const size = qkNormSize(own, kind);
+    const width = linearShape(own, kind).out;
     const gain = (): string => tensors.numbers(gainName(layer, `self_attn.${kind}_norm`), precision);
     const normed = `l${layer}.${kind}.normed${suffix}`;
     if (config.qkNorm === 'width') return this.norm(x, gain(), normed);
@@ -558,6 +574,18 @@ class GraphNorms {
     g.node('Reshape', [x, tensors.sizes('shape', [0, 0, width / size, size])], name);
     this.norm(name, gain(), `${name}.n`);
     return g.node('Reshape', [`${name}.n`, tensors.sizes('shape', [0, 0, width])], normed);
+  }
+
+  /** Each head of v normalized, without a gain. */
+  ofValues(x: string, layer: number, suffix: string): string {
+    const { g, config, tensors, precision } = this.params;
+    const { kvHeads, headDim } = headsOf(config, layer);
+    const ones = new Float32Array(headDim).fill(1);
+    const name = `l${layer}.v.heads${suffix}`;
+    g.node('Reshape', [x, tensors.sizes('shape', [0, 0, kvHeads, headDim])], name);
+    this.norm(name, tensors.constant(`ones.${headDim}`, precision, [headDim], ones), `${name}.n`);
+    const whole = tensors.sizes('shape', [0, 0, kvHeads * headDim]);
+    return g.node('Reshape', [`${name}.n`, whole], `l${layer}.v.normed${suffix}`);
   }
 
   /** The output of attention or the MLP, normalized before it is added if the family does so. */
@@ -585,6 +613,16 @@ class GraphNorms {
     const inputs = [x, y, this.gain(gain)];
     g.node('SkipSimplifiedLayerNormalization', inputs, [normed, '', '', stream], epsilon, MICROSOFT);
     return { h: normed, x: stream };
+  }
+
+  /** The stream behind a layer, times the layer's number. @param gain of the norm that reads it. */
+  addScaled(x: string, y: string, layer: number, gain: string): { h: string; x: string } {
+    const { g, tensors, streamPrecision } = this.params;
+    const { normed, stream } = streamNames(layer);
+    g.node('Add', [x, y], `${stream}.sum`);
+    const scalar = tensors.numbers(scalarNames(layer).graph, streamPrecision);
+    g.node('Mul', [`${stream}.sum`, scalar], stream);
+    return { h: this.norm(stream, this.gain(gain), normed), x: stream };
   }
 }
 

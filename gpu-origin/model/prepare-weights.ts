@@ -13,11 +13,19 @@ import {
   linearShape,
   type LlamaConfig,
   moduleName,
+  ofLayer,
   type Rope,
   type GraphFlavour,
   type WeightEntry,
 } from './base-model.ts';
-import { rotateColumns, rotateRows, type Rotation, type RotationSet, undoRotation } from './rotation.ts';
+import {
+  rotateColumns,
+  rotateRows,
+  type Rotation,
+  type RotationSet,
+  rotationsOf,
+  undoRotation,
+} from './rotation.ts';
 
 /** Formats that a base can be served in; `weights` of `/base`. */
 export const WEIGHT_FORMATS = ['int8', 'int4', 'f32'] as const;
@@ -43,7 +51,7 @@ interface PreparedTensor {
 /** The rotations of a linear's columns (its input) and rows (its output). */
 export const ROTATED: Record<
   LinearKind,
-  { columns: Exclude<keyof RotationSet, 'stream'>; rows: 'stream' | 'head' | null }
+  { columns: Exclude<keyof RotationSet, 'stream' | 'layers'>; rows: 'stream' | 'head' | null }
 > = {
   q: { columns: 'input', rows: null },
   k: { columns: 'input', rows: null },
@@ -81,7 +89,7 @@ export const normsBefore = (
  */
 export const foldsGains = (config: Pick<LlamaConfig, 'postNorms'>): boolean => !config.postNorms;
 
-/** Norms of a layer whose gains are not folded into a linear. */
+/** Norms of a layer whose gains are not folded into a linear. @param config of the layer, see `ofLayer`. */
 export function keptGains(config: LlamaConfig): [path: string, size: number][] {
   const { hidden, postNorms, qkNorm } = config;
   const kept: [path: string, size: number][] = [];
@@ -96,7 +104,7 @@ export function keptGains(config: LlamaConfig): [path: string, size: number][] {
   return kept;
 }
 
-/** Numbers of q or k that are normalized together. */
+/** Numbers of q or k that are normalized together. @param config of the layer, see `ofLayer`. */
 export const qkNormSize = (config: LlamaConfig, kind: 'q' | 'k'): number =>
   config.qkNorm === 'width' ? linearShape(config, kind).out : config.headDim;
 
@@ -141,6 +149,12 @@ export interface RotaryPairs {
   readonly headDim: number;
   readonly dim: number;
 }
+
+/** The graph's name of a layer's number, `[1]`, and Hugging Face's. */
+export const scalarNames = (layer: number): { graph: string; stored: string } => ({
+  graph: `l${layer}.scalar`,
+  stored: `model.layers.${layer}.layer_scalar`,
+});
 
 /** @returns null where rows are served in the order in which they are stored. */
 export const pairsOf = (config: LlamaConfig, kind: LinearKind): RotaryPairs | null =>
@@ -239,10 +253,12 @@ function transformed(
   base: BaseModel,
   layer: number,
   kind: LinearKind,
-  rotations: RotationSet | null,
+  rotationSet: RotationSet | null,
 ): { weight: Float32Array<ArrayBuffer>; bias: Float32Array<ArrayBuffer> | null } {
-  const { in: columns, out: rows } = linearShape(base.config, kind);
-  const weight = base.tensor(`${moduleName(layer, kind)}.weight`, [rows, columns]);
+  const { in: columns, out: rows } = linearShape(ofLayer(base.config, layer), kind);
+  const rotations = rotationsOf(rotationSet, layer);
+  const isKey = kind === 'v' && base.config.layerSizes?.[layer]?.keysAreValues === true;
+  const weight = base.tensor(`${moduleName(layer, isKey ? 'k' : kind)}.weight`, [rows, columns]);
   const gain = gainBefore(base, layer, kind);
   if (gain !== null) foldGain(weight, gain);
   const hasBias = base.config.qkvBias && 'qkv'.includes(kind);
@@ -278,19 +294,24 @@ function* layerTensors(
   served: Served,
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
+  const config = ofLayer(base.config, layer);
   for (const group of LINEAR_GROUPS) {
     const parts = group.map((kind) => transformed(base, layer, kind, rotations));
     const weight = concatenated(parts.map((part) => part.weight));
-    const columns = linearShape(base.config, group[0]).in;
+    const columns = linearShape(config, group[0]).in;
     const rows = weight.length / columns;
     const name = groupName(layer, group);
     yield* linear(name, weight, rows, columns, served);
     const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
     if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
-  for (const [path, size] of keptGains(base.config)) {
+  for (const [path, size] of keptGains(config)) {
     const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
     yield { name: gainName(layer, path), type: 'f32', dims: [size], data };
+  }
+  if (config.layerScalars) {
+    const { graph, stored } = scalarNames(layer);
+    yield { name: graph, type: 'f32', dims: [1], data: base.tensor(stored, [1]) };
   }
 }
 

@@ -277,7 +277,14 @@ export interface RotationSet {
   head: Rotation;
   /** Blocks of down_proj's input, applied at run time. */
   down: Rotation;
+  /** Where layers differ in size, each one's own; those above are of the first. */
+  layers?: readonly RotationSet[];
 }
+
+export const rotationsOf = <T extends RotationSet | null | undefined>(
+  rotations: T,
+  layer: number,
+): RotationSet | T => rotations?.layers?.[layer] ?? rotations;
 
 /** Block of an online rotation: 64 gave KL 0.004-0.007 on SmolLM2 against 0.008-0.019 without it. */
 const MAX_BLOCK = 64;
@@ -294,12 +301,16 @@ export function makeRotations(config: {
   headDim: number;
   ffn: number;
   postNorms: boolean;
+  layerSizes?: readonly { headDim: number; ffn: number }[] | null;
 }): RotationSet {
   const stream = config.postNorms ? null : makeRotation(config.hidden, 1, true);
-  return {
+  const input = stream ?? block(config.hidden, 1);
+  const sized = ({ headDim, ffn }: { headDim: number; ffn: number }): RotationSet => ({
     stream,
-    input: stream ?? block(config.hidden, 1),
-    head: makeRotation(config.headDim, 2, false),
-    down: block(config.ffn, 3),
-  };
+    input,
+    head: makeRotation(headDim, 2, false),
+    down: block(ffn, 3),
+  });
+  const { layerSizes } = config;
+  return layerSizes == null ? sized(config) : { ...sized(config), layers: layerSizes.map(sized) };
 }

@@ -34,6 +34,9 @@ const ConfigJson = z.strictObject({
   kvHeads: z.int(),
   headDim: z.int(),
   ffn: z.int(),
+  layerSizes: z
+    .array(z.strictObject({ kvHeads: z.int(), headDim: z.int(), ffn: z.int(), keysAreValues: z.boolean() }))
+    .nullable(),
   vocab: z.int(),
   context: z.int(),
   rmsEpsilon: z.number(),
@@ -48,6 +51,8 @@ const ConfigJson = z.strictObject({
   tiedHead: z.boolean(),
   qkvBias: z.boolean(),
   qkNorm: z.enum(['head', 'width']).nullable(),
+  valueNorm: z.boolean(),
+  layerScalars: z.boolean(),
   preNorms: z.boolean(),
   postNorms: z.boolean(),
   activation: z.enum(['silu', 'gelu_tanh']),

@@ -6,6 +6,8 @@ import {
   LINEAR_KINDS,
   type LinearKind,
   linearShape,
+  ofLayer,
+  shapesByLayer,
   type LlamaConfig,
   type BaseModel,
   storedLinears,
@@ -37,7 +39,7 @@ import {
   transformDelta,
   transpose,
 } from '../model/prepare-weights.ts';
-import type { RotationSet } from '../model/rotation.ts';
+import { type RotationSet, rotationsOf } from '../model/rotation.ts';
 
 /** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
 const RANK_BUCKETS = [4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
@@ -145,10 +147,10 @@ export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[])
   const modules = new Map<string, ModuleDelta>();
   let bytes = 0;
   for (const kind of LINEAR_KINDS) {
-    const shape = linearShape(config, kind);
+    const shapes = shapesByLayer(config, kind);
     const rank = ranks[kind];
     if (rank === 0) continue;
-    for (let layer = 0; layer < config.layers; layer++) {
+    for (const [layer, shape] of shapes.entries()) {
       const key = moduleKey(layer, kind);
       const only =
         members.length === 1 && members[0]?.scale === 1 ? members[0].adapter.modules.get(key) : undefined;
@@ -188,7 +190,12 @@ export const linearTransform = (
   { config, gains, rotations }: WeightTransform & { config: LlamaConfig },
   layer: number,
   kind: LinearKind,
-): LinearTransform => ({ kind, gain: gains(layer, kind), rotations, pairs: pairsOf(config, kind) });
+): LinearTransform => ({
+  kind,
+  gain: gains(layer, kind),
+  rotations: rotationsOf(rotations, layer),
+  pairs: pairsOf(config, kind),
+});
 
 /** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors per layer. */
 export function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
@@ -243,18 +250,23 @@ export async function loadResidentAdapter(
       for (const kind of kinds)
         padded[kind] = Math.max(padded[kind], rankBucket(byName.get(name)?.rank ?? 0));
   const stored = Array.from({ length: config.layers }, (_, layer) =>
-    storedLinears(config, layer).flatMap(({ name, kinds }) => {
+    storedLinears(config, layer).flatMap(({ name, ...linear }) => {
       const module = byName.get(name);
-      return module === undefined ? [] : [{ module, kinds }];
+      return module === undefined ? [] : [{ module, layer, ...linear }];
     }),
   );
   // One allocation: hundreds for each adapter would be looked at in every collection of garbage.
-  const sizeOf = (kind: LinearKind): number => {
-    const shape = linearShape(config, kind);
+  const sizeOf = (layer: number, kind: LinearKind): number => {
+    const shape = linearShape(ofLayer(config, layer), kind);
     return padded[kind] * (shape.in + shape.out);
   };
   const all = new Float32Array(
-    stored.flat().reduce((sum, { kinds }) => sum + kinds.reduce((part, kind) => part + sizeOf(kind), 0), 0),
+    stored
+      .flat()
+      .reduce(
+        (sum, { layer, kinds }) => sum + kinds.reduce((part, kind) => part + sizeOf(layer, kind), 0),
+        0,
+      ),
   );
   const ofB = new Float32Array(
     stored.flat().reduce((most, { module }) => Math.max(most, module.rank * module.b.shape[0]!), 0),
@@ -263,15 +275,15 @@ export async function loadResidentAdapter(
   const take = (count: number): Float32Array<ArrayBuffer> => all.subarray(taken, (taken += count));
   const modules = new Map<string, RotatedModule>();
   for (const [layer, linears] of stored.entries()) {
-    for (const { module, kinds } of linears) {
+    for (const { module, kinds, sameRows } of linears) {
       const b = ofB.subarray(0, module.rank * module.b.shape[0]!);
       readFloat32(module.b, b);
       let row = 0;
       for (const kind of kinds) {
         // Parts of a fused linear share A, and each has its own rows of B.
-        const rows = linearShape(config, kind).out;
+        const rows = linearShape(ofLayer(config, layer), kind).out;
         const part = b.subarray(row * module.rank, (row + rows) * module.rank);
-        row += rows;
+        if (sameRows !== true) row += rows;
         modules.set(
           moduleKey(layer, kind),
           rotateModule(module, part, padded[kind], linearTransform(params, layer, kind), take),
@@ -313,8 +325,8 @@ const SHRINK_BELOW = 0.5;
 export function rankBytes(config: LlamaConfig, precision: Precision = 'f32'): RankByKind {
   const bytes = noRanks();
   for (const kind of LINEAR_KINDS) {
-    const shape = linearShape(config, kind);
-    bytes[kind] = config.layers * (shape.in + shape.out) * NUMBER_BYTES[precision];
+    const widths = shapesByLayer(config, kind).reduce((sum, shape) => sum + shape.in + shape.out, 0);
+    bytes[kind] = widths * NUMBER_BYTES[precision];
   }
   return bytes;
 }
@@ -458,13 +470,12 @@ export class DeltaBatch {
   }
 
   private async allocate(kind: LinearKind): Promise<KindBuffers> {
-    const shape = linearShape(this.config, kind);
     const make = (width: number): Promise<DeviceMemory> =>
       this.device.memory(this.layout.rows * this.layout.ranks[kind] * width * NUMBER_BYTES[this.precision]);
     const buffers: KindBuffers = { layers: [], content: [] };
     this.kinds.set(kind, buffers);
     try {
-      for (let layer = 0; layer < this.config.layers; layer++)
+      for (const shape of shapesByLayer(this.config, kind))
         buffers.layers.push({ a: await make(shape.in), b: await make(shape.out) });
     } catch (error) {
       this.free(kind);
@@ -483,11 +494,11 @@ export class DeltaBatch {
                 this.device.flavour,
                 module.a,
                 this.layout.ranks[kind],
-                linearShape(this.config, kind).in,
+                linearShape(ofLayer(this.config, layer), kind).in,
               )
             : module?.[part];
         const source = floats === undefined ? undefined : inPrecision(this.precision, floats);
-        const bytes = this.blockBytes(kind, part);
+        const bytes = this.blockBytes(layer, kind, part);
         const at = slot * bytes;
         if (source !== undefined) memory[part].write(at, source);
         // Zeros are an exact no-op; remains of another adapter are not.
@@ -498,8 +509,8 @@ export class DeltaBatch {
   }
 
   /** Of one row in one layer. */
-  private blockBytes(kind: LinearKind, part: 'a' | 'b'): number {
-    const shape = linearShape(this.config, kind);
+  private blockBytes(layer: number, kind: LinearKind, part: 'a' | 'b'): number {
+    const shape = linearShape(ofLayer(this.config, layer), kind);
     return this.layout.ranks[kind] * (part === 'a' ? shape.in : shape.out) * NUMBER_BYTES[this.precision];
   }
 

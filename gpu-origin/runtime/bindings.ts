@@ -2,7 +2,10 @@
 import {
   LINEAR_KINDS,
   type LinearKind,
+  headsOf,
   linearShape,
+  ofLayer,
+  shapesByLayer,
   type LlamaConfig,
   blockOfA,
   DECODING_INPUTS,
@@ -161,8 +164,8 @@ export function bindDeltas(params: {
   const { flavour } = device;
   const made: DeviceTensor[] = [];
   for (const kind of DELTA_KINDS[params.graph]) {
-    const shape = linearShape(config, kind);
     for (let layer = from; layer < to; layer++) {
+      const shape = linearShape(ofLayer(config, layer), kind);
       const source = params.ranks[kind] === 0 ? undefined : params.memory(layer, kind);
       const rank = source === undefined ? LEAST_RANK[flavour] : params.ranks[kind];
       const at = source === undefined ? 0 : slot * rank * NUMBER_BYTES[precision];
@@ -180,10 +183,8 @@ export function bindDeltas(params: {
 
 /** Zeros for the maximum number of rows, of the least rank: a delta without effect. */
 export async function noDelta(device: Device, config: LlamaConfig, slots: number): Promise<DeviceMemory> {
-  const widths = LINEAR_KINDS.map((kind) => linearShape(config, kind)).flatMap(({ in: from, out }) => [
-    from,
-    out,
-  ]);
+  const shapes = LINEAR_KINDS.flatMap((kind) => shapesByLayer(config, kind));
+  const widths = shapes.flatMap(({ in: from, out }) => [from, out]);
   const floats = slots * Math.max(...widths) * LEAST_RANK[device.flavour];
   const memory = await device.memory(floats * Float32Array.BYTES_PER_ELEMENT);
   memory.clear(0, memory.bytes);
@@ -214,7 +215,7 @@ class PlacedDelta {
         const module = delta.modules.get(moduleKey(layer, kind));
         if (module === undefined) continue;
         keys.push(moduleKey(layer, kind));
-        const { in: width } = linearShape(config, kind);
+        const { in: width } = linearShape(ofLayer(config, layer), kind);
         const a = blockOfA(device.flavour, module.a, delta.ranks[kind], width);
         arrays.push(inPrecision(precision, a), inPrecision(precision, module.b));
       }
@@ -450,10 +451,12 @@ async function logitsOf(
   precision: Precision,
   tokens: number,
 ): Promise<Float32Array> {
-  const { vocab, layers, kvHeads, headDim } = config;
+  const { vocab, layers } = config;
   const cache = [];
-  for (let index = 0; index < 2 * layers; index++)
+  for (let index = 0; index < 2 * layers; index++) {
+    const { kvHeads, headDim } = headsOf(config, index >> 1);
     cache.push(await own.allocate(precision, [1, kvHeads, tokens + 1, headDim]));
+  }
   const nothing = await noDelta(device, config, 1);
   const all = new Float32Array((tokens + 1) * vocab);
   try {

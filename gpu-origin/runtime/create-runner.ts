@@ -4,6 +4,8 @@ import { totalmem } from 'node:os';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import {
   type BaseModel,
+  type LlamaConfig,
+  ofLayer,
   storedLinears,
   storedShape,
   type Precision,
@@ -151,6 +153,20 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
   throw new OrtError('--precision f16', -1, `${missing}. Remove --precision, or set it to f32`);
 }
 
+/** Checks attention with the heads of each kind of layer. */
+async function eachHeads<T>(config: LlamaConfig, check: (heads: LlamaConfig) => Promise<T>): Promise<T[]> {
+  const kinds = new Map<string, LlamaConfig>();
+  for (let layer = 0; layer < config.layers; layer++) {
+    const own = ofLayer(config, layer);
+    kinds.set(`${own.kvHeads} ${own.headDim}`, own);
+  }
+  const results: T[] = [];
+  for (const heads of kinds.values()) results.push(await check(heads));
+  return results;
+}
+
+const isFault = (fault: string | null): fault is string => fault !== null;
+
 /** The format to try first. @throws OrtError when int8 is requested but cannot be served. */
 async function chooseKv(
   device: Device,
@@ -162,7 +178,7 @@ async function chooseKv(
   if (wanted === 'auto' && (device.provider !== 'cpu' || weights === 'f32')) return 'f32';
   const fault =
     device.provider === 'cpu'
-      ? await int8AttentionFault(device, config)
+      ? ((await eachHeads(config, (heads) => int8AttentionFault(device, heads))).find(isFault) ?? null)
       : `provider ${device.provider} keeps keys and values in float32 or float16; int8 needs --provider cpu`;
   if (fault === null) return 'int8';
   if (wanted === 'auto') {
@@ -294,7 +310,11 @@ async function openRunner(
   if (decoding !== null && !keepsKv(decoding.divergence, params))
     return openRunner(loaded, device, params, { ...chosen, kv: 'f32' });
   const chunk =
-    own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);
+    own === null
+      ? PREFILL_CHUNK
+      : Math.min(
+          ...(await eachHeads(config, (heads) => mostTokens(device, own, heads, PREFILL_CHUNK, precision))),
+        );
   if (chunk < PREFILL_CHUNK)
     params.onNotice(
       `attention over many tokens is wrong on this GPU: prompts are read ${chunk} tokens at a time, ` +
@@ -377,7 +397,7 @@ export function describeBase(
   const modules = [];
   for (let layer = 0; layer < base.config.layers; layer++)
     for (const linear of storedLinears(base.config, layer))
-      modules.push({ name: linear.name, ...storedShape(base.config, linear) });
+      modules.push({ name: linear.name, ...storedShape(ofLayer(base.config, layer), linear) });
   return {
     id: base.id,
     digest: base.digest,

@@ -2,7 +2,7 @@
  * Scales of a base's int8 keys and values, and what these cost in quality: by running its graphs over texts of
  * `calibration-text.ts`, once, when the graphs are built.
  */
-import type { GraphKind, LlamaConfig } from '../model/base-model.ts';
+import { type GraphKind, headsOf, type LlamaConfig } from '../model/base-model.ts';
 import type { BuiltGraphs, KvCalibration } from '../model/build-graphs.ts';
 import type { calibrationTokens, ControlText } from '../model/calibration-text.ts';
 import type { KvScales } from '../model/llama-graph.ts';
@@ -166,13 +166,15 @@ class ProbeRow {
     format: KvFormat,
     tokens: number,
   ): Promise<ProbeRow> {
-    const { layers, kvHeads, headDim } = config;
     const memories: HostMemory[] = [];
-    for (let index = 0; index < 2 * layers; index++)
-      memories.push(await device.host((tokenBytes(config, format) / (2 * layers)) * tokens));
-    const dims = [1, kvHeads, tokens, headDim];
+    const cache: DeviceTensor[] = [];
     const type = format === 'int8' ? 'i8' : 'f32';
-    const cache = memories.map((memory) => device.tensor(type, memory, 0, dims));
+    for (let index = 0; index < 2 * config.layers; index++) {
+      const { kvHeads, headDim } = headsOf(config, index >> 1);
+      const memory = await device.host((tokenBytes({ layers: 1, kvHeads, headDim }, format) / 2) * tokens);
+      memories.push(memory);
+      cache.push(device.tensor(type, memory, 0, [1, kvHeads, tokens, headDim]));
+    }
     return new ProbeRow(device, config, tokens, memories, cache, await noDelta(device, config, 1));
   }
 
@@ -209,8 +211,8 @@ class ProbeRow {
   /** In float32: the largest magnitudes that the first `tokens` reach, at this or any other position. */
   addPeaks(peaks: KvScales, tokens: number): void {
     const { config, capacity } = this;
-    const { kvHeads, headDim } = config;
     this.memories.forEach(({ buffer, offset }, index) => {
+      const { kvHeads, headDim } = headsOf(config, index >> 1);
       const { k, v } = peaks[index >> 1]!;
       const isKey = (index & 1) === 0;
       const turns = isKey ? turnsOf(config, index >> 1) : [];
@@ -233,15 +235,16 @@ class ProbeRow {
 
   /** In float32: a copy of all keys and values. */
   floats(): Float32Array[] {
-    const { kvHeads, headDim } = this.config;
-    const count = kvHeads * this.capacity * headDim;
-    return this.memories.map(({ buffer, offset }) => new Float32Array(buffer, offset, count).slice());
+    return this.memories.map(({ buffer, offset }, index) => {
+      const { kvHeads, headDim } = headsOf(this.config, index >> 1);
+      return new Float32Array(buffer, offset, kvHeads * this.capacity * headDim).slice();
+    });
   }
 
   /** In int8: the first `tokens` of a row of the same length in float32. */
   write(quantizer: KvQuantizer, floats: readonly Float32Array[], tokens: number): void {
-    const { kvHeads, headDim } = this.config;
     this.memories.forEach(({ buffer, offset }, index) => {
+      const { kvHeads, headDim } = headsOf(this.config, index >> 1);
       for (let head = 0; head < kvHeads; head++) {
         const [from, count] = [head * this.capacity * headDim, tokens * headDim];
         const piece = {
@@ -255,8 +258,8 @@ class ProbeRow {
 
   /** In float32: keys and values of the first token. */
   copyFirst(into: KvScales): void {
-    const { kvHeads, headDim } = this.config;
     this.memories.forEach(({ buffer, offset }, index) => {
+      const { kvHeads, headDim } = headsOf(this.config, index >> 1);
       const { k, v } = into[index >> 1]!;
       for (let head = 0; head < kvHeads; head++) {
         const at = offset + head * this.capacity * headDim * Float32Array.BYTES_PER_ELEMENT;
@@ -279,11 +282,11 @@ function mostCommon(ids: readonly number[]): number | undefined {
   return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0];
 }
 
-const newChannels = ({ layers, kvHeads, headDim }: LlamaConfig): KvScales =>
-  Array.from({ length: layers }, () => ({
-    k: new Float32Array(kvHeads * headDim),
-    v: new Float32Array(kvHeads * headDim),
-  }));
+const newChannels = (config: LlamaConfig): KvScales =>
+  Array.from({ length: config.layers }, (_, layer) => {
+    const { kvHeads, headDim } = headsOf(config, layer);
+    return { k: new Float32Array(kvHeads * headDim), v: new Float32Array(kvHeads * headDim) };
+  });
 
 /** Radians that each pair of channels turns by with a position, `[dim / 2]`; [] without rotary positions. */
 function turnsOf(config: LlamaConfig, layer: number): number[] {
@@ -324,11 +327,15 @@ export function turnedPeaks(
  * @param first its keys and values; the same token begins nearly all prompts, and nothing is before it.
  */
 export function scalesOf(
-  { headDim }: Pick<LlamaConfig, 'headDim'>,
+  config: Pick<LlamaConfig, 'headDim'> & Partial<Pick<LlamaConfig, 'layerSizes'>>,
   peaks: KvScales,
   first: KvScales,
 ): KvScales {
-  const scale = (channels: Float32Array, ofFirst: Float32Array): Float32Array<ArrayBuffer> =>
+  const scale = (
+    channels: Float32Array,
+    ofFirst: Float32Array,
+    { headDim }: { headDim: number },
+  ): Float32Array<ArrayBuffer> =>
     Float32Array.from(channels, (peak, at) => {
       const head = Math.floor(at / headDim) * headDim;
       const largest = channels.subarray(head, head + headDim).reduce((most, one) => Math.max(most, one), 0);
@@ -336,7 +343,10 @@ export function scalesOf(
       if (largest === 0) return 1;
       return dividing(Math.abs(ofFirst[at]!), Math.max(peak, LEAST_SHARE * largest) / MOST_STEPS);
     });
-  return peaks.map(({ k, v }, layer) => ({ k: scale(k, first[layer]!.k), v: scale(v, first[layer]!.v) }));
+  return peaks.map(({ k, v }, layer) => {
+    const own = headsOf(config, layer);
+    return { k: scale(k, first[layer]!.k, own), v: scale(v, first[layer]!.v, own) };
+  });
 }
 
 /** @returns the step with room above `least` that divides the value; the usual one where none does. */

@@ -5,7 +5,7 @@
 import {
   BaseModelError,
   LINEAR_KINDS,
-  linearShape,
+  shapesByLayer,
   type LlamaConfig,
   GRAPH_KINDS,
   type GraphKind,
@@ -215,22 +215,22 @@ export function planMemory(
   },
 ): MemoryPlan {
   const { format, flavour = 'cpu', precision = 'f32', kv = 'f32', rows, context, sessions = 1 } = given;
-  const { hidden, vocab, layers } = config;
-  const shapes = LINEAR_KINDS.map((kind) => linearShape(config, kind));
+  const { hidden, vocab } = config;
+  const shapes = LINEAR_KINDS.flatMap((kind) => shapesByLayer(config, kind));
   const products = [
-    ...shapes.map((shape) => ({ ...shape, count: layers, format, precision })),
-    { in: hidden, out: vocab, count: 1, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
+    ...shapes.map((shape) => ({ ...shape, format, precision })),
+    { in: hidden, out: vocab, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
   ];
   const bytes = (which: 'stored' | 'packed'): number =>
-    products.reduce((sum, { in: columns, out, count, format: own }) => {
+    products.reduce((sum, { in: columns, out, format: own }) => {
       // One scale per output.
       const scales = flavour === 'cpu' && which === 'stored' && own === 'int8' ? out * F32 : 0;
       const weight = flavour === 'cpu' ? PER_WEIGHT[own][which] : perWeightOnGpu(own, F32);
-      return sum + count * (columns * out * weight + scales);
+      return sum + columns * out * weight + scales;
     }, 0);
   const onGpu = products.reduce(
-    (sum, { in: columns, out, count, format: own, precision }) =>
-      sum + count * columns * out * perWeightOnGpu(own, NUMBER_BYTES[precision]),
+    (sum, { in: columns, out, format: own, precision }) =>
+      sum + columns * out * perWeightOnGpu(own, NUMBER_BYTES[precision]),
     vocab * hidden * NUMBER_BYTES[config.postNorms ? 'f32' : precision],
   );
   const weights = vocab * hidden * F32 + bytes('stored');

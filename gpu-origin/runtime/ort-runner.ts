@@ -16,7 +16,7 @@ import {
   GRAPH_KINDS,
   type GraphKind,
   LINEAR_KINDS,
-  linearShape,
+  shapesByLayer,
   type LlamaConfig,
   type LinearKind,
   type Precision,
@@ -320,12 +320,11 @@ export class OrtRunner implements ModelRunner {
 const PRODUCTS_FASTER = 2.3;
 
 function doublingTokens(config: LlamaConfig): number {
-  const weights = LINEAR_KINDS.reduce((sum, kind) => {
-    const shape = linearShape(config, kind);
-    return sum + shape.in * shape.out;
-  }, 0);
+  const shapes = LINEAR_KINDS.flatMap((kind) => shapesByLayer(config, kind));
+  const weights = shapes.reduce((sum, shape) => sum + shape.in * shape.out, 0);
+  const heads = shapesByLayer(config, 'q').reduce((sum, { out }) => sum + out, 0);
   // Two sums a weight; of each token that is looked back at, one for q times k and one for the value.
-  return Math.round(weights / (2 * config.heads * config.headDim * PRODUCTS_FASTER));
+  return Math.round(weights / (2 * heads * PRODUCTS_FASTER));
 }
 
 function own(delta: RowDelta): OrtRowDelta {
