@@ -273,7 +273,9 @@ export interface RotationSet {
   stream: Rotation | null;
   /** Input of q, k, v, gate, up and head: the stream's or, if that is null, blocks applied at run time. */
   input: Rotation;
-  /** Every head of v, and o_proj's input, `[headDim]`. */
+  /** Every head of v, `[headDim]`; null where a gate follows attention, which a rotation would not pass. */
+  value: Rotation | null;
+  /** o_proj's input: as `value`, or, if that is null, blocks applied at run time, also to the input of Qwen3.5's out_proj. */
   head: Rotation;
   /** Blocks of down_proj's input, applied at run time. */
   down: Rotation;
@@ -285,6 +287,8 @@ const MAX_BLOCK = 64;
 const block = (size: number, seed: number): Rotation =>
   makeRotation(Math.min(MAX_BLOCK, largestPowerOfTwo(size)), seed, false);
 
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
+
 /**
  * With norms between a linear and the residual stream (`postNorms`), the stream cannot be rotated: their gains
  * do not commute with a rotation.
@@ -294,12 +298,17 @@ export function makeRotations(config: {
   headDim: number;
   ffn: number;
   postNorms: boolean;
+  outputGate: boolean;
+  deltaNet: { valueDim: number } | null;
 }): RotationSet {
+  const heads = config.deltaNet === null ? config.headDim : gcd(config.headDim, config.deltaNet.valueDim);
+  const head = config.outputGate ? block(heads, 2) : makeRotation(config.headDim, 2, false);
   const stream = config.postNorms ? null : makeRotation(config.hidden, 1, true);
   return {
     stream,
     input: stream ?? block(config.hidden, 1),
-    head: makeRotation(config.headDim, 2, false),
+    value: config.outputGate ? null : head,
+    head,
     down: block(config.ffn, 3),
   };
 }

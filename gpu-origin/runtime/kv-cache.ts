@@ -3,7 +3,7 @@
  * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
 import { type Clipped, NONE_CLIPPED } from '../engine/ports.ts';
-import type { LlamaConfig, Precision } from '../model/base-model.ts';
+import { attentionLayers, type LlamaConfig, type Precision } from '../model/base-model.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 import type {
   Device,
@@ -25,9 +25,9 @@ const VALUE_BYTES: Record<KvFormat, number> = { int8: 1, f32: 4 };
 
 /** Keys and values of one token, bytes. */
 export const tokenBytes = (
-  { layers, kvHeads, headDim }: Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim'>,
+  config: Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim' | 'deltaNet'>,
   format: KvFormat = 'f32',
-): number => 2 * layers * kvHeads * headDim * VALUE_BYTES[format];
+): number => 2 * attentionLayers(config).length * config.kvHeads * config.headDim * VALUE_BYTES[format];
 
 export interface RowsShape {
   device: Device;
@@ -45,7 +45,10 @@ interface ChunkPlace {
   tokens: number;
 }
 
-/** Keys and values of rows as tensors: key and value of each layer alternate. The cache closes them. */
+/**
+ * Keys and values of rows as tensors: key and value of each layer alternate, or the two states of one without attention.
+ * The cache closes them.
+ */
 export interface RowsCache {
   /** Of the row in `slot`, for a chunk of `length` tokens that is read behind its `past` ones. */
   rowOf(slot: number, past: number, length: number): Promise<DeviceTensor[]>;
