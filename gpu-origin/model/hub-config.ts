@@ -10,6 +10,7 @@ import {
   GEMMA_LOCAL_THETA,
   graniteConstants,
   isGemma,
+  type DeltaNet,
   isGlm,
   type Family,
   type LayerAttention,
@@ -74,6 +75,13 @@ const HubConfig = z.object({
   num_kv_shared_layers: z.int().nullish(),
   hidden_size_per_layer_input: z.int().nullish(),
   enable_moe_block: z.boolean().nullish(),
+  full_attention_interval: z.int().min(1).nullish(),
+  attn_output_gate: z.boolean().nullish(),
+  linear_conv_kernel_dim: z.int().nullish(),
+  linear_key_head_dim: z.int().nullish(),
+  linear_value_head_dim: z.int().nullish(),
+  linear_num_key_heads: z.int().nullish(),
+  linear_num_value_heads: z.int().nullish(),
 });
 type HubConfig = z.infer<typeof HubConfig>;
 
@@ -84,6 +92,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   granite: 'granite',
   qwen2: 'qwen2',
   qwen3: 'qwen3',
+  qwen3_5_text: 'qwen35',
   gemma2: 'gemma2',
   gemma3_text: 'gemma3',
   gemma4_text: 'gemma4',
@@ -101,6 +110,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
  */
 const SEEING: Readonly<Record<string, Readonly<Record<string, Family>>>> = {
   qwen3_vl: { qwen3_vl_text: 'qwen3vl' },
+  qwen3_5: { qwen3_5_text: 'qwen35' },
   qwen2_5_vl: { qwen2_5_vl_text: 'qwen2vl' },
   gemma3: { gemma3_text: 'gemma3' },
   gemma4: { gemma4_text: 'gemma4' },
@@ -119,6 +129,11 @@ const TEXT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, unknown>>>>
     ...{ vocab_size: 151_936, hidden_size: 4_096, intermediate_size: 22_016, num_hidden_layers: 32 },
     ...{ num_attention_heads: 32, num_key_value_heads: 32, head_dim: 128 },
     ...{ max_position_embeddings: 128_000, rms_norm_eps: 1e-6 },
+  },
+  qwen3_5_text: {
+    ...{ vocab_size: 248_320, hidden_size: 4_096, intermediate_size: 12_288, num_hidden_layers: 32 },
+    ...{ num_attention_heads: 16, num_key_value_heads: 4, head_dim: 256 },
+    ...{ max_position_embeddings: 32_768, rms_norm_eps: 1e-6 },
   },
   qwen2_5_vl_text: {
     ...{ vocab_size: 152_064, hidden_size: 8_192, intermediate_size: 29_568, num_hidden_layers: 80 },
@@ -182,10 +197,22 @@ const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
 };
 
 /** A Llama has no window: an active one is refused. The others' configurations in transformers have no such field. */
-const UNWINDOWED: ReadonlySet<string> = new Set(['llama', 'olmo2', 'glm', 'glm4', 'qwen3_vl_text']);
+const UNWINDOWED: ReadonlySet<string> = new Set([
+  'llama',
+  'olmo2',
+  'glm',
+  'glm4',
+  'qwen3_vl_text',
+  'qwen3_5_text',
+]);
+
+/** Qwen3.5's layers with attention, if nothing says which. */
+const FULL_ATTENTION_INTERVAL = 4;
 
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
+/** Of Qwen3.5: Gated DeltaNet. */
+const LINEAR = 'linear_attention';
 
 /** Of q, k and v. Qwen2 has them always; elsewhere than in GLM `attention_bias` would add one at o too, which is refused. */
 const hasBiases = (hub: HubConfig, family: Family): boolean =>
@@ -212,6 +239,8 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
         throw new BaseModelError(
           `logit soft caps (${cap}) are not supported for model_type ${hub.model_type}`,
         );
+  if (hub.attn_output_gate === false)
+    throw new BaseModelError('attention without a gate of its output (attn_output_gate) is not supported');
   // Of Gemma 4: `vision` is for images alone, which are not served.
   if (hub.use_bidirectional_attention === true || hub.use_bidirectional_attention === 'all')
     throw new BaseModelError('bidirectional attention (use_bidirectional_attention) is not supported');
@@ -328,7 +357,8 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   // For these, transformers applies windows to all layers or none.
   const alike = UNWINDOWED.has(hub.model_type) || family === 'phi3';
   if (types != null) {
-    const other = types.find((type) => type !== SLIDING && type !== FULL);
+    const known = family === 'qwen35' ? [LINEAR, FULL] : [SLIDING, FULL];
+    const other = types.find((type) => !known.includes(type));
     if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
     if (types.length !== layers)
       throw new BaseModelError(`config.json has ${types.length} layer_types for ${layers} layers`);
@@ -339,7 +369,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
       );
     // transformers makes Gemma 4's last layer one without a window, whatever its configuration says.
     if (family === 'gemma4') return [...types.slice(0, -1), FULL];
-    if (!alike) return types;
+    if (!alike || family === 'qwen35') return types;
   }
   const pattern =
     family === 'gemma3' ? (hub.sliding_window_pattern ?? hub._sliding_window_pattern) : undefined;
@@ -350,6 +380,8 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
       case 'qwen2vl':
       case 'qwen3':
         return hub.use_sliding_window === true && layer >= (hub.max_window_layers ?? 28);
+      case 'qwen35':
+        return false;
       case 'smollm3':
         return hub.use_sliding_window === true && !ropeLayers(hub)[layer];
       case 'gemma4':
@@ -358,7 +390,11 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
         return step === undefined || (layer + 1) % step !== 0;
     }
   };
-  return Array.from({ length: layers }, (_, layer) => (slides(layer) ? SLIDING : FULL));
+  const interval = hub.full_attention_interval ?? FULL_ATTENTION_INTERVAL;
+  return Array.from({ length: layers }, (_, layer) => {
+    if (family === 'qwen35') return (layer + 1) % interval === 0 ? FULL : LINEAR;
+    return slides(layer) ? SLIDING : FULL;
+  });
 }
 
 /** SmolLM3: whether each layer has rotary positions. */
@@ -369,14 +405,29 @@ function ropeLayers(hub: HubConfig): boolean[] {
   );
 }
 
-function attentionOf(hub: HubConfig, family: Family): LayerAttention[] {
-  const window = windowOf(hub, family);
-  const types = layerTypes(hub, family, window);
+/** Qwen3.5's layers without attention. */
+function deltaNetOf(hub: HubConfig, types: readonly string[]): DeltaNet {
+  return {
+    keyHeads: hub.linear_num_key_heads ?? 16,
+    valueHeads: hub.linear_num_value_heads ?? 32,
+    keyDim: hub.linear_key_head_dim ?? 128,
+    valueDim: hub.linear_value_head_dim ?? 128,
+    kernel: hub.linear_conv_kernel_dim ?? 4,
+    layers: types.map((type) => type === LINEAR),
+  };
+}
+
+function attentionOf(
+  hub: HubConfig,
+  family: Family,
+  types: readonly string[],
+  window: number | null,
+): LayerAttention[] {
   const rotary = ropeLayers(hub);
   return types.map((type, layer) => ({
     window: type === SLIDING ? window : null,
     rope:
-      family === 'smollm3' && !rotary[layer]
+      type === LINEAR || (family === 'smollm3' && !rotary[layer])
         ? null
         : hasLocalRope(hub) && type === SLIDING
           ? 'localRope'
@@ -413,9 +464,9 @@ function ropesOf(
   const isSections = family === 'qwen2vl' && (named['rope_type'] ?? named['type']) === 'mrope';
   const given = isSections ? { ...named, rope_type: 'default' } : named;
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[hub.model_type] ?? 10_000;
-  const usualPart = isGlm(family) ? 0.5 : 1;
+  const usualPart = family === 'qwen35' ? 0.25 : isGlm(family) ? 0.5 : 1;
   const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? usualPart;
-  if (part !== 1 && family !== 'phi3' && !isGlm(family))
+  if (part !== 1 && family !== 'phi3' && family !== 'qwen35' && !isGlm(family))
     throw new BaseModelError('partial rotary positions (partial_rotary_factor) are not supported');
   const context = hub.max_position_embeddings;
   const { rope, context: right } = hubRope({
@@ -553,9 +604,11 @@ export function readHubConfig(
   const hub = parsed.data;
   refuseUnsupported(hub, family);
   const headDim = hub.head_dim ?? hub.hidden_size / hub.num_attention_heads;
-  const attention = attentionOf(hub, family);
-  const layerSizes = family === 'gemma4' ? gemma4Sizes(hub, attention) : null;
   const gemma = isGemma(family);
+  const window = windowOf(hub, family);
+  const types = layerTypes(hub, family, window);
+  const attention = attentionOf(hub, family, types, window);
+  const layerSizes = family === 'gemma4' ? gemma4Sizes(hub, attention) : null;
   const config = checkConfig({
     ...PLAIN_FAMILY,
     family,
@@ -570,6 +623,7 @@ export function readHubConfig(
     layerSizes,
     ...(layerSizes === null ? ropesOf(hub, family, headDim) : gemma4Ropes(hub, attention, layerSizes)),
     attention,
+    deltaNet: family === 'qwen35' ? deltaNetOf(hub, types) : null,
     attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : family === 'gemma4' ? 1 : null,
     ...(family === 'gemma2'
       ? {

@@ -22,6 +22,7 @@ import {
   GEMMA_2,
   GEMMA_LOCAL_THETA,
   graniteConstants,
+  isDeltaNet,
   isGemma,
   isGlm,
   type LayerAttention,
@@ -30,13 +31,14 @@ import {
   traitsOf,
   type Rope,
   WINDOW_PATTERN,
-  LINEAR_KINDS,
-  linearShape,
+  type LinearKind,
   moduleName,
-  ofLayer,
   type LayerSizes,
   storedLinears,
+  rowsOfKind,
   storedShape,
+  type StoredLinear,
+  storesGainsMinusOne,
 } from './base-model.ts';
 import { fileDigest, readFully } from './read-file.ts';
 import {
@@ -50,7 +52,14 @@ import {
 } from './hub-config.ts';
 import type { TokenizerSource } from './load-tokenizer.ts';
 import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
-import { FINAL_NORM, keptGains, normsBefore, scalarNames } from './prepare-weights.ts';
+import {
+  DELTA_NORM,
+  FINAL_NORM,
+  keptGains,
+  normsBefore,
+  scalarNames,
+  storedDeltaNet,
+} from './prepare-weights.ts';
 
 /** @param path a .gguf file or a Hugging Face folder. @throws BaseModelError | GgufError */
 export async function loadBase(
@@ -114,8 +123,8 @@ const AUDIO = /^model\.(?:audio_tower|embed_audio)\./;
 function textTensors(tensors: ReadonlyMap<string, Located>): Map<string, Located> {
   const text = new Map<string, Located>();
   for (const [stored, located] of tensors) {
-    // Text is the same without it.
-    if (isVision(stored) || AUDIO.test(stored)) continue;
+    // Text is the same without it, and without the layers of Qwen3.5 that guess tokens ahead.
+    if (isVision(stored) || AUDIO.test(stored) || stored.startsWith('mtp.')) continue;
     const [prefix, plain] = TEXT_PREFIXES.find(([start]) => stored.startsWith(start)) ?? ['', ''];
     const name = `${plain}${stored.slice(prefix.length)}`;
     if (text.has(name)) throw new BaseModelError(`the base has ${name} twice, once as ${stored}`);
@@ -214,8 +223,8 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
           );
         const data = readExactly(located.fd, end - begin, located.dataStart + begin);
         const values = toFloat32({ dtype, shape: [...shape], data });
-        // Gemma stores gains minus one (`Gemma2RMSNorm`, `Gemma3RMSNorm`: 1 + weight).
-        if (isGemma(config.family) && NORM.test(name))
+        // As `Gemma2RMSNorm`, `Gemma3RMSNorm` and `Qwen3_5RMSNorm` in transformers: 1 + weight.
+        if (storesGainsMinusOne(config.family) && NORM.test(name) && !name.includes(DELTA_NORM))
           for (let i = 0; i < values.length; i++) values[i]! += 1;
         return values;
       },
@@ -497,12 +506,19 @@ function gemma4Sizes(
  * A GGUF's metadata as the graph builder's configuration; defaults and patterns as in llama.cpp's `llama-model.cpp`.
  * @throws BaseModelError
  */
+/** llama.cpp stores its heads in another order. */
+const NOT_IN_GGUF: Family = 'qwen35';
+
 function readGgufConfig(file: GgufFile): LlamaConfig {
   const architecture = String(file.metadata.get('general.architecture'));
+  if (architecture === NOT_IN_GGUF)
+    throw new BaseModelError(
+      'Qwen3.5 is not supported as GGUF. Give its Hugging Face folder (safetensors), or hf:owner/name',
+    );
   const family = FAMILIES.find((name) => name === architecture);
   if (family === undefined)
     throw new BaseModelError(
-      `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.join(', ')}`,
+      `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.filter((name) => name !== NOT_IN_GGUF).join(', ')}`,
     );
   const metadata = new Metadata(file, family);
   if (family !== 'gemma2')
@@ -590,10 +606,13 @@ export function neededTensors(config: LlamaConfig): Set<string> {
   const names = new Set([EMBEDDING, FINAL_NORM]);
   if (!config.tiedHead) names.add(HEAD);
   for (let layer = 0; layer < config.layers; layer++) {
-    const kept = keptGains(ofLayer(config, layer)).map(([path]) => path);
-    const norms = [...Object.values(normsBefore(config) ?? {}), ...kept];
     if (config.layerScalars) names.add(scalarNames(layer).stored);
+    const norms = [
+      ...Object.values(normsBefore(config) ?? {}),
+      ...keptGains(config, layer).map(([path]) => path),
+    ];
     for (const path of norms) names.add(`model.layers.${layer}.${path}.weight`);
+    if (isDeltaNet(config, layer)) for (const name of Object.values(storedDeltaNet(layer))) names.add(name);
     for (const { name, kinds } of storedLinears(config, layer)) {
       names.add(`${name}.weight`);
       if (config.qkvBias && 'qkv'.includes(kinds[0]!)) names.add(`${name}.bias`);
@@ -640,33 +659,28 @@ function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
     );
 }
 
-/** The base with its fused linears (Phi-3, GLM) under the names of their parts: rows of q, k and v, of gate and up. */
+/**
+ * The base with its fused linears (Phi-3, GLM, Qwen3.5) under the names of their parts: rows of q, k and v, of gate and up,
+ * of q and the gate of its heads' outputs.
+ */
 function splitFused(base: BaseModel): BaseModel {
   const { config } = base;
-  if (!config.fusedQkv && !config.fusedGateUp) return base;
-  const parts = new Map<string, { stored: string; shape: number[]; begin: number; end: number }>();
+  if (!config.fusedQkv && !config.fusedGateUp && !config.outputGate) return base;
+  const parts = new Map<string, { linear: StoredLinear; kind: LinearKind }>();
   for (let layer = 0; layer < config.layers; layer++)
     for (const linear of storedLinears(config, layer)) {
       if (linear.kinds.length === 1) continue;
-      const whole = storedShape(config, linear);
-      let row = 0;
-      for (const kind of LINEAR_KINDS.filter((one) => linear.kinds.includes(one))) {
-        const { out } = linearShape(config, kind);
-        parts.set(`${moduleName(layer, kind)}.weight`, {
-          stored: `${linear.name}.weight`,
-          shape: [whole.out, whole.in],
-          begin: row * whole.in,
-          end: (row + out) * whole.in,
-        });
-        row += out;
-      }
+      for (const kind of linear.kinds) parts.set(`${moduleName(layer, kind)}.weight`, { linear, kind });
     }
   return {
     ...base,
     tensor(name, shape) {
       const part = parts.get(name);
       if (part === undefined) return base.tensor(name, shape);
-      return base.tensor(part.stored, part.shape).slice(part.begin, part.end);
+      const { linear, kind } = part;
+      const { in: columns, out: rows } = storedShape(config, linear);
+      const whole = base.tensor(`${linear.name}.weight`, [rows, columns]);
+      return rowsOfKind(config, linear, kind, whole, columns).slice();
     },
   };
 }

@@ -9,6 +9,10 @@
  */
 import {
   type BaseModel,
+  convolved,
+  type DeltaNet,
+  hasLinear,
+  isDeltaNet,
   type LinearKind,
   linearShape,
   type LlamaConfig,
@@ -51,15 +55,21 @@ interface PreparedTensor {
 /** The rotations of a linear's columns (its input) and rows (its output). */
 export const ROTATED: Record<
   LinearKind,
-  { columns: Exclude<keyof RotationSet, 'stream' | 'layers'>; rows: 'stream' | 'head' | null }
+  { columns: Exclude<keyof RotationSet, 'stream' | 'value' | 'layers'>; rows: 'stream' | 'value' | null }
 > = {
   q: { columns: 'input', rows: null },
+  outputGate: { columns: 'input', rows: null },
   k: { columns: 'input', rows: null },
-  v: { columns: 'input', rows: 'head' },
+  v: { columns: 'input', rows: 'value' },
   o: { columns: 'head', rows: 'stream' },
   gate: { columns: 'input', rows: null },
   up: { columns: 'input', rows: null },
   down: { columns: 'down', rows: 'stream' },
+  deltaQkv: { columns: 'input', rows: null },
+  deltaGate: { columns: 'input', rows: null },
+  deltaBeta: { columns: 'input', rows: null },
+  deltaDecay: { columns: 'input', rows: null },
+  deltaOut: { columns: 'head', rows: 'stream' },
 };
 
 export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
@@ -68,7 +78,20 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
  * Linears that read the same input are one product: 4 products a layer instead of 7 cost a decode step of 16 rows
  * about a tenth less, and scales are per output row, so that no value changes.
  */
-const LINEAR_GROUPS: readonly LinearGroup[] = [['q', 'k', 'v'], ['o'], ['gate', 'up'], ['down']];
+const ATTENTION: LinearGroup = ['q', 'k', 'v'];
+const GATED_ATTENTION: LinearGroup = ['q', 'outputGate', 'k', 'v'];
+const DELTA_NET: LinearGroup = ['deltaQkv', 'deltaGate', 'deltaBeta', 'deltaDecay'];
+
+/** What a layer's attention, or what it has instead, computes of the stream. */
+export function streamGroup(config: LlamaConfig, layer: number): LinearGroup {
+  if (isDeltaNet(config, layer)) return DELTA_NET;
+  return config.outputGate ? GATED_ATTENTION : ATTENTION;
+}
+
+function groupsOf(config: LlamaConfig, layer: number): LinearGroup[] {
+  const back: LinearGroup = isDeltaNet(config, layer) ? ['deltaOut'] : ['o'];
+  return [streamGroup(config, layer), back, ['gate', 'up'], ['down']];
+}
 
 export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
 
@@ -89,12 +112,17 @@ export const normsBefore = (
  */
 export const foldsGains = (config: Pick<LlamaConfig, 'postNorms'>): boolean => !config.postNorms;
 
-/** Norms of a layer whose gains are not folded into a linear. @param config of the layer, see `ofLayer`. */
-export function keptGains(config: LlamaConfig): [path: string, size: number][] {
-  const { hidden, postNorms, qkNorm } = config;
+/** Hugging Face's name of the norm of what a Gated DeltaNet's heads give. Its gain is stored as it is. */
+export const DELTA_NORM = 'linear_attn.norm';
+
+/** Norms of a layer whose gains are not folded into a linear. */
+export function keptGains(config: LlamaConfig, layer: number): [path: string, size: number][] {
+  const { hidden, postNorms, qkNorm, deltaNet } = config;
   const kept: [path: string, size: number][] = [];
-  if (qkNorm !== null)
-    for (const kind of ['q', 'k'] as const) kept.push([`self_attn.${kind}_norm`, qkNormSize(config, kind)]);
+  if (deltaNet !== null && isDeltaNet(config, layer)) kept.push([DELTA_NORM, deltaNet.valueDim]);
+  else if (qkNorm !== null)
+    for (const kind of ['q', 'k'] as const)
+      kept.push([`self_attn.${kind}_norm`, qkNormSize(ofLayer(config, layer), kind)]);
   if (!postNorms) return kept;
   const before = normsBefore(config);
   if (before !== null) kept.push([before.attention, hidden]);
@@ -113,7 +141,7 @@ export const gainName = (layer: number, path: string): string => `l${layer}.${pa
 
 function normBefore(config: LlamaConfig, kind: LinearKind): string | null {
   const before = normsBefore(config);
-  if (before === null || kind === 'o' || kind === 'down') return null;
+  if (before === null || kind === 'o' || kind === 'deltaOut' || kind === 'down') return null;
   return kind === 'gate' || kind === 'up' ? before.mlp : before.attention;
 }
 
@@ -129,6 +157,7 @@ export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array
 
 /** The gain of the RMS norm that is folded into the following linear; null if there is none. */
 export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Float32Array | null {
+  if (!hasLinear(base.config, layer, kind)) return null;
   const norm = foldsGains(base.config) ? normBefore(base.config, kind) : null;
   return norm === null ? null : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
 }
@@ -295,7 +324,7 @@ function* layerTensors(
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
   const config = ofLayer(base.config, layer);
-  for (const group of LINEAR_GROUPS) {
+  for (const group of groupsOf(config, layer)) {
     const parts = group.map((kind) => transformed(base, layer, kind, rotations));
     const weight = concatenated(parts.map((part) => part.weight));
     const columns = linearShape(config, group[0]).in;
@@ -305,7 +334,7 @@ function* layerTensors(
     const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
     if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
-  for (const [path, size] of keptGains(config)) {
+  for (const [path, size] of keptGains(config, layer)) {
     const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
     yield { name: gainName(layer, path), type: 'f32', dims: [size], data };
   }
@@ -313,6 +342,34 @@ function* layerTensors(
     const { graph, stored } = scalarNames(layer);
     yield { name: graph, type: 'f32', dims: [1], data: base.tensor(stored, [1]) };
   }
+  if (base.config.deltaNet !== null && isDeltaNet(base.config, layer))
+    yield* deltaNetTensors(base, layer, base.config.deltaNet);
+}
+
+/** The graph's names of a Gated DeltaNet's other tensors: kernels `[channels, 1, kernel]`, by head the factor and the bias of its decay. */
+export const deltaNetNames = (layer: number): { kernel: string; decay: string; bias: string } => ({
+  kernel: `l${layer}.delta.kernel`,
+  decay: `l${layer}.delta.decay`,
+  bias: `l${layer}.delta.bias`,
+});
+
+/** Hugging Face's names of them. */
+export const storedDeltaNet = (layer: number): { kernel: string; decay: string; bias: string } => ({
+  kernel: `model.layers.${layer}.linear_attn.conv1d.weight`,
+  decay: `model.layers.${layer}.linear_attn.A_log`,
+  bias: `model.layers.${layer}.linear_attn.dt_bias`,
+});
+
+function* deltaNetTensors(base: BaseModel, layer: number, net: DeltaNet): Generator<PreparedTensor> {
+  const names = deltaNetNames(layer);
+  const stored = storedDeltaNet(layer);
+  const channels = convolved(net).reduce((sum, width) => sum + width, 0);
+  const kernel = [channels, 1, net.kernel];
+  yield { name: names.kernel, type: 'f32', dims: kernel, data: base.tensor(stored.kernel, kernel) };
+  const heads = [net.valueHeads];
+  const decay = base.tensor(stored.decay, heads).map((value) => -Math.exp(value));
+  yield { name: names.decay, type: 'f32', dims: heads, data: decay };
+  yield { name: names.bias, type: 'f32', dims: heads, data: base.tensor(stored.bias, heads) };
 }
 
 /** The graph's names of the tables of a layer's rotary positions. */

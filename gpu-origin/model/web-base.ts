@@ -48,6 +48,17 @@ const ConfigJson = z.strictObject({
   attentionScale: z.number().nullable(),
   attentionCap: z.number().nullable(),
   logitCap: z.number().nullable(),
+  outputGate: z.boolean(),
+  deltaNet: z
+    .strictObject({
+      keyHeads: z.int(),
+      valueHeads: z.int(),
+      keyDim: z.int(),
+      valueDim: z.int(),
+      kernel: z.int(),
+      layers: z.array(z.boolean()),
+    })
+    .nullable(),
   tiedHead: z.boolean(),
   qkvBias: z.boolean(),
   qkNorm: z.enum(['head', 'width']).nullable(),

@@ -5,11 +5,13 @@
 import {
   LINEAR_KINDS,
   type LinearKind,
+  layersWith,
   linearShape,
   ofLayer,
   shapesByLayer,
   type LlamaConfig,
   type BaseModel,
+  rowsOfKind,
   storedLinears,
   blockOfA,
   inPrecision,
@@ -54,7 +56,10 @@ export function rankBucket(rank: number): number {
 
 export type RankByKind = Record<LinearKind, number>;
 
-export const noRanks = (): RankByKind => ({ q: 0, k: 0, v: 0, o: 0, gate: 0, up: 0, down: 0 });
+export const noRanks = (): RankByKind => ({
+  ...{ q: 0, outputGate: 0, k: 0, v: 0, o: 0, gate: 0, up: 0, down: 0 },
+  ...{ deltaQkv: 0, deltaGate: 0, deltaBeta: 0, deltaDecay: 0, deltaOut: 0 },
+});
 
 /** The smallest graph whose deltas cover every kind with a rank above 0. */
 export function graphFor(ranks: RankByKind): GraphKind {
@@ -121,7 +126,7 @@ export class OrtRowDelta implements RowDelta {
 function rankSums(config: LlamaConfig, chain: readonly OrtResidentAdapter[]): RankByKind {
   const ranks = noRanks();
   for (const kind of LINEAR_KINDS)
-    for (let layer = 0; layer < config.layers; layer++) {
+    for (const layer of layersWith(config, kind)) {
       const sum = chain.reduce(
         (total, adapter) => total + (adapter.modules.get(moduleKey(layer, kind))?.rank ?? 0),
         0,
@@ -147,10 +152,10 @@ export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[])
   const modules = new Map<string, ModuleDelta>();
   let bytes = 0;
   for (const kind of LINEAR_KINDS) {
-    const shapes = shapesByLayer(config, kind);
     const rank = ranks[kind];
     if (rank === 0) continue;
-    for (const [layer, shape] of shapes.entries()) {
+    for (const layer of layersWith(config, kind)) {
+      const shape = linearShape(ofLayer(config, layer), kind);
       const key = moduleKey(layer, kind);
       const only =
         members.length === 1 && members[0]?.scale === 1 ? members[0].adapter.modules.get(key) : undefined;
@@ -250,9 +255,9 @@ export async function loadResidentAdapter(
       for (const kind of kinds)
         padded[kind] = Math.max(padded[kind], rankBucket(byName.get(name)?.rank ?? 0));
   const stored = Array.from({ length: config.layers }, (_, layer) =>
-    storedLinears(config, layer).flatMap(({ name, ...linear }) => {
-      const module = byName.get(name);
-      return module === undefined ? [] : [{ module, layer, ...linear }];
+    storedLinears(config, layer).flatMap((linear) => {
+      const module = byName.get(linear.name);
+      return module === undefined ? [] : [{ module, layer, linear, kinds: linear.kinds }];
     }),
   );
   // One allocation: hundreds for each adapter would be looked at in every collection of garbage.
@@ -275,15 +280,12 @@ export async function loadResidentAdapter(
   const take = (count: number): Float32Array<ArrayBuffer> => all.subarray(taken, (taken += count));
   const modules = new Map<string, RotatedModule>();
   for (const [layer, linears] of stored.entries()) {
-    for (const { module, kinds, sameRows } of linears) {
+    for (const { module, linear, kinds } of linears) {
       const b = ofB.subarray(0, module.rank * module.b.shape[0]!);
       readFloat32(module.b, b);
-      let row = 0;
       for (const kind of kinds) {
         // Parts of a fused linear share A, and each has its own rows of B.
-        const rows = linearShape(ofLayer(config, layer), kind).out;
-        const part = b.subarray(row * module.rank, (row + rows) * module.rank);
-        if (sameRows !== true) row += rows;
+        const part = rowsOfKind(ofLayer(config, layer), linear, kind, b, module.rank);
         modules.set(
           moduleKey(layer, kind),
           rotateModule(module, part, padded[kind], linearTransform(params, layer, kind), take),
@@ -383,8 +385,8 @@ export interface DeltaMemory {
 }
 
 interface KindBuffers {
-  /** By layer. */
-  layers: DeltaMemory[];
+  /** Of layers that have the linear. */
+  layers: Map<number, DeltaMemory>;
   /** The content of each slot's block; undefined = unknown. */
   content: (OrtRowDelta | null | undefined)[];
 }
@@ -462,7 +464,7 @@ export class DeltaBatch {
   }
 
   private free(kind: LinearKind): void {
-    for (const { a, b } of this.kinds.get(kind)?.layers ?? []) {
+    for (const { a, b } of this.kinds.get(kind)?.layers.values() ?? []) {
       a.close();
       b.close();
     }
@@ -472,11 +474,13 @@ export class DeltaBatch {
   private async allocate(kind: LinearKind): Promise<KindBuffers> {
     const make = (width: number): Promise<DeviceMemory> =>
       this.device.memory(this.layout.rows * this.layout.ranks[kind] * width * NUMBER_BYTES[this.precision]);
-    const buffers: KindBuffers = { layers: [], content: [] };
+    const buffers: KindBuffers = { layers: new Map(), content: [] };
     this.kinds.set(kind, buffers);
     try {
-      for (const shape of shapesByLayer(this.config, kind))
-        buffers.layers.push({ a: await make(shape.in), b: await make(shape.out) });
+      for (const layer of layersWith(this.config, kind)) {
+        const shape = linearShape(ofLayer(this.config, layer), kind);
+        buffers.layers.set(layer, { a: await make(shape.in), b: await make(shape.out) });
+      }
     } catch (error) {
       this.free(kind);
       throw error;
@@ -516,7 +520,7 @@ export class DeltaBatch {
 
   /** @throws Error when `prepare` gave the kind no rank. */
   memory(layer: number, kind: LinearKind): DeltaMemory {
-    const memory = this.kinds.get(kind)?.layers[layer];
+    const memory = this.kinds.get(kind)?.layers.get(layer);
     if (memory === undefined) throw new Error(`no delta buffers for ${kind}`);
     return memory;
   }

@@ -3,6 +3,7 @@ import { constants } from 'node:buffer';
 import { totalmem } from 'node:os';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import {
+  attentionLayers,
   type BaseModel,
   type LlamaConfig,
   ofLayer,
@@ -35,6 +36,7 @@ import { KV_FORMATS, type KvFormat, tokenBytes, SlotCache } from './kv-cache.ts'
 import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { readGains } from './adapter-batch.ts';
+import { stateBytes } from './row-states.ts';
 import { chooseExactInt8, chooseInt4Padding, int8AttentionFault, mostTokens } from './self-test.ts';
 import type { LaneChoice } from './step-choice.ts';
 
@@ -256,7 +258,8 @@ async function openRunner(
   const available = params.memoryBytes ?? memoryHere();
   const most = base.config.context;
   const aToken = tokenBytes(base.config, kv);
-  const blockBytes = PREFILL_CHUNK * aToken;
+  const aState = stateBytes(base.config);
+  const blockBytes = PREFILL_CHUNK * aToken + aState;
   const bare = planMemory(base.config, { format, flavour, context: 0, rows: 0 });
   const wanted =
     params.prefixBytes === null ? prefixShare(available - bare.serving) : (params.prefixBytes ?? 0);
@@ -266,9 +269,12 @@ async function openRunner(
   const fitting = fittingRows({
     ...{ available, taken: bare.serving + adapterBytes + prefixBytes, slots: params.slots },
     ...{ tokenBytes: aToken, context: asked, readingBytes: kv === 'int8' ? tokenBytes(base.config) : 0 },
+    rowBytes: aState,
     // Each layer's keys of all rows and kept chunks are one buffer.
     mostRows:
-      Math.floor((2 * base.config.layers * constants.MAX_LENGTH - prefixBytes) / (aToken * asked)) - 1,
+      Math.floor(
+        (2 * attentionLayers(base.config).length * constants.MAX_LENGTH - prefixBytes) / (aToken * asked),
+      ) - 1,
   });
   const slots = roomy ? fitting.slots : (params.slots ?? FIXED_ROWS);
   const swapSlots = Math.ceil(slots * (roomy ? SWAP_SLOTS : SCARCE_SWAP_SLOTS));
@@ -280,6 +286,7 @@ async function openRunner(
     ...{ sharesWeights, most, asked: params.context },
     sessionBytes: one.session,
     tokenBytes: one.keysAndValues,
+    stateBytes: one.states,
   });
   if (notice !== null) params.onNotice(notice);
   const copies = sharesWeights ? 1 : kinds.length;

@@ -3,7 +3,7 @@
  * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
 import { type Clipped, NONE_CLIPPED } from '../engine/ports.ts';
-import { headsOf, type LlamaConfig, type Precision } from '../model/base-model.ts';
+import { attentionLayers, headsOf, type LlamaConfig, type Precision } from '../model/base-model.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 import type {
   Device,
@@ -25,11 +25,12 @@ const VALUE_BYTES: Record<KvFormat, number> = { int8: 1, f32: 4 };
 
 /** Keys and values of one token, bytes. */
 export const tokenBytes = (
-  config: Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim'> & Partial<Pick<LlamaConfig, 'layerSizes'>>,
+  config: Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim' | 'deltaNet'> &
+    Partial<Pick<LlamaConfig, 'layerSizes'>>,
   format: KvFormat = 'f32',
 ): number => {
   let values = 0;
-  for (let layer = 0; layer < config.layers; layer++) {
+  for (const layer of attentionLayers(config)) {
     const { kvHeads, headDim } = headsOf(config, layer);
     values += kvHeads * headDim;
   }
@@ -52,7 +53,10 @@ interface ChunkPlace {
   tokens: number;
 }
 
-/** Keys and values of rows as tensors: key and value of each layer alternate. The cache closes them. */
+/**
+ * Keys and values of rows as tensors: key and value of each layer alternate, or the two states of one without attention.
+ * The cache closes them.
+ */
 export interface RowsCache {
   /** Of the row in `slot`, for a chunk of `length` tokens that is read behind its `past` ones. */
   rowOf(slot: number, past: number, length: number): Promise<DeviceTensor[]>;

@@ -87,7 +87,9 @@ describe('block formats', () => {
 });
 
 describe('a base in GGUF', () => {
-  it.each(Object.entries({ ...TINY_SHAPES, ...TINY_SEEING, ...TINY_VARIANTS }))(
+  // Qwen3.5 is not served from GGUF.
+  const { qwen3_5: _, ...shapes } = TINY_SHAPES;
+  it.each(Object.entries({ ...shapes, ...TINY_SEEING, ...TINY_VARIANTS }))(
     '%s has the configuration and weights of the Hugging Face folder that it was made from',
     async (name, shape) => {
       const hub = join(folder, name);
@@ -290,6 +292,12 @@ describe('a base in GGUF that cannot be served', () => {
     writeFileSync(path, encodeGguf(metadata, tensors));
     return path;
   };
+
+  it('Qwen3.5 is refused with what to give instead', async () => {
+    await expect(loadGgufBase({ path: write({ 'general.architecture': 'qwen35' }, []) })).rejects.toThrow(
+      'Qwen3.5 is not supported as GGUF. Give its Hugging Face folder',
+    );
+  });
 
   it('another architecture is called by its name, whatever its quantization', async () => {
     const quantized = { name: 't', shape: [256], type: 16, data: new Uint8Array(66) };

@@ -408,3 +408,49 @@ describe('Gemma 4', () => {
     expect(() => config(type, {})).toThrow(`model_type ${type} is not supported`);
   });
 });
+
+describe('linear attention', () => {
+  const sizes = {
+    ...{
+      linear_num_key_heads: 2,
+      linear_num_value_heads: 4,
+      linear_key_head_dim: 16,
+      linear_value_head_dim: 24,
+    },
+    ...{ head_dim: 64, num_key_value_heads: 2 },
+  };
+
+  it('of Qwen3.5 is in three layers of four, and a quarter of each head turns in the others', () => {
+    expect(config('qwen3_5_text', sizes)).toMatchObject({
+      ...{ family: 'qwen35', outputGate: true, qkNorm: 'head' },
+      deltaNet: {
+        ...{ keyHeads: 2, valueHeads: 4, keyDim: 16, valueDim: 24, kernel: 4 },
+        layers: [true, true, true, false],
+      },
+      rope: { dim: 16, theta: 10_000 },
+    });
+  });
+
+  it('is where layer_types say', () => {
+    const layer_types = ['full_attention', 'linear_attention', 'full_attention', 'linear_attention'];
+    expect(config('qwen3_5_text', { ...sizes, layer_types }).deltaNet?.layers).toEqual([
+      false,
+      true,
+      false,
+      true,
+    ]);
+  });
+
+  it.each([
+    [{ layer_types: SLIDING }, 'layers of type sliding_attention are not supported'],
+    [{ layer_types: Array<string>(LAYERS).fill('linear_attention') }, 'a layer with attention'],
+    [{ attn_output_gate: false }, 'attn_output_gate'],
+    [{ linear_num_value_heads: 3 }, '3 value heads of linear attention cannot share 2 key heads'],
+  ])('is refused as %o', (more, message) => {
+    expect(() => config('qwen3_5_text', { ...sizes, ...more })).toThrow(message);
+  });
+
+  it.each(['qwen3_next', 'qwen3_5_moe', 'qwen3_5_moe_text'])('of %s is refused by its name', (type) => {
+    expect(() => config(type, sizes)).toThrow(`model_type ${type} is not supported`);
+  });
+});
