@@ -180,6 +180,12 @@ async function trainRows(
   const file = readFileSync(params.rowsPath);
   const heldOutFile = params.validationPath === undefined ? null : readFileSync(params.validationPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
+  if (base.config.deltaNet !== null)
+    throw new TrainingEnd(
+      'settings_invalid',
+      'this base has layers of linear attention (Qwen3.5), through which graft does not train. Train the ' +
+        'adapter with PEFT and publish its folder, or use another base',
+    );
   const tokenizer = loadTokenizer(tokenizerSource);
   const request = {
     ...params.request,

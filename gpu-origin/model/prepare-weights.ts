@@ -9,15 +9,27 @@
  */
 import {
   type BaseModel,
+  convolved,
+  type DeltaNet,
+  hasLinear,
+  isDeltaNet,
   type LinearKind,
   linearShape,
   type LlamaConfig,
   moduleName,
+  ofLayer,
   type Rope,
   type GraphFlavour,
   type WeightEntry,
 } from './base-model.ts';
-import { rotateColumns, rotateRows, type Rotation, type RotationSet, undoRotation } from './rotation.ts';
+import {
+  rotateColumns,
+  rotateRows,
+  type Rotation,
+  type RotationSet,
+  rotationsOf,
+  undoRotation,
+} from './rotation.ts';
 
 /** Formats that a base can be served in; `weights` of `/base`. */
 export const WEIGHT_FORMATS = ['int8', 'int4', 'f32'] as const;
@@ -43,15 +55,21 @@ interface PreparedTensor {
 /** The rotations of a linear's columns (its input) and rows (its output). */
 export const ROTATED: Record<
   LinearKind,
-  { columns: Exclude<keyof RotationSet, 'stream'>; rows: 'stream' | 'head' | null }
+  { columns: Exclude<keyof RotationSet, 'stream' | 'value' | 'layers'>; rows: 'stream' | 'value' | null }
 > = {
   q: { columns: 'input', rows: null },
+  outputGate: { columns: 'input', rows: null },
   k: { columns: 'input', rows: null },
-  v: { columns: 'input', rows: 'head' },
+  v: { columns: 'input', rows: 'value' },
   o: { columns: 'head', rows: 'stream' },
   gate: { columns: 'input', rows: null },
   up: { columns: 'input', rows: null },
   down: { columns: 'down', rows: 'stream' },
+  deltaQkv: { columns: 'input', rows: null },
+  deltaGate: { columns: 'input', rows: null },
+  deltaBeta: { columns: 'input', rows: null },
+  deltaDecay: { columns: 'input', rows: null },
+  deltaOut: { columns: 'head', rows: 'stream' },
 };
 
 export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
@@ -60,7 +78,20 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
  * Linears that read the same input are one product: 4 products a layer instead of 7 cost a decode step of 16 rows
  * about a tenth less, and scales are per output row, so that no value changes.
  */
-const LINEAR_GROUPS: readonly LinearGroup[] = [['q', 'k', 'v'], ['o'], ['gate', 'up'], ['down']];
+const ATTENTION: LinearGroup = ['q', 'k', 'v'];
+const GATED_ATTENTION: LinearGroup = ['q', 'outputGate', 'k', 'v'];
+const DELTA_NET: LinearGroup = ['deltaQkv', 'deltaGate', 'deltaBeta', 'deltaDecay'];
+
+/** What a layer's attention, or what it has instead, computes of the stream. */
+export function streamGroup(config: LlamaConfig, layer: number): LinearGroup {
+  if (isDeltaNet(config, layer)) return DELTA_NET;
+  return config.outputGate ? GATED_ATTENTION : ATTENTION;
+}
+
+function groupsOf(config: LlamaConfig, layer: number): LinearGroup[] {
+  const back: LinearGroup = isDeltaNet(config, layer) ? ['deltaOut'] : ['o'];
+  return [streamGroup(config, layer), back, ['gate', 'up'], ['down']];
+}
 
 export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
 
@@ -81,12 +112,17 @@ export const normsBefore = (
  */
 export const foldsGains = (config: Pick<LlamaConfig, 'postNorms'>): boolean => !config.postNorms;
 
+/** Hugging Face's name of the norm of what a Gated DeltaNet's heads give. Its gain is stored as it is. */
+export const DELTA_NORM = 'linear_attn.norm';
+
 /** Norms of a layer whose gains are not folded into a linear. */
-export function keptGains(config: LlamaConfig): [path: string, size: number][] {
-  const { hidden, postNorms, qkNorm } = config;
+export function keptGains(config: LlamaConfig, layer: number): [path: string, size: number][] {
+  const { hidden, postNorms, qkNorm, deltaNet } = config;
   const kept: [path: string, size: number][] = [];
-  if (qkNorm !== null)
-    for (const kind of ['q', 'k'] as const) kept.push([`self_attn.${kind}_norm`, qkNormSize(config, kind)]);
+  if (deltaNet !== null && isDeltaNet(config, layer)) kept.push([DELTA_NORM, deltaNet.valueDim]);
+  else if (qkNorm !== null)
+    for (const kind of ['q', 'k'] as const)
+      kept.push([`self_attn.${kind}_norm`, qkNormSize(ofLayer(config, layer), kind)]);
   if (!postNorms) return kept;
   const before = normsBefore(config);
   if (before !== null) kept.push([before.attention, hidden]);
@@ -96,7 +132,7 @@ export function keptGains(config: LlamaConfig): [path: string, size: number][] {
   return kept;
 }
 
-/** Numbers of q or k that are normalized together. */
+/** Numbers of q or k that are normalized together. @param config of the layer, see `ofLayer`. */
 export const qkNormSize = (config: LlamaConfig, kind: 'q' | 'k'): number =>
   config.qkNorm === 'width' ? linearShape(config, kind).out : config.headDim;
 
@@ -105,7 +141,7 @@ export const gainName = (layer: number, path: string): string => `l${layer}.${pa
 
 function normBefore(config: LlamaConfig, kind: LinearKind): string | null {
   const before = normsBefore(config);
-  if (before === null || kind === 'o' || kind === 'down') return null;
+  if (before === null || kind === 'o' || kind === 'deltaOut' || kind === 'down') return null;
   return kind === 'gate' || kind === 'up' ? before.mlp : before.attention;
 }
 
@@ -121,6 +157,7 @@ export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array
 
 /** The gain of the RMS norm that is folded into the following linear; null if there is none. */
 export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Float32Array | null {
+  if (!hasLinear(base.config, layer, kind)) return null;
   const norm = foldsGains(base.config) ? normBefore(base.config, kind) : null;
   return norm === null ? null : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
 }
@@ -141,6 +178,12 @@ export interface RotaryPairs {
   readonly headDim: number;
   readonly dim: number;
 }
+
+/** The graph's name of a layer's number, `[1]`, and Hugging Face's. */
+export const scalarNames = (layer: number): { graph: string; stored: string } => ({
+  graph: `l${layer}.scalar`,
+  stored: `model.layers.${layer}.layer_scalar`,
+});
 
 /** @returns null where rows are served in the order in which they are stored. */
 export const pairsOf = (config: LlamaConfig, kind: LinearKind): RotaryPairs | null =>
@@ -239,10 +282,12 @@ function transformed(
   base: BaseModel,
   layer: number,
   kind: LinearKind,
-  rotations: RotationSet | null,
+  rotationSet: RotationSet | null,
 ): { weight: Float32Array<ArrayBuffer>; bias: Float32Array<ArrayBuffer> | null } {
-  const { in: columns, out: rows } = linearShape(base.config, kind);
-  const weight = base.tensor(`${moduleName(layer, kind)}.weight`, [rows, columns]);
+  const { in: columns, out: rows } = linearShape(ofLayer(base.config, layer), kind);
+  const rotations = rotationsOf(rotationSet, layer);
+  const isKey = kind === 'v' && base.config.layerSizes?.[layer]?.keysAreValues === true;
+  const weight = base.tensor(`${moduleName(layer, isKey ? 'k' : kind)}.weight`, [rows, columns]);
   const gain = gainBefore(base, layer, kind);
   if (gain !== null) foldGain(weight, gain);
   const hasBias = base.config.qkvBias && 'qkv'.includes(kind);
@@ -278,20 +323,53 @@ function* layerTensors(
   served: Served,
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
-  for (const group of LINEAR_GROUPS) {
+  const config = ofLayer(base.config, layer);
+  for (const group of groupsOf(config, layer)) {
     const parts = group.map((kind) => transformed(base, layer, kind, rotations));
     const weight = concatenated(parts.map((part) => part.weight));
-    const columns = linearShape(base.config, group[0]).in;
+    const columns = linearShape(config, group[0]).in;
     const rows = weight.length / columns;
     const name = groupName(layer, group);
     yield* linear(name, weight, rows, columns, served);
     const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
     if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
-  for (const [path, size] of keptGains(base.config)) {
+  for (const [path, size] of keptGains(config, layer)) {
     const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
     yield { name: gainName(layer, path), type: 'f32', dims: [size], data };
   }
+  if (config.layerScalars) {
+    const { graph, stored } = scalarNames(layer);
+    yield { name: graph, type: 'f32', dims: [1], data: base.tensor(stored, [1]) };
+  }
+  if (base.config.deltaNet !== null && isDeltaNet(base.config, layer))
+    yield* deltaNetTensors(base, layer, base.config.deltaNet);
+}
+
+/** The graph's names of a Gated DeltaNet's other tensors: kernels `[channels, 1, kernel]`, by head the factor and the bias of its decay. */
+export const deltaNetNames = (layer: number): { kernel: string; decay: string; bias: string } => ({
+  kernel: `l${layer}.delta.kernel`,
+  decay: `l${layer}.delta.decay`,
+  bias: `l${layer}.delta.bias`,
+});
+
+/** Hugging Face's names of them. */
+export const storedDeltaNet = (layer: number): { kernel: string; decay: string; bias: string } => ({
+  kernel: `model.layers.${layer}.linear_attn.conv1d.weight`,
+  decay: `model.layers.${layer}.linear_attn.A_log`,
+  bias: `model.layers.${layer}.linear_attn.dt_bias`,
+});
+
+function* deltaNetTensors(base: BaseModel, layer: number, net: DeltaNet): Generator<PreparedTensor> {
+  const names = deltaNetNames(layer);
+  const stored = storedDeltaNet(layer);
+  const channels = convolved(net).reduce((sum, width) => sum + width, 0);
+  const kernel = [channels, 1, net.kernel];
+  yield { name: names.kernel, type: 'f32', dims: kernel, data: base.tensor(stored.kernel, kernel) };
+  const heads = [net.valueHeads];
+  const decay = base.tensor(stored.decay, heads).map((value) => -Math.exp(value));
+  yield { name: names.decay, type: 'f32', dims: heads, data: decay };
+  yield { name: names.bias, type: 'f32', dims: heads, data: base.tensor(stored.bias, heads) };
 }
 
 /** The graph's names of the tables of a layer's rotary positions. */

@@ -1,5 +1,5 @@
 /** Decides how the rows of a decode step run: in groups or together, and which of them separately. */
-import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import { LINEAR_KINDS, shapesByLayer, type LlamaConfig } from '../model/base-model.ts';
 import { layoutBytes, widestRanks, type RankByKind } from './adapter-batch.ts';
 
 /** How a decode step runs: its rows in groups, one core each, or all together on all cores. */
@@ -77,10 +77,8 @@ const BYTES_A_WEIGHT: ReadonlyMap<string, number> = new Map([
  */
 export function stepBytes(config: LlamaConfig, weights: string): number {
   let values = config.vocab * config.hidden;
-  for (const kind of LINEAR_KINDS) {
-    const shape = linearShape(config, kind);
-    values += config.layers * shape.in * shape.out;
-  }
+  for (const kind of LINEAR_KINDS)
+    for (const shape of shapesByLayer(config, kind)) values += shape.in * shape.out;
   return values * (BYTES_A_WEIGHT.get(weights) ?? 1);
 }
 

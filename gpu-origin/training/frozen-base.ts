@@ -6,6 +6,7 @@ import {
   type LinearKind,
   linearShape,
   type LlamaConfig,
+  ofLayer,
   type Precision,
   type StoredLinear,
   storedLinears,
@@ -19,7 +20,7 @@ import {
   transformDelta,
   transformGradient,
 } from '../model/prepare-weights.ts';
-import { undoRotation, undoRows } from '../model/rotation.ts';
+import { rotationsOf, undoRotation, undoRows } from '../model/rotation.ts';
 import {
   composeDelta,
   loadResidentAdapter,
@@ -74,7 +75,7 @@ const read = ({ weights }: ServedBase, entry: WeightEntry): StoredTensor => ({
 });
 
 /** `l3.q-k-v.w`, `l3.q-k-v.b`, `head.w`. */
-const PRODUCT = /^(?:l\d+\.)?([a-z-]+)\.(w|b)$/;
+const PRODUCT = /^(?:l(\d+)\.)?([a-z-]+)\.(w|b)$/;
 /** Rows of an embedding that are kept as read. */
 const MOST_ROWS = 8_192;
 
@@ -141,8 +142,9 @@ function embeddingRows(
 /** A product's weights `[in, out]` or bias, float32, that nothing rotates. */
 function unrotated(base: ServedBase, entry: WeightEntry): Float32Array<ArrayBuffer> {
   const values = entry.type === 'i8' ? unpacked(base, entry) : float32(base.weights.read(entry));
-  const [, product, side] = PRODUCT.exec(entry.name) ?? [];
-  const { rotations, config } = base;
+  const [, layer, product, side] = PRODUCT.exec(entry.name) ?? [];
+  const rotations = rotationsOf(base.rotations, Number(layer ?? 0));
+  const config = ofLayer(base.config, Number(layer ?? 0));
   if (rotations === null || product === undefined) return values;
   const kinds = product === HEAD_PRODUCT ? [] : (product.split('-') as LinearKind[]);
   const columns = entry.dims.at(-1)!;
@@ -302,7 +304,7 @@ export async function placeChain(
     const inputs: Record<string, Tensor> = {};
     for (const [which, { delta }] of chain.entries())
       for (const kind of placed[which]!.kinds) {
-        const shape = linearShape(config, kind);
+        const shape = linearShape(ofLayer(config, layer), kind);
         const rank = delta.ranks[kind];
         const module = delta.modules.get(moduleKey(layer, kind))!;
         inputs[deltaInput(kind, 'A', which)] = await runtime.place('f32', [rank, shape.in], module.a);
@@ -331,13 +333,15 @@ export const emptyParameter = (parameter: Omit<Parameter, 'values' | 'gradient'>
   gradient: new Float32Array(parameter.rank * parameter.width),
 });
 
-/** Linears whose kinds are all wanted. A fused linear is trained whole. */
+/** Linears whose kinds are all wanted. A fused linear is trained whole; one whose keys are values, as keys. */
 export const trainedLinears = (
   config: LlamaConfig,
   layer: number,
   targets: readonly LinearKind[],
 ): StoredLinear[] =>
-  storedLinears(config, layer).filter(({ kinds }) => kinds.every((kind) => targets.includes(kind)));
+  storedLinears(config, layer).filter(({ kinds, sameRows }) =>
+    (sameRows === true ? kinds.slice(0, 1) : kinds).every((kind) => targets.includes(kind)),
+  );
 
 /** A parameter as an input of the graphs, for one kind. */
 export function toServed(
@@ -346,7 +350,8 @@ export function toServed(
   kind: LinearKind,
 ): Float32Array<ArrayBuffer> {
   const { side, rank, values } = parameter;
-  const own = side === 'A' ? values.slice() : columnsOf(base.config, parameter, kind);
+  const own =
+    side === 'A' ? values.slice() : columnsOf(ofLayer(base.config, parameter.layer), parameter, kind);
   transformDelta(own, own.length / rank, side, linearTransform(base, parameter.layer, kind));
   return own;
 }
@@ -358,17 +363,18 @@ export function addGradient(
   kind: LinearKind,
   gradient: Float32Array,
 ): void {
-  const { linear, side, rank, width, gradient: sum } = parameter;
-  transformGradient(gradient, side, linearTransform(base, parameter.layer, kind));
+  const { layer, linear, side, rank, width, gradient: sum } = parameter;
+  transformGradient(gradient, side, linearTransform(base, layer, kind));
   const own = gradient.length / rank;
   // Kinds of a fused linear share A, and each has its own outputs of B.
-  const from = side === 'A' ? 0 : columnOf(base.config, linear, kind);
+  const from = side === 'A' ? 0 : columnOf(ofLayer(base.config, layer), linear, kind);
   for (let r = 0; r < rank; r++)
     for (let i = 0; i < own; i++) sum[r * width + from + i]! += gradient[r * own + i]!;
 }
 
 /** Where a kind's outputs begin among those of its stored linear. */
-function columnOf(config: LlamaConfig, { kinds }: StoredLinear, kind: LinearKind): number {
+function columnOf(config: LlamaConfig, { kinds, sameRows }: StoredLinear, kind: LinearKind): number {
+  if (sameRows === true) return 0;
   return kinds
     .slice(0, kinds.indexOf(kind))
     .reduce((sum, before) => sum + linearShape(config, before).out, 0);

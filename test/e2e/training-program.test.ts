@@ -322,6 +322,7 @@ describe('ends with a failure that the command understands', () => {
     await fails({ request: { alpha: 1e-300 } }, 'settings_invalid', /alpha 1e-300 over rank 4 is 0/);
     writeTinyBase(join(folder, 'phi3'), TINY_PHI3);
     await fails({ base: 'phi3', request: { targets: ['q'] } }, 'settings_invalid', /--targets all/);
+    await fails({ base: 'qwen3_5' }, 'settings_invalid', /linear attention/);
     await fails({ request: { continues: true } }, 'settings_invalid', /no adapter to continue/);
   });
 
