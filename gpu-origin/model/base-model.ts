@@ -578,6 +578,9 @@ export const stateNames = (layer: number, when: string): { heads: string; convol
   convolution: `${when}.${layer}.convolution`,
 });
 
+/** Input `[B, 1, 1]` of bases with a {@link DeltaNet}: 1, or 0 for rows that sit the step out. */
+export const ADVANCES = 'advances';
+
 /** Before names of a mixed graph's inputs and outputs that belong to the rows that decode. */
 export const DECODING_INPUTS = 'decoding.';
 

@@ -5,6 +5,7 @@
  * rows that decode.
  */
 import {
+  ADVANCES,
   attentionLayers,
   convolved,
   type DeltaNet,
@@ -75,9 +76,6 @@ interface Rows {
 const FIRST_ROWS: Rows = { inputs: '', suffix: '' };
 /** The rows of a mixed graph that decode. */
 const DECODING_ROWS: Rows = { inputs: DECODING_INPUTS, suffix: '.d' };
-
-/** Input `[B, 1, 1]` of bases with a {@link DeltaNet}: 1, or 0 for rows that sit the step out. */
-export const ADVANCES = 'advances';
 
 class LlamaGraph {
   private readonly g = new GraphBuilder();

@@ -1,5 +1,6 @@
 /** A step's bindings: its own tensors, and its rows' deltas in memory that the device reads. */
 import {
+  ADVANCES,
   LINEAR_KINDS,
   type LinearKind,
   headsOf,
@@ -38,7 +39,6 @@ import {
   type SessionCores,
   type Weights,
 } from './device.ts';
-import { ADVANCES } from '../model/llama-graph.ts';
 import { MOST_ALONE } from './step-choice.ts';
 import type { BuiltGraphs, DecodingGraphs, Progress } from '../model/build-graphs.ts';
 
