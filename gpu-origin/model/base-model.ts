@@ -25,14 +25,18 @@ export const FAMILIES = [
 ] as const;
 export type Family = (typeof FAMILIES)[number];
 
-/** Their norms' gains are stored minus one, and they share most of the rest. Gemma 4 stores gains as they are. */
-export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' =>
-  family === 'gemma2' || family === 'gemma3';
+export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' | 'gemma4' =>
+  family === 'gemma2' || family === 'gemma3' || family === 'gemma4';
 /** Norms' gains are stored minus one, but those of {@link DeltaNet}'s outputs. */
-export const storesGainsMinusOne = (family: Family): boolean => isGemma(family) || family === 'qwen35';
+export const storesGainsMinusOne = (family: Family): boolean =>
+  family === 'gemma2' || family === 'gemma3' || family === 'qwen35';
 export const isGlm = (family: Family): boolean => family === 'glm4' || family === 'chatglm';
-/** Every n-th layer attends to all tokens, the others within a window; `olmo2` is also OLMo 3, which has windows. */
-export const WINDOW_PATTERN: Partial<Record<Family, number>> = {
+/**
+ * Every n-th layer attends to all tokens, the others within a window, or by a state (Qwen3.5); `olmo2` is also OLMo 3,
+ * which has windows.
+ */
+export const ATTENTION_PATTERN: Partial<Record<Family, number>> = {
+  qwen35: 4,
   gemma2: 2,
   gemma3: 6,
   gemma4: 6,
@@ -40,6 +44,11 @@ export const WINDOW_PATTERN: Partial<Record<Family, number>> = {
 };
 /** Of Gemma 3's and 4's layers with a window. */
 export const GEMMA_LOCAL_THETA = 10_000;
+/** Soft caps that a family may have, by their fields; in other families' files they are refused. */
+export const SOFT_CAPS: Partial<Record<Family, readonly string[]>> = {
+  gemma2: ['attn_logit_softcapping', 'final_logit_softcapping'],
+  gemma4: ['final_logit_softcapping'],
+};
 /** Of a Gemma 2 whose files do not say it: window in tokens, soft caps. */
 export const GEMMA_2 = { window: 4_096, attentionCap: 50, logitCap: 30 } as const;
 
@@ -183,8 +192,8 @@ export const traitsOf = (family: Family) =>
     qkNorm: qkNormOf(family),
     preNorms: family !== 'olmo2',
     valueNorm: family === 'gemma4',
-    postNorms: isGemma(family) || family === 'gemma4' || family === 'olmo2' || family === 'glm4',
-    activation: isGemma(family) || family === 'gemma4' ? 'gelu_tanh' : 'silu',
+    postNorms: isGemma(family) || family === 'olmo2' || family === 'glm4',
+    activation: isGemma(family) ? 'gelu_tanh' : 'silu',
     fusedQkv: family === 'phi3',
     fusedGateUp: family === 'phi3' || isGlm(family),
     interleavedRope: isGlm(family),
@@ -270,15 +279,16 @@ export function hasLinear(
   return !DELTA_NET_KINDS.includes(kind) && (kind !== 'outputGate' || config.outputGate);
 }
 
+const layersWhere = ({ layers }: Pick<LlamaConfig, 'layers'>, holds: (layer: number) => boolean): number[] =>
+  Array.from({ length: layers }, (_, layer) => layer).filter(holds);
+
 /** Layers that have such a linear. */
 export const layersWith = (config: LlamaConfig, kind: LinearKind): number[] =>
-  Array.from({ length: config.layers }, (_, layer) => layer).filter((layer) =>
-    hasLinear(config, layer, kind),
-  );
+  layersWhere(config, (layer) => hasLinear(config, layer, kind));
 
 /** Layers with attention, which keep keys and values, in order. */
 export const attentionLayers = (config: Pick<LlamaConfig, 'layers' | 'deltaNet'>): number[] =>
-  Array.from({ length: config.layers }, (_, layer) => layer).filter((layer) => !isDeltaNet(config, layer));
+  layersWhere(config, (layer) => !isDeltaNet(config, layer));
 
 /** Channels of a {@link DeltaNet}'s convolution, those of q, k and v side by side. */
 export const convolved = ({
@@ -292,11 +302,23 @@ export const convolved = ({
   valueHeads * valueDim,
 ];
 
-/** What a row keeps of a layer: each head's state, and what the convolution saw last. */
-export function stateShapes(net: DeltaNet): { heads: number[]; convolution: number[] } {
+/** … and their number. */
+export const convolvedChannels = (net: DeltaNet): number =>
+  convolved(net).reduce((sum, width) => sum + width, 0);
+
+/** What a row keeps of a layer without attention: each head's state, and what the convolution saw last. */
+export const STATES = ['state', 'convolution'] as const;
+type StateName = (typeof STATES)[number];
+
+/** Names of the two tensors that a row keeps of a layer. */
+export const cacheParts = (
+  config: Pick<LlamaConfig, 'deltaNet'>,
+  layer: number,
+): readonly [string, string] => (isDeltaNet(config, layer) ? STATES : ['k', 'v']);
+
+export function stateShapes(net: DeltaNet): Record<StateName, readonly number[]> {
   const { valueHeads, keyDim, valueDim, kernel } = net;
-  const channels = convolved(net).reduce((sum, width) => sum + width, 0);
-  return { heads: [valueHeads, keyDim, valueDim], convolution: [kernel - 1, channels] };
+  return { state: [valueHeads, keyDim, valueDim], convolution: [kernel - 1, convolvedChannels(net)] };
 }
 
 /** @returns keys and values of a layer: heads, and a head's size. */
@@ -317,7 +339,10 @@ export function ofLayer(config: LlamaConfig, layer: number): LlamaConfig {
 export const shapesByLayer = (config: LlamaConfig, kind: LinearKind): { in: number; out: number }[] =>
   layersWith(config, kind).map((layer) => linearShape(ofLayer(config, layer), kind));
 
-/** Columns and rows of a linear's weight `[out, in]`; none of a linear that no layer of the base has. @param config of the layer, see `ofLayer`. */
+/**
+ * Columns and rows of a linear's weight `[out, in]`; none of a linear that no layer of the base has.
+ * @param config of the layer, see `ofLayer`.
+ */
 export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number; out: number } {
   const attention = config.heads * config.headDim;
   const keyValue = config.kvHeads * config.headDim;
@@ -342,7 +367,7 @@ export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number
   const values = deltaNet.valueHeads * deltaNet.valueDim;
   switch (kind) {
     case 'deltaQkv':
-      return { in: hidden, out: convolved(deltaNet).reduce((sum, width) => sum + width, 0) };
+      return { in: hidden, out: convolvedChannels(deltaNet) };
     case 'deltaGate':
       return { in: hidden, out: values };
     case 'deltaBeta':
@@ -399,6 +424,21 @@ export function storedLinears(
 }
 
 /**
+ * Where a kind's rows begin among those of a stored linear whose kinds do not take turns.
+ * @param config of the layer, see `ofLayer`.
+ */
+export function rowOfKind(
+  config: LlamaConfig,
+  { kinds, sameRows = false }: StoredLinear,
+  kind: LinearKind,
+): number {
+  if (sameRows) return 0;
+  return kinds
+    .slice(0, kinds.indexOf(kind))
+    .reduce((sum, before) => sum + linearShape(config, before).out, 0);
+}
+
+/**
  * The rows of one kind, out of those of a stored linear.
  * @param config of the layer, see `ofLayer`.
  * @param values `[rows, width]` of the stored linear.
@@ -411,16 +451,14 @@ export function rowsOfKind<T extends Float32Array>(
   values: T,
   width: number,
 ): T {
-  const before = linear.kinds.slice(0, linear.kinds.indexOf(kind));
   const { out } = linearShape(config, kind);
-  if (linear.sameRows === true) return values;
   if (linear.turns === undefined) {
-    const row = before.reduce((sum, other) => sum + linearShape(config, other).out, 0);
+    const row = rowOfKind(config, linear, kind);
     return values.subarray(row * width, (row + out) * width) as T;
   }
   const [size, stride] = [linear.turns * width, linear.kinds.length * linear.turns * width];
   const rows = values.slice(0, out * width) as T;
-  for (let turn = 0, at = before.length * size; at < values.length; turn += 1, at += stride)
+  for (let turn = 0, at = linear.kinds.indexOf(kind) * size; at < values.length; turn += 1, at += stride)
     rows.set(values.subarray(at, at + size), turn * size);
   return rows;
 }
@@ -570,12 +608,6 @@ export function graphParts(layers: number): Layers[] {
 export const streamNames = (layer: number): { normed: string; stream: string } => ({
   normed: `l${layer}.h2`,
   stream: `l${layer}.x2`,
-});
-
-/** Names of a row's states of a layer without attention, as inputs (`past`) and outputs (`present`). */
-export const stateNames = (layer: number, when: string): { heads: string; convolution: string } => ({
-  heads: `${when}.${layer}.state`,
-  convolution: `${when}.${layer}.convolution`,
 });
 
 /** Input `[B, 1, 1]` of bases with a {@link DeltaNet}: 1, or 0 for rows that sit the step out. */

@@ -12,6 +12,7 @@ import {
   isGemma,
   type DeltaNet,
   isGlm,
+  SOFT_CAPS,
   type Family,
   type LayerAttention,
   type LayerSizes,
@@ -19,7 +20,7 @@ import {
   PLAIN_FAMILY,
   traitsOf,
   type Rope,
-  WINDOW_PATTERN,
+  ATTENTION_PATTERN,
 } from './base-model.ts';
 
 const fields = z.record(z.string(), z.unknown()).nullish();
@@ -206,9 +207,6 @@ const UNWINDOWED: ReadonlySet<string> = new Set([
   'qwen3_5_text',
 ]);
 
-/** Qwen3.5's layers with attention, if nothing says which. */
-const FULL_ATTENTION_INTERVAL = 4;
-
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
 /** Of Qwen3.5: Gated DeltaNet. */
@@ -227,18 +225,15 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
     );
   if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(hub, family)))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
-  const gemma = isGemma(family) || family === 'gemma4';
+  const gemma = isGemma(family);
   const activation = (gemma ? hub.hidden_activation : undefined) ?? hub.hidden_act;
   const expected = gemma ? 'gelu_pytorch_tanh' : 'silu';
   // transformers has two names of it.
   if (activation != null && (activation === 'swish' ? 'silu' : activation) !== expected)
     throw new BaseModelError(`activation ${activation} is not supported; use ${expected}`);
-  if (family !== 'gemma2')
-    for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'] as const)
-      if (hub[cap] != null && !(family === 'gemma4' && cap === 'final_logit_softcapping'))
-        throw new BaseModelError(
-          `logit soft caps (${cap}) are not supported for model_type ${hub.model_type}`,
-        );
+  for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'] as const)
+    if (hub[cap] != null && SOFT_CAPS[family]?.includes(cap) !== true)
+      throw new BaseModelError(`logit soft caps (${cap}) are not supported for model_type ${hub.model_type}`);
   if (hub.attn_output_gate === false)
     throw new BaseModelError('attention without a gate of its output (attn_output_gate) is not supported');
   // Of Gemma 4: `vision` is for images alone, which are not served.
@@ -355,7 +350,7 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const layers = hub.num_hidden_layers;
   const types = hub.layer_types;
   // For these, transformers applies windows to all layers or none.
-  const alike = UNWINDOWED.has(hub.model_type) || family === 'phi3';
+  const alike = (UNWINDOWED.has(hub.model_type) && family !== 'qwen35') || family === 'phi3';
   if (types != null) {
     const known = family === 'qwen35' ? [LINEAR, FULL] : [SLIDING, FULL];
     const other = types.find((type) => !known.includes(type));
@@ -369,19 +364,19 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
       );
     // transformers makes Gemma 4's last layer one without a window, whatever its configuration says.
     if (family === 'gemma4') return [...types.slice(0, -1), FULL];
-    if (!alike || family === 'qwen35') return types;
+    if (!alike) return types;
   }
-  const pattern =
-    family === 'gemma3' ? (hub.sliding_window_pattern ?? hub._sliding_window_pattern) : undefined;
-  const step = pattern ?? WINDOW_PATTERN[family];
-  const slides = (layer: number): boolean => {
+  const own: Partial<Record<Family, number | null | undefined>> = {
+    gemma3: hub.sliding_window_pattern ?? hub._sliding_window_pattern,
+    qwen35: hub.full_attention_interval,
+  };
+  const step = own[family] ?? ATTENTION_PATTERN[family];
+  const differs = (layer: number): boolean => {
     switch (family) {
       case 'qwen2':
       case 'qwen2vl':
       case 'qwen3':
         return hub.use_sliding_window === true && layer >= (hub.max_window_layers ?? 28);
-      case 'qwen35':
-        return false;
       case 'smollm3':
         return hub.use_sliding_window === true && !ropeLayers(hub)[layer];
       case 'gemma4':
@@ -390,11 +385,8 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
         return step === undefined || (layer + 1) % step !== 0;
     }
   };
-  const interval = hub.full_attention_interval ?? FULL_ATTENTION_INTERVAL;
-  return Array.from({ length: layers }, (_, layer) => {
-    if (family === 'qwen35') return (layer + 1) % interval === 0 ? FULL : LINEAR;
-    return slides(layer) ? SLIDING : FULL;
-  });
+  const other = family === 'qwen35' ? LINEAR : SLIDING;
+  return Array.from({ length: layers }, (_, layer) => (differs(layer) ? other : FULL));
 }
 
 /** SmolLM3: whether each layer has rotary positions. */
@@ -453,6 +445,9 @@ function ropeFields(hub: HubConfig, kind: string): RopeFields {
   return Object.keys(scaling).length > 0 ? scaling : parameters;
 }
 
+/** Part of a head that turns where nothing says it, in families in which it may be a part. */
+const ROTARY_PART: Partial<Record<Family, number>> = { phi3: 1, glm4: 0.5, chatglm: 0.5, qwen35: 0.25 };
+
 function ropesOf(
   hub: HubConfig,
   family: Family,
@@ -464,9 +459,9 @@ function ropesOf(
   const isSections = family === 'qwen2vl' && (named['rope_type'] ?? named['type']) === 'mrope';
   const given = isSections ? { ...named, rope_type: 'default' } : named;
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[hub.model_type] ?? 10_000;
-  const usualPart = family === 'qwen35' ? 0.25 : isGlm(family) ? 0.5 : 1;
-  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? usualPart;
-  if (part !== 1 && family !== 'phi3' && family !== 'qwen35' && !isGlm(family))
+  const usualPart = ROTARY_PART[family];
+  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? usualPart ?? 1;
+  if (part !== 1 && usualPart === undefined)
     throw new BaseModelError('partial rotary positions (partial_rotary_factor) are not supported');
   const context = hub.max_position_embeddings;
   const { rope, context: right } = hubRope({
@@ -604,7 +599,6 @@ export function readHubConfig(
   const hub = parsed.data;
   refuseUnsupported(hub, family);
   const headDim = hub.head_dim ?? hub.hidden_size / hub.num_attention_heads;
-  const gemma = isGemma(family);
   const window = windowOf(hub, family);
   const types = layerTypes(hub, family, window);
   const attention = attentionOf(hub, family, types, window);
@@ -624,7 +618,7 @@ export function readHubConfig(
     ...(layerSizes === null ? ropesOf(hub, family, headDim) : gemma4Ropes(hub, attention, layerSizes)),
     attention,
     deltaNet: family === 'qwen35' ? deltaNetOf(hub, types) : null,
-    attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : family === 'gemma4' ? 1 : null,
+    attentionScale: attentionScaleOf(hub, family),
     ...(family === 'gemma2'
       ? {
           attentionCap: valueOr(hub.attn_logit_softcapping, GEMMA_2.attentionCap),
@@ -635,10 +629,16 @@ export function readHubConfig(
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
     qkvBias: hasBiases(hub, family),
     ...traitsOf(family),
-    embeddingScale: gemma || family === 'gemma4' ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
+    embeddingScale: isGemma(family) ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
     ...(family === 'granite' ? graniteOf(hub) : {}),
   });
   return { config, name: hub._name_or_path };
+}
+
+/** Null = the usual one. */
+function attentionScaleOf(hub: HubConfig, family: Family): number | null {
+  if (family === 'gemma4') return 1;
+  return isGemma(family) ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null;
 }
 
 /** A field's value, which may be null; the usual one if the field is missing. */

@@ -24,7 +24,7 @@ import {
   type GraphKind,
   type Layers,
   type Precision,
-  stateNames,
+  STATES,
   stateShapes,
   streamNames,
   type WeightEntry,
@@ -402,22 +402,22 @@ class LlamaGraph {
       string,
     ];
     const shapes = stateShapes(net);
-    const past = stateNames(layer, `${inputs}past`);
-    const present = stateNames(layer, `${inputs}present`);
-    for (const part of ['heads', 'convolution'] as const) {
-      g.input(past[part], 'f32', [`${inputs}B`, ...shapes[part]]);
-      g.output(present[part], 'f32', [`${inputs}B`, ...shapes[part]]);
+    const past = (part: string): string => `${inputs}past.${layer}.${part}`;
+    const present = (part: string): string => `${inputs}present.${layer}.${part}`;
+    for (const part of STATES) {
+      g.input(past(part), 'f32', [`${inputs}B`, ...shapes[part]]);
+      g.output(present(part), 'f32', [`${inputs}B`, ...shapes[part]]);
     }
     const own = deltaNetNames(layer);
     g.node(
       'CausalConvWithState',
-      [qkv, tensors.weight(own.kernel), '', past.convolution],
+      [qkv, tensors.weight(own.kernel), '', past('convolution')],
       [name('convolved'), name('seen')],
       { activation: 'silu', channels_last: 1 },
       MICROSOFT,
     );
     const advances = `${inputs}${ADVANCES}`;
-    g.node('Where', [`${advances}.yes`, name('seen'), past.convolution], present.convolution);
+    g.node('Where', [`${advances}.yes`, name('seen'), past('convolution')], present('convolution'));
     const [q, k, v] = ['q', 'k', 'v'].map(name) as [string, string, string];
     g.node('Split', [name('convolved'), tensors.sizes('split', convolved(net))], [q, k, v], { axis: -1 });
     g.node(
@@ -432,10 +432,10 @@ class LlamaGraph {
     g.node(
       'LinearAttention',
       [
-        ...[this.unit(q, net), this.unit(k, net), v, past.heads],
+        ...[this.unit(q, net), this.unit(k, net), v, past('state')],
         ...[held(name('decays')), held(name('betas'))],
       ],
-      [name('read'), present.heads],
+      [name('read'), present('state')],
       {
         ...{ q_num_heads: net.keyHeads, kv_num_heads: net.valueHeads, update_rule: 'gated_delta' },
         scale: { float: net.keyDim ** -0.5 },

@@ -25,12 +25,13 @@ import {
   isDeltaNet,
   isGemma,
   isGlm,
+  SOFT_CAPS,
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
   traitsOf,
   type Rope,
-  WINDOW_PATTERN,
+  ATTENTION_PATTERN,
   type LinearKind,
   moduleName,
   type LayerSizes,
@@ -377,7 +378,7 @@ function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   // 0 means none (Phi-4), as does nothing at all (OLMo 2).
   const usual = family === 'gemma2' ? GEMMA_2.window : 0;
   const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', usual)) || null;
-  const usualPattern = WINDOW_PATTERN[family];
+  const usualPattern = ATTENTION_PATTERN[family];
   const pattern =
     usualPattern === undefined ? null : (metadata.value('attention.sliding_window_pattern') ?? usualPattern);
   const slides = (layer: number): boolean => {
@@ -502,13 +503,13 @@ function gemma4Sizes(
   }));
 }
 
+/** llama.cpp stores its heads in another order. */
+const NOT_IN_GGUF: Family = 'qwen35';
+
 /**
  * A GGUF's metadata as the graph builder's configuration; defaults and patterns as in llama.cpp's `llama-model.cpp`.
  * @throws BaseModelError
  */
-/** llama.cpp stores its heads in another order. */
-const NOT_IN_GGUF: Family = 'qwen35';
-
 function readGgufConfig(file: GgufFile): LlamaConfig {
   const architecture = String(file.metadata.get('general.architecture'));
   if (architecture === NOT_IN_GGUF)
@@ -521,10 +522,9 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.filter((name) => name !== NOT_IN_GGUF).join(', ')}`,
     );
   const metadata = new Metadata(file, family);
-  if (family !== 'gemma2')
-    for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
-      if (metadata.value(cap) !== undefined && !(family === 'gemma4' && cap === 'final_logit_softcapping'))
-        throw new BaseModelError(`logit soft caps (${cap}) are not supported for ${family}`);
+  for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
+    if (metadata.value(cap) !== undefined && SOFT_CAPS[family]?.includes(cap) !== true)
+      throw new BaseModelError(`logit soft caps (${cap}) are not supported for ${family}`);
   if (family === 'glm4')
     for (const key of ['rope.dimension_sections', 'nextn_predict_layers'])
       if (metadata.value(key) !== undefined)
@@ -560,21 +560,19 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       attention.some(({ rope: which }) => which === 'localRope') || family === 'gemma3' || family === 'gemma4'
         ? {
             // Older files of OLMo 3 have one theta for all layers.
-            theta: metadata.number(
-              'rope.freq_base_swa',
-              gemma || family === 'gemma4' ? GEMMA_LOCAL_THETA : rope.theta,
-            ),
+            theta: metadata.number('rope.freq_base_swa', gemma ? GEMMA_LOCAL_THETA : rope.theta),
             dim: layerSizes?.[ofWindows]?.headDim ?? headDim,
             divisors: null,
             scale: 1,
           }
         : null,
     attention,
-    attentionScale: gemma
-      ? (layers === GEMMA_27B_LAYERS[family] ? hidden / heads : headDim) ** -0.5
-      : family === 'gemma4'
+    attentionScale:
+      family === 'gemma4'
         ? 1
-        : null,
+        : gemma
+          ? (layers === GEMMA_27B_LAYERS[family] ? hidden / heads : headDim) ** -0.5
+          : null,
     ...(family === 'gemma2'
       ? {
           attentionCap: metadata.number('attn_logit_softcapping', GEMMA_2.attentionCap),
@@ -590,7 +588,7 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     tiedHead: !file.tensors.has('output.weight'),
     qkvBias: file.tensors.has('blk.0.attn_q.bias'),
     ...traitsOf(family),
-    embeddingScale: gemma || family === 'gemma4' ? Math.fround(Math.sqrt(hidden)) : 1,
+    embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,
     ...(family === 'granite' ? graniteOf(metadata, headDim) : {}),
   });
 }

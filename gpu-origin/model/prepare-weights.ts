@@ -9,7 +9,7 @@
  */
 import {
   type BaseModel,
-  convolved,
+  convolvedChannels,
   type DeltaNet,
   hasLinear,
   isDeltaNet,
@@ -363,8 +363,7 @@ export const storedDeltaNet = (layer: number): { kernel: string; decay: string; 
 function* deltaNetTensors(base: BaseModel, layer: number, net: DeltaNet): Generator<PreparedTensor> {
   const names = deltaNetNames(layer);
   const stored = storedDeltaNet(layer);
-  const channels = convolved(net).reduce((sum, width) => sum + width, 0);
-  const kernel = [channels, 1, net.kernel];
+  const kernel = [convolvedChannels(net), 1, net.kernel];
   yield { name: names.kernel, type: 'f32', dims: kernel, data: base.tensor(stored.kernel, kernel) };
   const heads = [net.valueHeads];
   const decay = base.tensor(stored.decay, heads).map((value) => -Math.exp(value));

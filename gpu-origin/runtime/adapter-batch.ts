@@ -257,7 +257,7 @@ export async function loadResidentAdapter(
   const stored = Array.from({ length: config.layers }, (_, layer) =>
     storedLinears(config, layer).flatMap((linear) => {
       const module = byName.get(linear.name);
-      return module === undefined ? [] : [{ module, layer, linear, kinds: linear.kinds }];
+      return module === undefined ? [] : [{ module, linear }];
     }),
   );
   // One allocation: hundreds for each adapter would be looked at in every collection of garbage.
@@ -267,11 +267,10 @@ export async function loadResidentAdapter(
   };
   const all = new Float32Array(
     stored
-      .flat()
-      .reduce(
-        (sum, { layer, kinds }) => sum + kinds.reduce((part, kind) => part + sizeOf(layer, kind), 0),
-        0,
-      ),
+      .flatMap((linears, layer) =>
+        linears.flatMap(({ linear }) => linear.kinds.map((kind) => sizeOf(layer, kind))),
+      )
+      .reduce((sum, size) => sum + size, 0),
   );
   const ofB = new Float32Array(
     stored.flat().reduce((most, { module }) => Math.max(most, module.rank * module.b.shape[0]!), 0),
@@ -280,10 +279,10 @@ export async function loadResidentAdapter(
   const take = (count: number): Float32Array<ArrayBuffer> => all.subarray(taken, (taken += count));
   const modules = new Map<string, RotatedModule>();
   for (const [layer, linears] of stored.entries()) {
-    for (const { module, linear, kinds } of linears) {
+    for (const { module, linear } of linears) {
       const b = ofB.subarray(0, module.rank * module.b.shape[0]!);
       readFloat32(module.b, b);
-      for (const kind of kinds) {
+      for (const kind of linear.kinds) {
         // Parts of a fused linear share A, and each has its own rows of B.
         const part = rowsOfKind(ofLayer(config, layer), linear, kind, b, module.rank);
         modules.set(

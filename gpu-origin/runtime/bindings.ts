@@ -5,8 +5,7 @@ import {
   type LinearKind,
   headsOf,
   hasLinear,
-  isDeltaNet,
-  stateNames,
+  cacheParts,
   linearShape,
   ofLayer,
   shapesByLayer,
@@ -54,38 +53,13 @@ export interface StepTensors {
     advances?: DeviceTensor;
   };
   cache: DeviceTensor[];
-  /** Of the cache's tensors, as in {@link cacheNames}. */
-  names: readonly CacheName[];
+  config: LlamaConfig;
   /**
    * Memory of everything but the cache, and of logits without a place of their own; outlives the tensors while
    * the logits are read.
    */
   memory: HostMemory;
 }
-
-/** The layer of a cache's tensor, and its input and output. */
-interface CacheName {
-  layer: number;
-  past: string;
-  present: string;
-}
-
-/** Of the two tensors of each layer: key and value, or the states of one without attention. */
-const cacheNames = (config: LlamaConfig): CacheName[] =>
-  Array.from({ length: config.layers }, (_, layer) => {
-    if (!isDeltaNet(config, layer))
-      return ['k', 'v'].map((part) => ({
-        layer,
-        past: `past.${layer}.${part}`,
-        present: `present.${layer}.${part}`,
-      }));
-    const [past, present] = [stateNames(layer, 'past'), stateNames(layer, 'present')];
-    return (['heads', 'convolution'] as const).map((part) => ({
-      layer,
-      past: past[part],
-      present: present[part],
-    }));
-  }).flat();
 
 /** Alignment of parts of the memory, bytes: the largest vectors of a processor. */
 const ALIGNMENT = 64;
@@ -122,7 +96,7 @@ export async function stepTensors(
     config.deltaNet === null ? null : new Float32Array(buffer, offset + advancing, rows).fill(1);
   return {
     advances,
-    names: cacheNames(config),
+    config,
     tokens: new BigInt64Array(buffer, offset + tokens, rows * length),
     lastPosition: new Int32Array(buffer, offset + last, rows),
     total: new Int32Array(buffer, offset + total, 1),
@@ -164,16 +138,17 @@ export function bindStep(binding: Binding, step: StepTensors, layers?: Layers): 
 
 function bindCache(
   binding: Binding,
-  { cache, names }: StepTensors,
+  { cache, config }: StepTensors,
   { from, to }: Layers,
   prefix: string,
 ): void {
   cache.forEach((tensor, index) => {
-    const { layer, past, present } = names[index]!;
+    const layer = index >> 1;
     if (layer < from || layer >= to) return;
+    const name = `${layer}.${cacheParts(config, layer)[index & 1]}`;
     // The same memory in and out: GroupQueryAttention then appends in place.
-    binding.input(`${prefix}${past}`, tensor);
-    binding.output(`${prefix}${present}`, tensor);
+    binding.input(`${prefix}past.${name}`, tensor);
+    binding.output(`${prefix}present.${name}`, tensor);
   });
 }
 

@@ -167,8 +167,6 @@ async function eachHeads<T>(config: LlamaConfig, check: (heads: LlamaConfig) => 
   return results;
 }
 
-const isFault = (fault: string | null): fault is string => fault !== null;
-
 /** The format to try first. @throws OrtError when int8 is requested but cannot be served. */
 async function chooseKv(
   device: Device,
@@ -180,7 +178,9 @@ async function chooseKv(
   if (wanted === 'auto' && (device.provider !== 'cpu' || weights === 'f32')) return 'f32';
   const fault =
     device.provider === 'cpu'
-      ? ((await eachHeads(config, (heads) => int8AttentionFault(device, heads))).find(isFault) ?? null)
+      ? ((await eachHeads(config, (heads) => int8AttentionFault(device, heads))).find(
+          (one) => one !== null,
+        ) ?? null)
       : `provider ${device.provider} keeps keys and values in float32 or float16; int8 needs --provider cpu`;
   if (fault === null) return 'int8';
   if (wanted === 'auto') {

@@ -1,6 +1,6 @@
 /**
- * Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]` of its own sizes, in place for the whole life of a row; and
- * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
+ * Keys and values of all rows: per layer, in its own sizes, `[slots, kvHeads, capacity, headDim]`, in place for the whole
+ * life of a row; and behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
 import { type Clipped, NONE_CLIPPED } from '../engine/ports.ts';
 import { attentionLayers, headsOf, type LlamaConfig, type Precision } from '../model/base-model.ts';

@@ -34,14 +34,15 @@ export function kvCalibration(params: {
   texts: () => ReturnType<typeof calibrationTokens>;
 }): KvCalibration {
   const { device, config, built } = params;
+  const ofKeys = withKeys(config);
   let texts: ReturnType<typeof params.texts> | null = null;
   const all = (): ReturnType<typeof params.texts> => (texts ??= params.texts());
   return {
     async scales() {
       return withSession(device, built, built.graphs[GRAPH], async (session) => {
         const { calibration } = all();
-        const peaks = newChannels(withKeys(config));
-        const first = newChannels(withKeys(config));
+        const peaks = newChannels(ofKeys);
+        const first = newChannels(ofKeys);
         const usual = mostCommon(calibration.map((tokens) => tokens[0]!));
         for (const tokens of calibration) {
           const row = await ProbeRow.open(device, config, 'f32', tokens.length);
@@ -53,7 +54,7 @@ export function kvCalibration(params: {
             row.close();
           }
         }
-        return scalesOf(config, peaks, first);
+        return scalesOf(ofKeys, peaks, first);
       });
     },
     async divergence({ graphs, scales }) {
@@ -78,7 +79,7 @@ export function kvCalibration(params: {
           const row = await ProbeRow.open(device, config, 'int8', lengthOf(text));
           try {
             const { keysAndValues, states } = read[index]!;
-            row.write(new KvQuantizer(config, scales), keysAndValues, text.prompt.length);
+            row.write(new KvQuantizer(ofKeys, scales), keysAndValues, text.prompt.length);
             int8.push(await decodeAnswer(row, session, text, states));
           } finally {
             row.close();
@@ -168,6 +169,8 @@ class ProbeRow {
   private constructor(
     private readonly device: Device,
     private readonly config: LlamaConfig,
+    /** See `withKeys`. */
+    private readonly ofKeys: LlamaConfig,
     private readonly capacity: number,
     /** Of layers with attention, key and value by turns. */
     private readonly memories: readonly HostMemory[],
@@ -200,7 +203,7 @@ class ProbeRow {
     states.begin(0);
     const cache = tensorsInOrder(config, keys, states.tensors(0, 1));
     const nothing = await noDelta(device, config, 1);
-    return new ProbeRow(device, config, tokens, memories, keys, cache, states, nothing);
+    return new ProbeRow(device, config, ofKeys, tokens, memories, keys, cache, states, nothing);
   }
 
   get hasStates(): boolean {
@@ -239,13 +242,12 @@ class ProbeRow {
 
   /** In float32: the largest magnitudes that the first `tokens` reach, at this or any other position. */
   addPeaks(peaks: KvScales, tokens: number): void {
-    const { capacity } = this;
-    const config = withKeys(this.config);
+    const { capacity, ofKeys } = this;
     this.memories.forEach(({ buffer, offset }, index) => {
-      const { kvHeads, headDim } = headsOf(config, index >> 1);
+      const { kvHeads, headDim } = headsOf(ofKeys, index >> 1);
       const { k, v } = peaks[index >> 1]!;
       const isKey = (index & 1) === 0;
-      const turns = isKey ? turnsOf(config, index >> 1) : [];
+      const turns = isKey ? turnsOf(ofKeys, index >> 1) : [];
       for (let head = 0; head < kvHeads; head++) {
         const into = (isKey ? k : v).subarray(head * headDim, (head + 1) * headDim);
         for (let token = 0; token < tokens; token++) {
@@ -253,7 +255,7 @@ class ProbeRow {
           const values = new Float32Array(buffer, offset + at * Float32Array.BYTES_PER_ELEMENT, headDim);
           for (let i = 0; i < turns.length; i++) {
             const second = i + turns.length;
-            const [most, other] = turnedPeaks(values[i]!, values[second]!, token, turns[i]!, config.context);
+            const [most, other] = turnedPeaks(values[i]!, values[second]!, token, turns[i]!, ofKeys.context);
             if (most > into[i]!) into[i] = most;
             if (other > into[second]!) into[second] = other;
           }
@@ -266,7 +268,7 @@ class ProbeRow {
   /** In float32: a copy of all keys and values. */
   floats(): Float32Array[] {
     return this.memories.map(({ buffer, offset }, index) => {
-      const { kvHeads, headDim } = headsOf(this.config, index >> 1);
+      const { kvHeads, headDim } = headsOf(this.ofKeys, index >> 1);
       return new Float32Array(buffer, offset, kvHeads * this.capacity * headDim).slice();
     });
   }
@@ -274,7 +276,7 @@ class ProbeRow {
   /** In int8: the first `tokens` of a row of the same length in float32. */
   write(quantizer: KvQuantizer, floats: readonly Float32Array[], tokens: number): void {
     this.memories.forEach(({ buffer, offset }, index) => {
-      const { kvHeads, headDim } = headsOf(this.config, index >> 1);
+      const { kvHeads, headDim } = headsOf(this.ofKeys, index >> 1);
       for (let head = 0; head < kvHeads; head++) {
         const [from, count] = [head * this.capacity * headDim, tokens * headDim];
         const piece = {
@@ -289,7 +291,7 @@ class ProbeRow {
   /** In float32: keys and values of the first token. */
   copyFirst(into: KvScales): void {
     this.memories.forEach(({ buffer, offset }, index) => {
-      const { kvHeads, headDim } = headsOf(this.config, index >> 1);
+      const { kvHeads, headDim } = headsOf(this.ofKeys, index >> 1);
       const { k, v } = into[index >> 1]!;
       for (let head = 0; head < kvHeads; head++) {
         const at = offset + head * this.capacity * headDim * Float32Array.BYTES_PER_ELEMENT;

@@ -1,10 +1,10 @@
 /**
- * States of rows whose base has layers without attention (Gated DeltaNet): per such layer `[slots, …heads]` and
+ * States of rows whose base has layers without attention (Gated DeltaNet): per such layer `[slots, …state]` and
  * `[slots, …convolution]`, float32, beside the keys and values of the other layers. A state has seen all tokens of its row,
  * so that a step must not run over it twice, and a chunk that is kept has the state behind its last token.
  */
-import type { Clipped } from '../engine/ports.ts';
-import { attentionLayers, isDeltaNet, type LlamaConfig, stateShapes } from '../model/base-model.ts';
+import { type Clipped, NONE_CLIPPED } from '../engine/ports.ts';
+import { attentionLayers, isDeltaNet, type LlamaConfig, stateShapes, STATES } from '../model/base-model.ts';
 import { bytesOf, type Device, type DeviceTensor, type HostMemory } from './device.ts';
 import type { RowsCache } from './kv-cache.ts';
 
@@ -20,11 +20,11 @@ export const withKeys = (config: LlamaConfig): LlamaConfig => {
   };
 };
 
-/** Shapes of what one row keeps, of heads and convolution by turns; [] for bases that have attention in all layers. */
-function shapesOf({ deltaNet }: Pick<LlamaConfig, 'deltaNet'>): number[][] {
+/** Shapes of what one row keeps, as in `STATES` of each layer; [] for bases that have attention in all layers. */
+function shapesOf({ deltaNet }: Pick<LlamaConfig, 'deltaNet'>): (readonly number[])[] {
   if (deltaNet === null) return [];
-  const { heads, convolution } = stateShapes(deltaNet);
-  return deltaNet.layers.filter(Boolean).flatMap(() => [heads, convolution]);
+  const shapes = stateShapes(deltaNet);
+  return deltaNet.layers.filter(Boolean).flatMap(() => STATES.map((part) => shapes[part]));
 }
 
 /** Of one row, whatever its length. */
@@ -64,7 +64,7 @@ export class RowStates {
     return new RowStates(device, slots, states);
   }
 
-  /** Heads and convolution of each layer by turns, of `count` slots from `from` on. */
+  /** As in `STATES` of each layer, of `count` slots from `from` on. */
   tensors(from: number, count: number): readonly DeviceTensor[] {
     const key = `${from} ${count}`;
     const known = this.made.get(key);
@@ -124,17 +124,15 @@ export class StatefulCache implements RowsCache {
     private readonly states: RowStates,
   ) {}
 
-  private inOrder(kv: readonly DeviceTensor[], states: readonly DeviceTensor[]): DeviceTensor[] {
-    return tensorsInOrder(this.config, kv, states);
-  }
-
   async rowOf(slot: number, past: number, length: number): Promise<DeviceTensor[]> {
     if (past === 0) this.states.begin(slot);
-    return this.inOrder(await this.kv.rowOf(slot, past, length), this.states.tensors(slot, 1));
+    const kv = await this.kv.rowOf(slot, past, length);
+    return tensorsInOrder(this.config, kv, this.states.tensors(slot, 1));
   }
 
   async rowsFrom(from: number, count: number): Promise<DeviceTensor[]> {
-    return this.inOrder(await this.kv.rowsFrom(from, count), this.states.tensors(from, count));
+    const kv = await this.kv.rowsFrom(from, count);
+    return tensorsInOrder(this.config, kv, this.states.tensors(from, count));
   }
 
   move(from: number, to: number, length: number): void {
@@ -153,7 +151,7 @@ export class StatefulCache implements RowsCache {
   }
 
   clipped(slot: number): Clipped {
-    return this.kv.clipped?.(slot) ?? { clipped: 0, values: 0, lost: 0 };
+    return this.kv.clipped?.(slot) ?? NONE_CLIPPED;
   }
 
   release(slot: number, length: number): void {

@@ -8,6 +8,7 @@ import {
   type LlamaConfig,
   ofLayer,
   type Precision,
+  rowOfKind,
   type StoredLinear,
   storedLinears,
   type WeightEntry,
@@ -143,8 +144,9 @@ function embeddingRows(
 function unrotated(base: ServedBase, entry: WeightEntry): Float32Array<ArrayBuffer> {
   const values = entry.type === 'i8' ? unpacked(base, entry) : float32(base.weights.read(entry));
   const [, layer, product, side] = PRODUCT.exec(entry.name) ?? [];
-  const rotations = rotationsOf(base.rotations, Number(layer ?? 0));
-  const config = ofLayer(base.config, Number(layer ?? 0));
+  const at = Number(layer ?? 0);
+  const rotations = rotationsOf(base.rotations, at);
+  const config = ofLayer(base.config, at);
   if (rotations === null || product === undefined) return values;
   const kinds = product === HEAD_PRODUCT ? [] : (product.split('-') as LinearKind[]);
   const columns = entry.dims.at(-1)!;
@@ -367,23 +369,15 @@ export function addGradient(
   transformGradient(gradient, side, linearTransform(base, layer, kind));
   const own = gradient.length / rank;
   // Kinds of a fused linear share A, and each has its own outputs of B.
-  const from = side === 'A' ? 0 : columnOf(ofLayer(base.config, layer), linear, kind);
+  const from = side === 'A' ? 0 : rowOfKind(ofLayer(base.config, layer), linear, kind);
   for (let r = 0; r < rank; r++)
     for (let i = 0; i < own; i++) sum[r * width + from + i]! += gradient[r * own + i]!;
-}
-
-/** Where a kind's outputs begin among those of its stored linear. */
-function columnOf(config: LlamaConfig, { kinds, sameRows }: StoredLinear, kind: LinearKind): number {
-  if (sameRows === true) return 0;
-  return kinds
-    .slice(0, kinds.indexOf(kind))
-    .reduce((sum, before) => sum + linearShape(config, before).out, 0);
 }
 
 function columnsOf(config: LlamaConfig, parameter: Parameter, kind: LinearKind): Float32Array<ArrayBuffer> {
   const { linear, rank, width, values } = parameter;
   const own = linearShape(config, kind).out;
-  const from = columnOf(config, linear, kind);
+  const from = rowOfKind(config, linear, kind);
   const part = new Float32Array(rank * own);
   for (let r = 0; r < rank; r++) part.set(values.subarray(r * width + from, r * width + from + own), r * own);
   return part;
