@@ -40,7 +40,7 @@ import {
 } from '../protocol/training.ts';
 import { Turns } from './jobs/give-way.ts';
 import { progressReporter } from './log.ts';
-import { BaseModelError } from './model/base-model.ts';
+import { BaseModelError, notTrained } from './model/base-model.ts';
 import { buildGraphs } from './model/build-graphs.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadBase } from './model/load-base.ts';
@@ -56,7 +56,7 @@ import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
 import { newHead, trainedClassifier } from './training/classifier.ts';
-import { loadChain, NO_TRAINING_ON_EXPERTS, type ServedBase, unpackedBase } from './training/frozen-base.ts';
+import { loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
 import { parseRows, type Row } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
@@ -180,7 +180,8 @@ async function trainRows(
   const file = readFileSync(params.rowsPath);
   const heldOutFile = params.validationPath === undefined ? null : readFileSync(params.validationPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
-  if (base.config.experts !== null) throw new TrainingEnd('base_mismatch', NO_TRAINING_ON_EXPERTS);
+  const untrained = notTrained(base.config);
+  if (untrained !== null) throw new TrainingEnd('settings_invalid', untrained);
   const tokenizer = loadTokenizer(tokenizerSource);
   const request = {
     ...params.request,

@@ -465,6 +465,7 @@ export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
   ['gemma', false],
   ['gemma2', false],
   ['gemma3', false],
+  ['gemma4', false],
   ['olmo2', false],
   ['glm4', false],
   ['chatglm', false],

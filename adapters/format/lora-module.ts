@@ -28,7 +28,7 @@ const TEXT_LAYERS = /^(?:model\.language_model|language_model(?:\.model)?)(?=\.l
 export const textModule = (name: string): string => name.replace(TEXT_LAYERS, 'model');
 
 /** Paths in the part of such a model that sees. */
-const VISION = /^(?:model\.)?(?:visual|vision_tower|multi_modal_projector)\./;
+const VISION = /^(?:model\.)?(?:visual|vision_tower|embed_vision|multi_modal_projector)\./;
 export const isVision = (path: string): boolean => VISION.test(path);
 
 const LORA_DTYPES: ReadonlySet<Dtype> = new Set<Dtype>(['F32', 'F16', 'BF16']);

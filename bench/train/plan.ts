@@ -2,13 +2,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { writePeftAdapter } from '../../adapters/index.ts';
-import {
-  LINEAR_KINDS,
-  type LinearKind,
-  type LlamaConfig,
-  moduleName,
-} from '../../gpu-origin/model/base-model.ts';
-import { usualRate } from '../../protocol/training.ts';
+import { type LlamaConfig, moduleName } from '../../gpu-origin/model/base-model.ts';
+import { TRAINABLE, type Trainable, usualRate } from '../../protocol/training.ts';
 import { rateOf, CLIP_NORM, BETAS } from '../../gpu-origin/training/adamw.ts';
 import { DataOrder, lengthBuckets, makeBatches, rowLength } from '../../gpu-origin/training/batches.ts';
 import type { TrainingRow } from '../../gpu-origin/training/rows.ts';
@@ -30,7 +25,7 @@ export interface Plan {
   base: string;
   rank: number;
   alpha: number;
-  kinds: readonly LinearKind[];
+  kinds: readonly Trainable[];
   /** `kinds` by PEFT's names. */
   targets: readonly string[];
   /** Of the first A; B is zero. */
@@ -65,8 +60,8 @@ export function makePlan(params: {
     base,
     rank: RANK,
     alpha: 2 * RANK,
-    kinds: LINEAR_KINDS,
-    targets: LINEAR_KINDS.map((kind) => moduleName(0, kind).split('.').at(-1)!),
+    kinds: TRAINABLE,
+    targets: TRAINABLE.map((kind) => moduleName(0, kind).split('.').at(-1)!),
     seed: SEED,
     start,
     schedule: batches.map((_, step) => rateOf(step, batches.length, rate)),

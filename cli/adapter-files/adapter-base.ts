@@ -93,6 +93,7 @@ const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['mistral', 'llama'],
   ['gemma3_text', 'gemma3'],
+  ['gemma4_text', 'gemma4'],
   ['olmo3', 'olmo2'],
   ['glm', 'chatglm'],
   ['qwen2_5_vl', 'qwen2vl'],
@@ -106,7 +107,7 @@ const Heads = z.object({
 });
 /** Models that also see have the fields of their text apart. */
 const HubConfig = Heads.extend({ model_type: z.string(), text_config: Heads.nullish() });
-/** Of Gemma 3's text, whose files lack what is equal to them. */
+/** Of Gemma 3's and 4's text, whose files lack what is equal to them. */
 const GEMMA_HEADS = { num_attention_heads: 8, num_key_value_heads: 4 };
 
 const NO_CONNECTION = { url: undefined, adminKey: undefined };
@@ -143,7 +144,10 @@ export async function readBase(base: string): Promise<FoundAttention> {
     if ((await stat(file)).size > MAX_CONFIG_BYTES) throw new Error('not a configuration');
     const config = HubConfig.parse(JSON.parse(await readFile(file, 'utf8')));
     const type = config.model_type;
-    const text = { ...(type === 'gemma3' ? GEMMA_HEADS : {}), ...(config.text_config ?? config) };
+    const text = {
+      ...(type === 'gemma3' || type === 'gemma4' ? GEMMA_HEADS : {}),
+      ...(config.text_config ?? config),
+    };
     const heads = z.int().parse(text.num_attention_heads);
     const kvHeads = text.num_key_value_heads ?? heads;
     return { attention: { heads, kvHeads }, architecture: ARCHITECTURES.get(type) ?? type, from: base };

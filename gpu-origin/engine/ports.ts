@@ -131,7 +131,7 @@ export interface ModelRunner {
   changeDelta(slot: number, delta: RowDelta | null): void;
   /** Moves a row of `length` tokens (KV and delta) from one slot to another; `from` is free afterwards. */
   move(from: number, to: number, length: number): void;
-  /** Copies a chunk of `tokens` tokens that begins at token `at` of the row in `slot` into a block. */
+  /** Copies a chunk of `tokens` tokens that begins at token `at` of the row in `slot` into a block, right after it was read. */
   keep(params: { slot: number; at: number; block: number; tokens: number }): void;
   /**
    * Copies a block behind the `at` tokens of the row in `slot`, which must have the same deltas and tokens as

@@ -14,8 +14,10 @@ export const FAMILIES = [
   'qwen3',
   'qwen3vl',
   'qwen3moe',
+  'qwen35',
   'gemma2',
   'gemma3',
+  'gemma4',
   'olmo2',
   'glm4',
   'chatglm',
@@ -24,14 +26,30 @@ export const FAMILIES = [
 ] as const;
 export type Family = (typeof FAMILIES)[number];
 
-/** Their norms' gains are stored minus one, and they share most of the rest. */
-export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' =>
-  family === 'gemma2' || family === 'gemma3';
+export const isGemma = (family: Family): family is 'gemma2' | 'gemma3' | 'gemma4' =>
+  family === 'gemma2' || family === 'gemma3' || family === 'gemma4';
+/** Norms' gains are stored minus one, but those of {@link DeltaNet}'s outputs. */
+export const storesGainsMinusOne = (family: Family): boolean =>
+  family === 'gemma2' || family === 'gemma3' || family === 'qwen35';
 export const isGlm = (family: Family): boolean => family === 'glm4' || family === 'chatglm';
-/** Every n-th layer attends to all tokens, the others within a window; `olmo2` is also OLMo 3, which has windows. */
-export const WINDOW_PATTERN: Partial<Record<Family, number>> = { gemma2: 2, gemma3: 6, olmo2: 4 };
-/** Of Gemma 3's layers with a window. */
+/**
+ * Every n-th layer attends to all tokens, the others within a window, or by a state (Qwen3.5); `olmo2` is also OLMo 3,
+ * which has windows.
+ */
+export const ATTENTION_PATTERN: Partial<Record<Family, number>> = {
+  qwen35: 4,
+  gemma2: 2,
+  gemma3: 6,
+  gemma4: 6,
+  olmo2: 4,
+};
+/** Of Gemma 3's and 4's layers with a window. */
 export const GEMMA_LOCAL_THETA = 10_000;
+/** Soft caps that a family may have, by their fields; in other families' files they are refused. */
+export const SOFT_CAPS: Partial<Record<Family, readonly string[]>> = {
+  gemma2: ['attn_logit_softcapping', 'final_logit_softcapping'],
+  gemma4: ['final_logit_softcapping'],
+};
 /** Of a Gemma 2 whose files do not say it: window in tokens, soft caps. */
 export const GEMMA_2 = { window: 4_096, attentionCap: 50, logitCap: 30 } as const;
 
@@ -71,6 +89,32 @@ export interface Experts {
   storage: ExpertStorage;
 }
 
+/** What is a layer's own where layers differ. */
+export interface LayerSizes {
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly ffn: number;
+  /** The layer has no `v_proj`: its values are what `k_proj` gives, before the norm of keys. */
+  readonly keysAreValues: boolean;
+}
+
+/**
+ * Layers without attention (Gated DeltaNet, arXiv:2412.06464): each head has a state `[keyDim, valueDim]` instead of keys
+ * and values, which every token decays and corrects. q, k and v go through a convolution over the last tokens first.
+ */
+export interface DeltaNet {
+  keyHeads: number;
+  valueHeads: number;
+  /** Numbers of a head's q and k. */
+  keyDim: number;
+  /** Numbers of a head's v. */
+  valueDim: number;
+  /** Tokens that the convolution sees, including the token itself. */
+  kernel: number;
+  /** `[layers]`: whether a layer is one; the others have attention. */
+  layers: readonly boolean[];
+}
+
 export interface LlamaConfig {
   family: Family;
   hidden: number;
@@ -79,6 +123,8 @@ export interface LlamaConfig {
   kvHeads: number;
   headDim: number;
   ffn: number;
+  /** `[layers]`, in place of the three above (Gemma 4); null = all layers are alike. */
+  layerSizes: readonly LayerSizes[] | null;
   vocab: number;
   /** Context length the base was trained for, tokens. */
   context: number;
@@ -90,6 +136,10 @@ export interface LlamaConfig {
   attention: readonly LayerAttention[];
   /** Factor of products of q and k; null = headDim^-0.5. */
   attentionScale: number | null;
+  /** What heads give is multiplied by the sigmoid of a gate, which q's linear computes too (Qwen3.5). */
+  outputGate: boolean;
+  /** null = all layers have attention (all but Qwen3.5). */
+  deltaNet: DeltaNet | null;
   /** Soft cap of these products: cap * tanh(product / cap); null = none (all but Gemma 2). */
   attentionCap: number | null;
   /** Soft cap of logits, in the same way. */
@@ -100,6 +150,10 @@ export interface LlamaConfig {
   qkvBias: boolean;
   /** What is normalized of q and k before rotation: each head (Qwen3, Qwen3-VL, Gemma 3), or all heads as one (OLMo). */
   qkNorm: 'head' | 'width' | null;
+  /** Each head of v is normalized, without a gain (Gemma 4). */
+  valueNorm: boolean;
+  /** The stream behind a layer is multiplied by a number of the layer (`layer_scalar`, Gemma 4). */
+  layerScalars: boolean;
   /** Inputs of attention and MLP are normalized (all but OLMo, whose linears read the residual stream). */
   preNorms: boolean;
   /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma, OLMo, GLM-4). */
@@ -125,12 +179,17 @@ export interface LlamaConfig {
 
 /** Values of most families. */
 export const PLAIN_FAMILY = {
+  layerSizes: null,
   localRope: null,
   attentionScale: null,
+  outputGate: false,
+  deltaNet: null,
   attentionCap: null,
   logitCap: null,
   qkvBias: false,
   qkNorm: null,
+  valueNorm: false,
+  layerScalars: false,
   preNorms: true,
   postNorms: false,
   activation: 'silu',
@@ -142,11 +201,10 @@ export const PLAIN_FAMILY = {
   experts: null,
 } as const satisfies Partial<LlamaConfig>;
 
-const QK_HEAD_NORMS: ReadonlySet<Family> = new Set<Family>(['qwen3', 'qwen3vl', 'qwen3moe', 'gemma3']);
-
 function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
   if (family === 'olmo2') return 'width';
-  return QK_HEAD_NORMS.has(family) ? 'head' : null;
+  const byHead: readonly Family[] = ['qwen3', 'qwen3vl', 'qwen3moe', 'qwen35', 'gemma3', 'gemma4'];
+  return byHead.includes(family) ? 'head' : null;
 }
 
 /** What a family's layers have, whatever file the base comes in. */
@@ -154,11 +212,13 @@ export const traitsOf = (family: Family) =>
   ({
     qkNorm: qkNormOf(family),
     preNorms: family !== 'olmo2',
+    valueNorm: family === 'gemma4',
     postNorms: isGemma(family) || family === 'olmo2' || family === 'glm4',
     activation: isGemma(family) ? 'gelu_tanh' : 'silu',
     fusedQkv: family === 'phi3',
     fusedGateUp: family === 'phi3' || isGlm(family),
     interleavedRope: isGlm(family),
+    outputGate: family === 'qwen35',
   }) as const satisfies Partial<LlamaConfig>;
 
 /**
@@ -178,47 +238,179 @@ export const graniteConstants = (given: {
   rmsEpsilon: given.rmsEpsilon / given.residual ** 2,
 });
 
-export type LinearKind = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down';
+/** Linears that all layers have, those of layers with attention, and those of a {@link DeltaNet}. */
+export type LinearKind =
+  | ('gate' | 'up' | 'down')
+  | ('q' | 'outputGate' | 'k' | 'v' | 'o')
+  | ('deltaQkv' | 'deltaGate' | 'deltaBeta' | 'deltaDecay' | 'deltaOut');
 
-export const LINEAR_KINDS: readonly LinearKind[] = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'];
+/** Linears of an MLP, and of each expert. */
+export const MLP_KINDS = ['gate', 'up', 'down'] as const satisfies readonly LinearKind[];
+export type MlpKind = (typeof MLP_KINDS)[number];
 
-/** Linears of an expert. */
-export const EXPERT_KINDS = ['gate', 'up', 'down'] as const satisfies readonly LinearKind[];
-export type ExpertKind = (typeof EXPERT_KINDS)[number];
+const isMlpKind = (kind: LinearKind): boolean => (MLP_KINDS as readonly LinearKind[]).includes(kind);
 
-export const isExpertKind = (kind: LinearKind): kind is ExpertKind =>
-  (EXPERT_KINDS as readonly LinearKind[]).includes(kind);
+const DELTA_NET_KINDS: readonly LinearKind[] = [
+  'deltaQkv',
+  'deltaGate',
+  'deltaBeta',
+  'deltaDecay',
+  'deltaOut',
+];
+
+export const LINEAR_KINDS: readonly LinearKind[] = [
+  'q',
+  'outputGate',
+  'k',
+  'v',
+  'o',
+  'gate',
+  'up',
+  'down',
+  ...DELTA_NET_KINDS,
+];
 
 const PATH: Record<LinearKind, string> = {
   q: 'self_attn.q_proj',
+  // A part of q_proj, where it is stored.
+  outputGate: 'self_attn.output_gate',
   k: 'self_attn.k_proj',
   v: 'self_attn.v_proj',
   o: 'self_attn.o_proj',
   gate: 'mlp.gate_proj',
   up: 'mlp.up_proj',
   down: 'mlp.down_proj',
+  deltaQkv: 'linear_attn.in_proj_qkv',
+  deltaGate: 'linear_attn.in_proj_z',
+  deltaBeta: 'linear_attn.in_proj_b',
+  deltaDecay: 'linear_attn.in_proj_a',
+  deltaOut: 'linear_attn.out_proj',
 };
 
 /** `model.layers.3.self_attn.q_proj`: the module path that PEFT and adapters use. */
 export const moduleName = (layer: number, kind: LinearKind): string => `model.layers.${layer}.${PATH[kind]}`;
 
-/** Columns and rows of a linear's weight `[out, in]`. */
+/** Whether the layer has a state instead of attention. */
+export const isDeltaNet = ({ deltaNet }: Pick<LlamaConfig, 'deltaNet'>, layer: number): boolean =>
+  deltaNet?.layers[layer] === true;
+
+/** Whether the layer has such a linear; those of experts are not the layer's. */
+export function hasLinear(
+  config: Pick<LlamaConfig, 'deltaNet' | 'outputGate' | 'experts'>,
+  layer: number,
+  kind: LinearKind,
+): boolean {
+  if (isMlpKind(kind)) return config.experts === null;
+  if (isDeltaNet(config, layer)) return DELTA_NET_KINDS.includes(kind);
+  return !DELTA_NET_KINDS.includes(kind) && (kind !== 'outputGate' || config.outputGate);
+}
+
+const layersWhere = ({ layers }: Pick<LlamaConfig, 'layers'>, holds: (layer: number) => boolean): number[] =>
+  Array.from({ length: layers }, (_, layer) => layer).filter(holds);
+
+/** Layers that have such a linear. */
+export const layersWith = (config: LlamaConfig, kind: LinearKind): number[] =>
+  layersWhere(config, (layer) => hasLinear(config, layer, kind));
+
+/** Layers with attention, which keep keys and values, in order. */
+export const attentionLayers = (config: Pick<LlamaConfig, 'layers' | 'deltaNet'>): number[] =>
+  layersWhere(config, (layer) => !isDeltaNet(config, layer));
+
+/** Channels of a {@link DeltaNet}'s convolution, those of q, k and v side by side. */
+export const convolved = ({
+  keyHeads,
+  keyDim,
+  valueHeads,
+  valueDim,
+}: DeltaNet): [q: number, k: number, v: number] => [
+  keyHeads * keyDim,
+  keyHeads * keyDim,
+  valueHeads * valueDim,
+];
+
+/** … and their number. */
+export const convolvedChannels = (net: DeltaNet): number =>
+  convolved(net).reduce((sum, width) => sum + width, 0);
+
+/** What a row keeps of a layer without attention: each head's state, and what the convolution saw last. */
+export const STATES = ['state', 'convolution'] as const;
+type StateName = (typeof STATES)[number];
+
+/** Names of the two tensors that a row keeps of a layer. */
+export const cacheParts = (
+  config: Pick<LlamaConfig, 'deltaNet'>,
+  layer: number,
+): readonly [string, string] => (isDeltaNet(config, layer) ? STATES : ['k', 'v']);
+
+export function stateShapes(net: DeltaNet): Record<StateName, readonly number[]> {
+  const { valueHeads, keyDim, valueDim, kernel } = net;
+  return { state: [valueHeads, keyDim, valueDim], convolution: [kernel - 1, convolvedChannels(net)] };
+}
+
+/** @returns keys and values of a layer: heads, and a head's size. */
+export const headsOf = <T extends Partial<Pick<LlamaConfig, 'kvHeads' | 'headDim' | 'layerSizes'>>>(
+  config: T,
+  layer: number,
+): LayerSizes | T => config.layerSizes?.[layer] ?? config;
+
+/** The configuration with a layer's own sizes. */
+export function ofLayer(config: LlamaConfig, layer: number): LlamaConfig {
+  const own = config.layerSizes?.[layer];
+  if (own === undefined) return config;
+  const { kvHeads, headDim, ffn } = own;
+  return { ...config, kvHeads, headDim, ffn };
+}
+
+/** {@link linearShape} in each layer that has such a linear. */
+export const shapesByLayer = (config: LlamaConfig, kind: LinearKind): { in: number; out: number }[] =>
+  layersWith(config, kind).map((layer) => linearShape(ofLayer(config, layer), kind));
+
+/** Shapes of all linears of all layers. @param experts all of them, or as many as a token has. */
+export function linearShapes(config: LlamaConfig, experts: 'all' | 'chosen'): { in: number; out: number }[] {
+  const shapes = LINEAR_KINDS.flatMap((kind) => shapesByLayer(config, kind));
+  if (config.experts === null) return shapes;
+  const each = config.experts[experts === 'all' ? 'count' : 'chosen'];
+  const expert = MLP_KINDS.map((kind) => linearShape(config, kind));
+  for (let left = config.layers * each; left > 0; left--) shapes.push(...expert);
+  return shapes;
+}
+
+/**
+ * Columns and rows of a linear's weight `[out, in]`; none of a linear that no layer of the base has.
+ * @param config of the layer, see `ofLayer`.
+ */
 export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number; out: number } {
   const attention = config.heads * config.headDim;
   const keyValue = config.kvHeads * config.headDim;
+  const { hidden, ffn, deltaNet } = config;
   switch (kind) {
     case 'q':
-      return { in: config.hidden, out: attention };
+      return { in: hidden, out: attention };
+    case 'outputGate':
+      return config.outputGate ? { in: hidden, out: attention } : { in: 0, out: 0 };
     case 'k':
     case 'v':
-      return { in: config.hidden, out: keyValue };
+      return { in: hidden, out: keyValue };
     case 'o':
-      return { in: attention, out: config.hidden };
+      return { in: attention, out: hidden };
     case 'gate':
     case 'up':
-      return { in: config.hidden, out: config.ffn };
+      return { in: hidden, out: ffn };
     case 'down':
-      return { in: config.ffn, out: config.hidden };
+      return { in: ffn, out: hidden };
+  }
+  if (deltaNet === null) return { in: 0, out: 0 };
+  const values = deltaNet.valueHeads * deltaNet.valueDim;
+  switch (kind) {
+    case 'deltaQkv':
+      return { in: hidden, out: convolvedChannels(deltaNet) };
+    case 'deltaGate':
+      return { in: hidden, out: values };
+    case 'deltaBeta':
+    case 'deltaDecay':
+      return { in: hidden, out: deltaNet.valueHeads };
+    case 'deltaOut':
+      return { in: values, out: hidden };
   }
 }
 
@@ -226,32 +418,94 @@ export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number
 export interface StoredLinear {
   name: string;
   kinds: readonly LinearKind[];
+  /** Each of the kinds has all of its rows: keys that are values too. */
+  sameRows?: boolean;
+  /** Rows of a kind that lie together, the kinds by turns; absent = all of them. */
+  turns?: number;
 }
 
 /** @returns the linears of a layer under the names of PEFT and adapters, without those of experts. */
 export function storedLinears(
-  { fusedQkv, fusedGateUp, experts }: Pick<LlamaConfig, 'fusedQkv' | 'fusedGateUp' | 'experts'>,
+  config: Pick<
+    LlamaConfig,
+    'fusedQkv' | 'fusedGateUp' | 'layerSizes' | 'outputGate' | 'deltaNet' | 'headDim' | 'experts'
+  >,
   layer: number,
 ): StoredLinear[] {
+  const { fusedQkv, fusedGateUp, layerSizes, outputGate, headDim, experts } = config;
   const apart = (...kinds: LinearKind[]): StoredLinear[] =>
     kinds.map((kind) => ({ name: moduleName(layer, kind), kinds: [kind] }));
+  const keysAndValues: StoredLinear = { name: moduleName(layer, 'k'), kinds: ['k', 'v'], sameRows: true };
   const fused = (path: string, ...kinds: LinearKind[]): StoredLinear[] => [
     { name: `model.layers.${layer}.${path}`, kinds },
   ];
-  const mlp = (): StoredLinear[] => [
+  const denseMlp = [
     ...(fusedGateUp ? fused('mlp.gate_up_proj', 'gate', 'up') : apart('gate', 'up')),
     ...apart('down'),
   ];
+  const mlp = experts === null ? denseMlp : [];
+  if (isDeltaNet(config, layer)) return [...apart(...DELTA_NET_KINDS), ...mlp];
+  if (outputGate) {
+    const q: StoredLinear = { name: moduleName(layer, 'q'), kinds: ['q', 'outputGate'], turns: headDim };
+    return [q, ...apart('k', 'v', 'o'), ...mlp];
+  }
   return [
-    ...(fusedQkv ? fused('self_attn.qkv_proj', 'q', 'k', 'v') : apart('q', 'k', 'v')),
+    ...(layerSizes?.[layer]?.keysAreValues === true
+      ? [...apart('q'), keysAndValues]
+      : fusedQkv
+        ? fused('self_attn.qkv_proj', 'q', 'k', 'v')
+        : apart('q', 'k', 'v')),
     ...apart('o'),
-    ...(experts === null ? mlp() : []),
+    ...mlp,
   ];
 }
 
-/** Columns and rows of a stored linear's weight. */
-export function storedShape(config: LlamaConfig, { kinds }: StoredLinear): { in: number; out: number } {
-  const shapes = kinds.map((kind) => linearShape(config, kind));
+/**
+ * Where a kind's rows begin among those of a stored linear whose kinds do not take turns.
+ * @param config of the layer, see `ofLayer`.
+ */
+export function rowOfKind(
+  config: LlamaConfig,
+  { kinds, sameRows = false }: StoredLinear,
+  kind: LinearKind,
+): number {
+  if (sameRows) return 0;
+  return kinds
+    .slice(0, kinds.indexOf(kind))
+    .reduce((sum, before) => sum + linearShape(config, before).out, 0);
+}
+
+/**
+ * The rows of one kind, out of those of a stored linear.
+ * @param config of the layer, see `ofLayer`.
+ * @param values `[rows, width]` of the stored linear.
+ * @returns `[rows of the kind, width]`, shared with `values` where they lie together.
+ */
+export function rowsOfKind<T extends Float32Array>(
+  config: LlamaConfig,
+  linear: StoredLinear,
+  kind: LinearKind,
+  values: T,
+  width: number,
+): T {
+  const { out } = linearShape(config, kind);
+  if (linear.turns === undefined) {
+    const row = rowOfKind(config, linear, kind);
+    return values.subarray(row * width, (row + out) * width) as T;
+  }
+  const [size, stride] = [linear.turns * width, linear.kinds.length * linear.turns * width];
+  const rows = values.slice(0, out * width) as T;
+  for (let turn = 0, at = linear.kinds.indexOf(kind) * size; at < values.length; turn += 1, at += stride)
+    rows.set(values.subarray(at, at + size), turn * size);
+  return rows;
+}
+
+/** Columns and rows of a stored linear's weight. @param config of the layer, see `ofLayer`. */
+export function storedShape(
+  config: LlamaConfig,
+  { kinds, sameRows = false }: StoredLinear,
+): { in: number; out: number } {
+  const shapes = (sameRows ? kinds.slice(0, 1) : kinds).map((kind) => linearShape(config, kind));
   return { in: shapes[0]!.in, out: shapes.reduce((sum, { out }) => sum + out, 0) };
 }
 
@@ -298,35 +552,85 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
       throw new BaseModelError(`the base's ${key} is ${cap}`);
   }
   if (config.experts !== null) checkExperts(config.experts);
-  if (config.heads % config.kvHeads !== 0)
-    throw new BaseModelError(
-      `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,
-    );
-  if (config.headDim % 8 !== 0)
-    throw new BaseModelError(`a head size of ${config.headDim} is not supported; it must be a multiple of 8`);
-  for (const rope of [config.rope, config.localRope])
-    // GroupQueryAttention rotates multiples of 16 numbers.
-    if (rope !== null && (rope.dim % 16 !== 0 || rope.dim < 16 || rope.dim > config.headDim))
+  const { deltaNet } = config;
+  if (deltaNet !== null) {
+    for (const key of ['keyHeads', 'valueHeads', 'keyDim', 'valueDim', 'kernel'] as const) {
+      const value = deltaNet[key];
+      if (!Number.isInteger(value) || value < 1 || value > 10_000)
+        throw new BaseModelError(`the base's linear attention has a ${key} of ${value}`);
+    }
+    if (deltaNet.valueHeads % deltaNet.keyHeads !== 0)
       throw new BaseModelError(
-        `rotary positions over ${rope.dim} of a head's ${config.headDim} numbers are not supported; it ` +
-          'must be a multiple of 16',
+        `${deltaNet.valueHeads} value heads of linear attention cannot share ${deltaNet.keyHeads} key heads`,
       );
+    if (deltaNet.layers.length !== config.layers || deltaNet.layers.every(Boolean))
+      throw new BaseModelError('a base needs a layer with attention');
+  }
+  if (config.layerSizes === null) {
+    for (const rope of ['rope', 'localRope'] as const) checkHeads(config, config[rope]);
+    return config;
+  }
+  if (config.layerSizes.length !== config.layers)
+    throw new BaseModelError(
+      `the base has sizes of ${config.layerSizes.length} of its ${config.layers} layers`,
+    );
+  config.attention.forEach(({ rope }, layer) => {
+    const { kvHeads, headDim, ffn } = ofLayer(config, layer);
+    for (const [name, value] of Object.entries({ kvHeads, headDim, ffn }))
+      if (!Number.isInteger(value) || value < 1 || value > 10_000_000)
+        throw new BaseModelError(`the base's ${name} in layer ${layer} is ${value}`);
+    checkHeads({ heads: config.heads, kvHeads, headDim }, rope === null ? null : config[rope]);
+  });
   return config;
 }
 
-/** @returns why a base cannot run, or its answers would be wrong, on WebGPU; null if they are right. */
-export const wrongOnGpu = ({
+/** @throws BaseModelError when a layer's heads are not supported. */
+function checkHeads(
+  { heads, kvHeads, headDim }: Pick<LlamaConfig, 'heads' | 'kvHeads' | 'headDim'>,
+  rope: Rope | null,
+): void {
+  if (heads % kvHeads !== 0)
+    throw new BaseModelError(`${heads} attention heads cannot share ${kvHeads} key/value heads`);
+  if (headDim % 8 !== 0)
+    throw new BaseModelError(`a head size of ${headDim} is not supported; it must be a multiple of 8`);
+  // GroupQueryAttention rotates multiples of 16 numbers.
+  if (rope !== null && (rope.dim % 16 !== 0 || rope.dim < 16 || rope.dim > headDim))
+    throw new BaseModelError(
+      `rotary positions over ${rope.dim} of a head's ${headDim} numbers are not supported; it ` +
+        'must be a multiple of 16',
+    );
+}
+
+/** @returns why a base is not served on WebGPU; null if it is. */
+export function wrongOnGpu({
   attentionCap,
+  deltaNet,
   experts,
-}: Pick<LlamaConfig, 'attentionCap' | 'experts'>): string | null =>
-  experts !== null
-    ? 'cannot run this base, because mixtures of experts run on processors only'
-    : attentionCap === null
-      ? null
-      : 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
+}: Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts'>): string | null {
+  if (attentionCap !== null)
+    return 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
+  if (deltaNet !== null)
+    return 'does not run this base, because graft keeps states of linear attention on processors only';
+  if (experts !== null)
+    return 'does not run this base, because graft runs mixtures of experts on processors only';
+  return null;
+}
+
+/** @returns why graft does not train on a base, for whoever asked; null if it does. */
+export function notTrained({ deltaNet, experts }: Pick<LlamaConfig, 'deltaNet' | 'experts'>): string | null {
+  const has =
+    deltaNet !== null
+      ? 'layers of linear attention (Qwen3.5)'
+      : experts !== null
+        ? 'experts (Qwen3-MoE)'
+        : null;
+  return has === null
+    ? null
+    : `this base has ${has}, through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base`;
+}
 
 /** onnx.TensorProto.DataType */
-export const DataType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, f16: 10 } as const;
+export const DataType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9, f16: 10 } as const;
 export type DataType = keyof typeof DataType;
 
 export type GraphKind = 'none' | 'qv' | 'all';
@@ -338,13 +642,6 @@ export const DELTA_KINDS: Record<GraphKind, readonly LinearKind[]> = {
   qv: ['q', 'v'],
   all: LINEAR_KINDS,
 };
-
-/** Linears whose deltas a graph takes. Experts take none. */
-export const deltaKinds = (
-  { experts }: Pick<LlamaConfig, 'experts'>,
-  graph: GraphKind,
-): readonly LinearKind[] =>
-  experts === null ? DELTA_KINDS[graph] : DELTA_KINDS[graph].filter((kind) => !isExpertKind(kind));
 
 /** Tensors of the weights' file begin at multiples of this, as ONNX external data wants (a page). */
 export const GRAPH_FILE_ALIGNMENT = 4_096;
@@ -373,6 +670,9 @@ export const streamNames = (layer: number): { normed: string; stream: string } =
   normed: `l${layer}.h2`,
   stream: `l${layer}.x2`,
 });
+
+/** Input `[B, 1, 1]` of bases with a {@link DeltaNet}: 1, or 0 for rows that sit the step out. */
+export const ADVANCES = 'advances';
 
 /** Before names of a mixed graph's inputs and outputs that belong to the rows that decode. */
 export const DECODING_INPUTS = 'decoding.';

@@ -10,8 +10,8 @@
 import type { GraphBuilder } from './onnx-proto.ts';
 import {
   DataType,
-  EXPERT_KINDS,
-  type ExpertKind,
+  MLP_KINDS,
+  type MlpKind,
   type Experts,
   type ExpertStorage,
   type LlamaConfig,
@@ -21,13 +21,12 @@ const mlp = (layer: number): string => `model.layers.${layer}.mlp`;
 
 /** Hugging Face's names. */
 export const routerTensor = (layer: number): string => `${mlp(layer)}.gate.weight`;
-export const expertTensor = (layer: number, expert: number, kind: ExpertKind): string =>
-  `${mlp(layer)}.experts.${expert}.${kind}_proj.weight`;
-const fusedTensor = (layer: number, kind: ExpertKind): string =>
+export const expertModule = (layer: number, expert: number, kind: MlpKind): string =>
+  `${mlp(layer)}.experts.${expert}.${kind}_proj`;
+const fusedTensor = (layer: number, kind: MlpKind): string =>
   `${mlp(layer)}.experts.${kind === 'down' ? 'down_proj' : 'gate_up_proj'}`;
 /** Not Hugging Face's: the name that a GGUF's tensor of all experts has here. */
-const stackedTensor = (layer: number, kind: ExpertKind): string =>
-  `${mlp(layer)}.experts.${kind}_proj.weight`;
+const stackedTensor = (layer: number, kind: MlpKind): string => `${mlp(layer)}.experts.${kind}_proj.weight`;
 
 /** The graph's names. */
 export const routerName = (layer: number): string => `l${layer}.router`;
@@ -37,9 +36,9 @@ export const expertProduct = (group: string, expert: number): string => `${group
 export function storedExperts({ count, storage }: Experts, layer: number): string[] {
   const names = [routerTensor(layer)];
   if (storage === 'fused') return [...names, fusedTensor(layer, 'gate'), fusedTensor(layer, 'down')];
-  if (storage === 'stacked') return [...names, ...EXPERT_KINDS.map((kind) => stackedTensor(layer, kind))];
+  if (storage === 'stacked') return [...names, ...MLP_KINDS.map((kind) => stackedTensor(layer, kind))];
   for (let expert = 0; expert < count; expert++)
-    for (const kind of EXPERT_KINDS) names.push(expertTensor(layer, expert, kind));
+    for (const kind of MLP_KINDS) names.push(`${expertModule(layer, expert, kind)}.weight`);
   return names;
 }
 
@@ -73,7 +72,7 @@ export function expertReader(config: LlamaConfig, read: ReadTensor): ReadTensor 
   return (name, shape) => {
     const found = EXPERT.exec(name);
     if (found === null) return read(name, shape);
-    const [layer, expert, kind] = [Number(found[1]), Number(found[2]), found[3] as ExpertKind];
+    const [layer, expert, kind] = [Number(found[1]), Number(found[2]), found[3] as MlpKind];
     const size = hidden * ffn;
     if (storage === 'stacked') {
       const all = whole(layer, stackedTensor(layer, kind), [count, ...shape]);

@@ -11,14 +11,17 @@ import {
   GEMMA_LOCAL_THETA,
   graniteConstants,
   isGemma,
+  type DeltaNet,
   isGlm,
+  SOFT_CAPS,
   type Family,
   type LayerAttention,
+  type LayerSizes,
   type LlamaConfig,
   PLAIN_FAMILY,
   traitsOf,
   type Rope,
-  WINDOW_PATTERN,
+  ATTENTION_PATTERN,
 } from './base-model.ts';
 
 const fields = z.record(z.string(), z.unknown()).nullish();
@@ -61,7 +64,7 @@ const HubConfig = z.object({
   query_pre_attn_scalar: z.number().nullish(),
   attn_logit_softcapping: z.number().nullish(),
   final_logit_softcapping: z.number().nullish(),
-  use_bidirectional_attention: z.boolean().nullish(),
+  use_bidirectional_attention: z.union([z.boolean(), z.string()]).nullish(),
   embedding_multiplier: z.number().nullish(),
   residual_multiplier: z.number().nullish(),
   attention_multiplier: z.number().nullish(),
@@ -74,6 +77,20 @@ const HubConfig = z.object({
   decoder_sparse_step: z.int().nullish(),
   mlp_only_layers: z.array(z.int()).nullish(),
   quantization_config: fields,
+  global_head_dim: z.int().nullish(),
+  num_global_key_value_heads: z.int().nullish(),
+  per_layer_config: z.record(z.string(), z.record(z.string(), z.unknown())).nullish(),
+  attention_k_eq_v: z.boolean().nullish(),
+  num_kv_shared_layers: z.int().nullish(),
+  hidden_size_per_layer_input: z.int().nullish(),
+  enable_moe_block: z.boolean().nullish(),
+  full_attention_interval: z.int().min(1).nullish(),
+  attn_output_gate: z.boolean().nullish(),
+  linear_conv_kernel_dim: z.int().nullish(),
+  linear_key_head_dim: z.int().nullish(),
+  linear_value_head_dim: z.int().nullish(),
+  linear_num_key_heads: z.int().nullish(),
+  linear_num_value_heads: z.int().nullish(),
 });
 type HubConfig = z.infer<typeof HubConfig>;
 
@@ -85,8 +102,10 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   qwen2: 'qwen2',
   qwen3: 'qwen3',
   qwen3_moe: 'qwen3moe',
+  qwen3_5_text: 'qwen35',
   gemma2: 'gemma2',
   gemma3_text: 'gemma3',
+  gemma4_text: 'gemma4',
   olmo2: 'olmo2',
   olmo3: 'olmo2',
   glm: 'chatglm',
@@ -101,8 +120,10 @@ const FAMILIES: Readonly<Record<string, Family>> = {
  */
 const SEEING: Readonly<Record<string, Readonly<Record<string, Family>>>> = {
   qwen3_vl: { qwen3_vl_text: 'qwen3vl' },
+  qwen3_5: { qwen3_5_text: 'qwen35' },
   qwen2_5_vl: { qwen2_5_vl_text: 'qwen2vl' },
   gemma3: { gemma3_text: 'gemma3' },
+  gemma4: { gemma4_text: 'gemma4' },
   mistral3: { mistral: 'mistral3', ministral3: 'mistral3' },
 };
 
@@ -119,6 +140,11 @@ const TEXT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, unknown>>>>
     ...{ num_attention_heads: 32, num_key_value_heads: 32, head_dim: 128 },
     ...{ max_position_embeddings: 128_000, rms_norm_eps: 1e-6 },
   },
+  qwen3_5_text: {
+    ...{ vocab_size: 248_320, hidden_size: 4_096, intermediate_size: 12_288, num_hidden_layers: 32 },
+    ...{ num_attention_heads: 16, num_key_value_heads: 4, head_dim: 256 },
+    ...{ max_position_embeddings: 32_768, rms_norm_eps: 1e-6 },
+  },
   qwen2_5_vl_text: {
     ...{ vocab_size: 152_064, hidden_size: 8_192, intermediate_size: 29_568, num_hidden_layers: 80 },
     ...{ num_attention_heads: 64, num_key_value_heads: 8, max_window_layers: 80 },
@@ -126,6 +152,11 @@ const TEXT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   },
   gemma3_text: {
     ...{ vocab_size: 262_208, hidden_size: 2_304, intermediate_size: 9_216, num_hidden_layers: 26 },
+    ...{ num_attention_heads: 8, num_key_value_heads: 4, head_dim: 256 },
+    ...{ max_position_embeddings: 131_072, rms_norm_eps: 1e-6 },
+  },
+  gemma4_text: {
+    ...{ vocab_size: 262_144, hidden_size: 2_304, intermediate_size: 9_216, num_hidden_layers: 30 },
     ...{ num_attention_heads: 8, num_key_value_heads: 4, head_dim: 256 },
     ...{ max_position_embeddings: 131_072, rms_norm_eps: 1e-6 },
   },
@@ -151,14 +182,18 @@ const MINISTRAL_ROPE: RopeFields = {
 
 /** `default_theta` of transformers' configurations by `model_type`; elsewhere 10,000. */
 const DEFAULT_THETA: Readonly<Record<string, number>> = {
-  ...{ gemma3_text: 1_000_000, smollm3: 2_000_000, olmo3: OLMO3_THETA },
+  ...{ gemma3_text: 1_000_000, gemma4_text: 1_000_000, smollm3: 2_000_000, olmo3: OLMO3_THETA },
   ...{ qwen2_5_vl_text: 1_000_000, qwen3_vl_text: 500_000 },
 };
 /**
  * Of layers with a window, where their rotary positions are apart from the other layers'. transformers takes `rope_theta`
  * of an OLMo 3 for the other layers alone.
  */
-const LOCAL_THETA: Readonly<Record<string, number>> = { gemma3_text: GEMMA_LOCAL_THETA, olmo3: OLMO3_THETA };
+const LOCAL_THETA: Readonly<Record<string, number>> = {
+  gemma3_text: GEMMA_LOCAL_THETA,
+  gemma4_text: GEMMA_LOCAL_THETA,
+  olmo3: OLMO3_THETA,
+};
 /** Defaults of transformers' configurations by `model_type`: tokens without the field in config.json. */
 const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   mistral: 4096,
@@ -168,14 +203,24 @@ const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   qwen3_moe: 4096,
   gemma2: GEMMA_2.window,
   gemma3_text: 4096,
+  gemma4_text: 512,
   olmo3: 4096,
 };
 
 /** A Llama has no window: an active one is refused. The others' configurations in transformers have no such field. */
-const UNWINDOWED: ReadonlySet<string> = new Set(['llama', 'olmo2', 'glm', 'glm4', 'qwen3_vl_text']);
+const UNWINDOWED: ReadonlySet<string> = new Set([
+  'llama',
+  'olmo2',
+  'glm',
+  'glm4',
+  'qwen3_vl_text',
+  'qwen3_5_text',
+]);
 
 const SLIDING = 'sliding_attention';
 const FULL = 'full_attention';
+/** Of Qwen3.5: Gated DeltaNet. */
+const LINEAR = 'linear_attention';
 
 /** Of q, k and v. Qwen2 has them always; elsewhere than in GLM `attention_bias` would add one at o too, which is refused. */
 const hasBiases = (hub: HubConfig, family: Family): boolean =>
@@ -190,22 +235,116 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
     );
   if (hub.mlp_bias === true || (hub.attention_bias === true && !hasBiases(hub, family)))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
-  const activation = (isGemma(family) ? hub.hidden_activation : undefined) ?? hub.hidden_act;
-  const expected = isGemma(family) ? 'gelu_pytorch_tanh' : 'silu';
+  const gemma = isGemma(family);
+  const activation = (gemma ? hub.hidden_activation : undefined) ?? hub.hidden_act;
+  const expected = gemma ? 'gelu_pytorch_tanh' : 'silu';
   // transformers has two names of it.
   if (activation != null && (activation === 'swish' ? 'silu' : activation) !== expected)
     throw new BaseModelError(`activation ${activation} is not supported; use ${expected}`);
-  if (family !== 'gemma2')
-    for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'] as const)
-      if (hub[cap] != null)
-        throw new BaseModelError(
-          `logit soft caps (${cap}) are not supported for model_type ${hub.model_type}`,
-        );
-  if (hub.use_bidirectional_attention === true)
+  for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'] as const)
+    if (hub[cap] != null && SOFT_CAPS[family]?.includes(cap) !== true)
+      throw new BaseModelError(`logit soft caps (${cap}) are not supported for model_type ${hub.model_type}`);
+  if (hub.attn_output_gate === false)
+    throw new BaseModelError('attention without a gate of its output (attn_output_gate) is not supported');
+  // Of Gemma 4: `vision` is for images alone, which are not served.
+  if (hub.use_bidirectional_attention === true || hub.use_bidirectional_attention === 'all')
     throw new BaseModelError('bidirectional attention (use_bidirectional_attention) is not supported');
+  if (family === 'gemma4') refuseOtherGemma4(hub);
   const window = hub.use_sliding_window !== false && hub.sliding_window != null;
   if (window && hub.model_type === 'llama')
     throw new BaseModelError('sliding-window attention is not supported for model_type llama');
+}
+
+/** @throws BaseModelError for parts of Gemma 4 that are not served. */
+function refuseOtherGemma4(hub: HubConfig): void {
+  if (hub.enable_moe_block === true)
+    throw new BaseModelError(
+      'mixtures of experts (enable_moe_block) are not supported for model_type gemma4',
+    );
+  if ((hub.num_kv_shared_layers ?? 0) !== 0)
+    throw new BaseModelError(
+      'keys and values shared by layers (num_kv_shared_layers) are not supported for model_type gemma4',
+    );
+  // transformers' default is 256.
+  if (hub.hidden_size_per_layer_input !== 0)
+    throw new BaseModelError(
+      'embeddings of each layer (hidden_size_per_layer_input) are not supported for model_type gemma4',
+    );
+}
+
+/** Sizes of Gemma 4's layers, as `per_layer_config` has them or follow from older fields. @throws BaseModelError */
+function gemma4Sizes(hub: HubConfig, attention: readonly LayerAttention[]): LayerSizes[] {
+  const { attention_k_eq_v: keysAreValues } = hub;
+  const kvHeads = hub.num_key_value_heads ?? hub.num_attention_heads;
+  const headDim = hub.head_dim ?? 256;
+  return attention.map(({ window }, layer) => {
+    const usual: Readonly<Record<string, unknown>> =
+      window !== null
+        ? {}
+        : {
+            head_dim: hub.global_head_dim ?? 512,
+            ...(keysAreValues === true && hub.num_global_key_value_heads != null
+              ? { num_key_value_heads: hub.num_global_key_value_heads }
+              : {}),
+          };
+    const given = hub.per_layer_config == null ? usual : (hub.per_layer_config[layer] ?? {});
+    for (const [key, value] of Object.entries(given))
+      if (!(key === 'head_dim' || key === 'num_key_value_heads') || typeof value !== 'number')
+        throw new BaseModelError(`per_layer_config with ${key} ${String(value)} is not supported`);
+    return {
+      kvHeads: Number(given['num_key_value_heads'] ?? kvHeads),
+      headDim: Number(given['head_dim'] ?? headDim),
+      ffn: hub.intermediate_size,
+      keysAreValues: keysAreValues === true && window === null,
+    };
+  });
+}
+
+/** llama.cpp's divisor of pairs that do not turn: over any context their angle is 0 in float32. */
+const STILL = 1e30;
+
+/** `_compute_proportional_rope_parameters`: the first pairs of a head turn, the others stay. */
+function proportional(fields: RopeFields, theta: number, dim: number): Rope {
+  const part = fields['partial_rotary_factor'];
+  const turning = Math.floor(((typeof part === 'number' ? part : 1) * dim) / 2);
+  const factor = typeof fields['factor'] === 'number' ? fields['factor'] : 1;
+  const divisors = Float32Array.from({ length: dim / 2 }, (_, i) => (i < turning ? factor : STILL));
+  return { theta, dim, divisors, scale: 1 };
+}
+
+/** @throws BaseModelError */
+function gemma4Ropes(
+  hub: HubConfig,
+  attention: readonly LayerAttention[],
+  sizes: readonly LayerSizes[],
+): Pick<LlamaConfig, 'rope' | 'localRope' | 'context'> {
+  const context = hub.max_position_embeddings;
+  const ropeOf = (which: 'rope' | 'localRope'): Rope => {
+    const own = sizes.filter((_, layer) => attention[layer]!.rope === which);
+    const dim = own[0]?.headDim ?? hub.head_dim ?? 256;
+    if (own.some(({ headDim }) => headDim !== dim))
+      throw new BaseModelError(
+        `layers with heads of ${dim} and of other sizes cannot share rotary positions`,
+      );
+    const kind = which === 'rope' ? FULL : SLIDING;
+    const given = hub.rope_parameters?.[kind];
+    const usual: RopeFields =
+      which === 'rope'
+        ? { rope_type: 'proportional', partial_rotary_factor: 0.25 }
+        : { rope_type: 'default' };
+    const fields = isObject(given) ? given : usual;
+    const theta =
+      typeof fields['rope_theta'] === 'number'
+        ? fields['rope_theta']
+        : (which === 'rope' ? DEFAULT_THETA : LOCAL_THETA)[hub.model_type]!;
+    if (fields['rope_type'] === 'proportional') return proportional(fields, theta, dim);
+    const part = fields['partial_rotary_factor'];
+    // transformers turns the whole head there, whatever the part.
+    if (part !== undefined && part !== 1)
+      throw new BaseModelError('partial rotary positions (partial_rotary_factor) are not supported');
+    return hubRope({ fields, theta, dim, context, original: context }).rope;
+  };
+  return { rope: ropeOf('rope'), localRope: ropeOf('localRope'), context };
 }
 
 /** The window of layers of the kind {@link SLIDING}, as in the family's configuration in transformers. */
@@ -221,9 +360,10 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const layers = hub.num_hidden_layers;
   const types = hub.layer_types;
   // For these, transformers applies windows to all layers or none.
-  const alike = UNWINDOWED.has(hub.model_type) || family === 'phi3';
+  const alike = (UNWINDOWED.has(hub.model_type) && family !== 'qwen35') || family === 'phi3';
   if (types != null) {
-    const other = types.find((type) => type !== SLIDING && type !== FULL);
+    const known = family === 'qwen35' ? [LINEAR, FULL] : [SLIDING, FULL];
+    const other = types.find((type) => !known.includes(type));
     if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
     if (types.length !== layers)
       throw new BaseModelError(`config.json has ${types.length} layer_types for ${layers} layers`);
@@ -232,12 +372,16 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
         `config.json has ${SLIDING} in layer_types, but no active window (sliding_window, ` +
           'use_sliding_window). Correct one of them',
       );
+    // transformers makes Gemma 4's last layer one without a window, whatever its configuration says.
+    if (family === 'gemma4') return [...types.slice(0, -1), FULL];
     if (!alike) return types;
   }
-  const pattern =
-    family === 'gemma3' ? (hub.sliding_window_pattern ?? hub._sliding_window_pattern) : undefined;
-  const step = pattern ?? WINDOW_PATTERN[family];
-  const slides = (layer: number): boolean => {
+  const own: Partial<Record<Family, number | null | undefined>> = {
+    gemma3: hub.sliding_window_pattern ?? hub._sliding_window_pattern,
+    qwen35: hub.full_attention_interval,
+  };
+  const step = own[family] ?? ATTENTION_PATTERN[family];
+  const differs = (layer: number): boolean => {
     switch (family) {
       case 'qwen2':
       case 'qwen2vl':
@@ -245,11 +389,14 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
         return hub.use_sliding_window === true && layer >= (hub.max_window_layers ?? 28);
       case 'smollm3':
         return hub.use_sliding_window === true && !ropeLayers(hub)[layer];
+      case 'gemma4':
+        return layer + 1 < layers && (layer + 1) % step! !== 0;
       default:
         return step === undefined || (layer + 1) % step !== 0;
     }
   };
-  return Array.from({ length: layers }, (_, layer) => (slides(layer) ? SLIDING : FULL));
+  const other = family === 'qwen35' ? LINEAR : SLIDING;
+  return Array.from({ length: layers }, (_, layer) => (differs(layer) ? other : FULL));
 }
 
 /** SmolLM3: whether each layer has rotary positions. */
@@ -260,14 +407,29 @@ function ropeLayers(hub: HubConfig): boolean[] {
   );
 }
 
-function attentionOf(hub: HubConfig, family: Family): LayerAttention[] {
-  const window = windowOf(hub, family);
-  const types = layerTypes(hub, family, window);
+/** Qwen3.5's layers without attention. */
+function deltaNetOf(hub: HubConfig, types: readonly string[]): DeltaNet {
+  return {
+    keyHeads: hub.linear_num_key_heads ?? 16,
+    valueHeads: hub.linear_num_value_heads ?? 32,
+    keyDim: hub.linear_key_head_dim ?? 128,
+    valueDim: hub.linear_value_head_dim ?? 128,
+    kernel: hub.linear_conv_kernel_dim ?? 4,
+    layers: types.map((type) => type === LINEAR),
+  };
+}
+
+function attentionOf(
+  hub: HubConfig,
+  family: Family,
+  types: readonly string[],
+  window: number | null,
+): LayerAttention[] {
   const rotary = ropeLayers(hub);
   return types.map((type, layer) => ({
     window: type === SLIDING ? window : null,
     rope:
-      family === 'smollm3' && !rotary[layer]
+      type === LINEAR || (family === 'smollm3' && !rotary[layer])
         ? null
         : hasLocalRope(hub) && type === SLIDING
           ? 'localRope'
@@ -293,6 +455,9 @@ function ropeFields(hub: HubConfig, kind: string): RopeFields {
   return Object.keys(scaling).length > 0 ? scaling : parameters;
 }
 
+/** Part of a head that turns where nothing says it, in families in which it may be a part. */
+const ROTARY_PART: Partial<Record<Family, number>> = { phi3: 1, glm4: 0.5, chatglm: 0.5, qwen35: 0.25 };
+
 function ropesOf(
   hub: HubConfig,
   family: Family,
@@ -304,9 +469,9 @@ function ropesOf(
   const isSections = family === 'qwen2vl' && (named['rope_type'] ?? named['type']) === 'mrope';
   const given = isSections ? { ...named, rope_type: 'default' } : named;
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[hub.model_type] ?? 10_000;
-  const usualPart = isGlm(family) ? 0.5 : 1;
-  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? usualPart;
-  if (part !== 1 && family !== 'phi3' && !isGlm(family))
+  const usualPart = ROTARY_PART[family];
+  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? usualPart ?? 1;
+  if (part !== 1 && usualPart === undefined)
     throw new BaseModelError('partial rotary positions (partial_rotary_factor) are not supported');
   const context = hub.max_position_embeddings;
   const { rope, context: right } = hubRope({
@@ -444,7 +609,10 @@ export function readHubConfig(
   const hub = parsed.data;
   refuseUnsupported(hub, family);
   const headDim = hub.head_dim ?? hub.hidden_size / hub.num_attention_heads;
-  const gemma = isGemma(family);
+  const window = windowOf(hub, family);
+  const types = layerTypes(hub, family, window);
+  const attention = attentionOf(hub, family, types, window);
+  const layerSizes = family === 'gemma4' ? gemma4Sizes(hub, attention) : null;
   const config = checkConfig({
     ...PLAIN_FAMILY,
     family,
@@ -457,19 +625,22 @@ export function readHubConfig(
     experts: family === 'qwen3moe' ? expertsOf(hub) : null,
     vocab: hub.vocab_size,
     rmsEpsilon: hub.rms_norm_eps,
-    ...ropesOf(hub, family, headDim),
-    attention: attentionOf(hub, family),
-    attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null,
+    layerSizes,
+    ...(layerSizes === null ? ropesOf(hub, family, headDim) : gemma4Ropes(hub, attention, layerSizes)),
+    attention,
+    deltaNet: family === 'qwen35' ? deltaNetOf(hub, types) : null,
+    attentionScale: attentionScaleOf(hub, family),
     ...(family === 'gemma2'
       ? {
           attentionCap: valueOr(hub.attn_logit_softcapping, GEMMA_2.attentionCap),
           logitCap: valueOr(hub.final_logit_softcapping, GEMMA_2.logitCap),
         }
       : {}),
+    ...(family === 'gemma4' ? { logitCap: hub.final_logit_softcapping ?? null, layerScalars: true } : {}),
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
     qkvBias: hasBiases(hub, family),
     ...traitsOf(family),
-    embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
+    embeddingScale: isGemma(family) ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
     ...(family === 'granite' ? graniteOf(hub) : {}),
   });
   return { config, name: hub._name_or_path };
@@ -493,6 +664,12 @@ function expertsOf(hub: HubConfig): Experts {
     normalized: hub.norm_topk_prob ?? false,
     storage: 'each',
   };
+}
+
+/** Null = the usual one. */
+function attentionScaleOf(hub: HubConfig, family: Family): number | null {
+  if (family === 'gemma4') return 1;
+  return isGemma(family) ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null;
 }
 
 /** A field's value, which may be null; the usual one if the field is missing. */

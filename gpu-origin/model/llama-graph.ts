@@ -5,12 +5,19 @@
  * rows that decode.
  */
 import {
+  ADVANCES,
+  attentionLayers,
+  convolved,
+  type DeltaNet,
+  isDeltaNet,
   type LinearKind,
+  headsOf,
   linearShape,
   type LlamaConfig,
+  ofLayer,
   DataType,
   DECODING_INPUTS,
-  deltaKinds,
+  DELTA_KINDS,
   deltaNames,
   type Experts,
   deltaShapeOfA,
@@ -18,6 +25,8 @@ import {
   type GraphKind,
   type Layers,
   type Precision,
+  STATES,
+  stateShapes,
   streamNames,
   type WeightEntry,
   inPrecision,
@@ -25,6 +34,8 @@ import {
 import { expertLayer, expertProduct, routerName } from './experts.ts';
 import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
+  DELTA_NORM,
+  deltaNetNames,
   EMBEDDING_SCALES,
   groupName,
   HEAD_PRODUCT,
@@ -37,12 +48,14 @@ import {
   gainName,
   normsBefore,
   qkNormSize,
+  scalarNames,
+  streamGroup,
   BLOCK,
 } from './prepare-weights.ts';
-import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
+import { denseRotation, type Rotation, type RotationSet, rotationsOf } from './rotation.ts';
 
 /**
- * What one step of an int8 key or value stands for, `[kvHeads * headDim]` each, by layer. Keys are stored after rotary
+ * What one step of an int8 key or value stands for, `[kvHeads * headDim]` of the layer each, by layer with attention. Keys are stored after rotary
  * positions; both channels of a pair that they turn have one scale.
  */
 export type KvScales = readonly { k: Float32Array<ArrayBuffer>; v: Float32Array<ArrayBuffer> }[];
@@ -113,7 +126,7 @@ class LlamaGraph {
   /** The linears of a group as one product. */
   private group(x: string, layer: number, group: LinearGroup): string {
     const name = groupName(layer, group);
-    const shapes = group.map((kind) => linearShape(this.params.config, kind));
+    const shapes = group.map((kind) => this.shape(layer, kind));
     const shape = { K: shapes[0]!.in, N: shapes.reduce((sum, { out }) => sum + out, 0) };
     const y = this.products.multiply(x, name, shape, this.precision, `${name}.y`);
     if (!this.tensors.has(`${name}.b`)) return y;
@@ -133,15 +146,19 @@ class LlamaGraph {
     return this.tensors.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
   }
 
+  private shape(layer: number, kind: LinearKind): { in: number; out: number } {
+    return linearShape(ofLayer(this.params.config, layer), kind);
+  }
+
   private takesDelta(kind: LinearKind): boolean {
-    return deltaKinds(this.params.config, this.params.kind).includes(kind);
+    return DELTA_KINDS[this.params.kind].includes(kind);
   }
 
   /** (x A^T) B of some rows. */
   private delta(x: string, layer: number, kind: LinearKind, { inputs, suffix }: Rows): string {
     const g = this.g;
     const name = `l${layer}.${kind}`;
-    const shape = linearShape(this.params.config, kind);
+    const shape = this.shape(layer, kind);
     const names = deltaNames(layer, kind);
     const [a, b] = [`${inputs}${names.a}`, `${inputs}${names.b}`];
     const [rows, rank] = [`${inputs}B`, `${inputs}R_${kind}`];
@@ -163,7 +180,7 @@ class LlamaGraph {
   /** The same over the whole stream, in which a mixed graph has two kinds of rows. */
   private withDeltas(y: string, x: string, layer: number, kind: LinearKind): string {
     if (this.params.mixed !== true || !this.takesDelta(kind)) return this.withDelta(y, x, layer, kind);
-    const { in: from, out: to } = linearShape(this.params.config, kind);
+    const { in: from, out: to } = this.shape(layer, kind);
     const { chunk, rows } = this.apart(x, from);
     const name = `l${layer}.${kind}`;
     const delta = this.joined(
@@ -207,7 +224,7 @@ class LlamaGraph {
     delta: (y: string, kind: LinearKind) => string,
     suffix = '',
   ): string[] {
-    const widths = group.map((kind) => linearShape(this.params.config, kind).out);
+    const widths = group.map((kind) => this.shape(layer, kind).out);
     const split = this.tensors.sizes('split', widths);
     const names = group.map((kind) => `l${layer}.${kind}.y${suffix}`);
     this.g.node('Split', [y, split], names, { axis: -1 });
@@ -265,7 +282,8 @@ class LlamaGraph {
     const { inputs, suffix } = rows;
     const { config, context } = this.params;
     const { window, rope } = config.attention[layer]!;
-    const cache = [`${inputs}B`, config.kvHeads, 'M', config.headDim] as const;
+    const { kvHeads, headDim } = headsOf(config, layer);
+    const cache = [`${inputs}B`, kvHeads, 'M', headDim] as const;
     const scales = this.scalesOf(layer, rows);
     const type = scales === undefined ? this.precision : 'i8';
     const pastK = g.input(`${inputs}past.${layer}.k`, type, cache);
@@ -288,7 +306,7 @@ class LlamaGraph {
       [`l${layer}.attention${suffix}`, presentK, presentV],
       {
         num_heads: config.heads,
-        kv_num_heads: config.kvHeads,
+        kv_num_heads: kvHeads,
         do_rotary: tables === null ? 0 : 1,
         ...(config.attentionScale === null ? {} : { scale: { float: config.attentionScale } }),
         ...(config.attentionCap === null ? {} : { softcap: { float: config.attentionCap } }),
@@ -302,7 +320,9 @@ class LlamaGraph {
   /** Of int8 keys and values; undefined if the rows' are in the precision, as those of a chunk in a mixed graph. */
   private scalesOf(layer: number, rows: Rows): KvScales[number] | undefined {
     const { mixed, kvScales } = this.params;
-    return mixed === true && rows === FIRST_ROWS ? undefined : kvScales?.[layer];
+    return mixed === true && rows === FIRST_ROWS
+      ? undefined
+      : kvScales?.[attentionLayers(this.params.config).indexOf(layer)];
   }
 
   /** What attention takes besides, behind the rotary tables. */
@@ -311,7 +331,7 @@ class LlamaGraph {
     scales: KvScales[number] | undefined,
   ): { inputs: string[]; attributes: Record<string, string | number> } {
     if (scales === undefined) return { inputs: [], attributes: {} };
-    const { kvHeads, headDim } = this.params.config;
+    const { kvHeads, headDim } = headsOf(this.params.config, layer);
     const scale = (kind: 'k' | 'v'): string =>
       this.tensors.constant(`l${layer}.${kind}.step`, 'f32', [kvHeads, 1, headDim], scales[kind]);
     return {
@@ -325,52 +345,139 @@ class LlamaGraph {
   private attended(x: string, y: string, layer: number): string {
     const { config, mixed } = this.params;
     if (mixed !== true) return this.attendedBy(x, y, layer, FIRST_ROWS);
-    const widths = (['q', 'k', 'v'] as const).map((kind) => linearShape(config, kind).out);
+    const group = streamGroup(config, layer);
+    const widths = group.map((kind) => this.shape(layer, kind).out);
     const ys = this.apart(
       y,
       widths.reduce((sum, width) => sum + width, 0),
     );
-    const xs = this.takesDelta('q') ? this.apart(x, config.hidden) : { chunk: '', rows: '' };
+    const takesDelta = group.some((kind) => this.takesDelta(kind));
+    const xs = takesDelta ? this.apart(x, config.hidden) : { chunk: '', rows: '' };
     return this.joined(
       this.attendedBy(xs.chunk, ys.chunk, layer, FIRST_ROWS),
       this.attendedBy(xs.rows, ys.rows, layer, DECODING_ROWS),
-      linearShape(config, 'o').in,
+      this.shape(layer, isDeltaNet(config, layer) ? 'deltaOut' : 'o').in,
       `l${layer}.attention.all`,
     );
   }
 
   private attendedBy(x: string, y: string, layer: number, rows: Rows): string {
     const { config } = this.params;
+    if (config.deltaNet !== null && isDeltaNet(config, layer))
+      return this.deltaNet(x, y, layer, config.deltaNet, rows);
     if (!this.takesDelta('q') && config.qkNorm === null) return this.attention(layer, y, '', '', rows);
     const add = (of: string, kind: LinearKind): string => this.withDelta(of, x, layer, kind, rows);
-    const [q, k, v] = this.separate(y, layer, ['q', 'k', 'v'], add, rows.suffix) as [string, string, string];
+    const group = streamGroup(config, layer);
+    const apart = this.separate(y, layer, group, add, rows.suffix);
+    const part = (kind: LinearKind): string => apart[group.indexOf(kind)]!;
+    const [q, k, v] = [part('q'), part('k'), part('v')];
     if (config.qkNorm === null) return this.attention(layer, q, k, v, rows);
     const { suffix } = rows;
-    return this.attention(
+    const attended = this.attention(
       layer,
       this.norms.ofQk(q, layer, 'q', suffix),
       this.norms.ofQk(k, layer, 'k', suffix),
-      v,
+      config.valueNorm ? this.norms.ofValues(v, layer, suffix) : v,
       rows,
     );
+    if (!config.outputGate) return attended;
+    const g = this.g;
+    g.node('Sigmoid', [part('outputGate')], `l${layer}.opened${suffix}`);
+    return g.node('Mul', [attended, `l${layer}.opened${suffix}`], `l${layer}.attention.gated${suffix}`);
+  }
+
+  /**
+   * Gated DeltaNet: what its heads give of some rows, normed and gated, as transformers' `Qwen3_5GatedDeltaNet` has it.
+   * @param y the product of its linears with x.
+   */
+  private deltaNet(x: string, y: string, layer: number, net: DeltaNet, rows: Rows): string {
+    const { g, tensors } = this;
+    const { config } = this.params;
+    const { inputs, suffix } = rows;
+    const name = (part: string): string => `l${layer}.delta.${part}${suffix}`;
+    const add = (of: string, kind: LinearKind): string => this.withDelta(of, x, layer, kind, rows);
+    const group = streamGroup(config, layer);
+    const [qkv, gate, beta, decay] = this.separate(y, layer, group, add, suffix) as [
+      string,
+      string,
+      string,
+      string,
+    ];
+    const shapes = stateShapes(net);
+    const past = (part: string): string => `${inputs}past.${layer}.${part}`;
+    const present = (part: string): string => `${inputs}present.${layer}.${part}`;
+    for (const part of STATES) {
+      g.input(past(part), 'f32', [`${inputs}B`, ...shapes[part]]);
+      g.output(present(part), 'f32', [`${inputs}B`, ...shapes[part]]);
+    }
+    const own = deltaNetNames(layer);
+    g.node(
+      'CausalConvWithState',
+      [qkv, tensors.weight(own.kernel), '', past('convolution')],
+      [name('convolved'), name('seen')],
+      { activation: 'silu', channels_last: 1 },
+      MICROSOFT,
+    );
+    const advances = `${inputs}${ADVANCES}`;
+    g.node('Where', [`${advances}.yes`, name('seen'), past('convolution')], present('convolution'));
+    const [q, k, v] = ['q', 'k', 'v'].map(name) as [string, string, string];
+    g.node('Split', [name('convolved'), tensors.sizes('split', convolved(net))], [q, k, v], { axis: -1 });
+    g.node(
+      'LinearAttentionGate',
+      [decay, tensors.weight(own.bias), tensors.weight(own.decay), beta],
+      [name('decays'), name('betas')],
+      {},
+      MICROSOFT,
+    );
+    // A row that sits the step out neither decays nor corrects its states.
+    const held = (of: string): string => g.node('Mul', [of, advances], `${of}.held`);
+    g.node(
+      'LinearAttention',
+      [
+        ...[this.unit(q, net), this.unit(k, net), v, past('state')],
+        ...[held(name('decays')), held(name('betas'))],
+      ],
+      [name('read'), present('state')],
+      {
+        ...{ q_num_heads: net.keyHeads, kv_num_heads: net.valueHeads, update_rule: 'gated_delta' },
+        scale: { float: net.keyDim ** -0.5 },
+      },
+      MICROSOFT,
+    );
+    const gain = tensors.weight(gainName(layer, DELTA_NORM));
+    const epsilon = { epsilon: { float: config.rmsEpsilon } };
+    return g.node('GatedRMSNorm', [name('read'), gain, gate], name('normed'), epsilon, MICROSOFT);
+  }
+
+  /** Each head of q or k divided by its length: x / sqrt(sum(x^2) + 1e-6), transformers' `l2norm`. */
+  private unit(x: string, { keyHeads, keyDim }: DeltaNet): string {
+    const { g, tensors } = this;
+    const shape = (sizes: number[]): string => tensors.sizes('shape', sizes);
+    g.node('Reshape', [x, shape([0, 0, keyHeads, keyDim])], `${x}.heads`);
+    const gain = new Float32Array(keyDim).fill(keyDim ** -0.5);
+    const gains = g.constant(`delta.unit.${keyDim}`, 'f32', [keyDim], gain);
+    const attributes = { axis: -1, epsilon: { float: 1e-6 / keyDim }, stash_type: 1 };
+    g.node('SimplifiedLayerNormalization', [`${x}.heads`, gains], `${x}.heads.n`, attributes);
+    return g.node('Reshape', [`${x}.heads.n`, shape([0, 0, keyHeads * keyDim])], `${x}.unit`);
   }
 
   /** The MLP of every token. */
   private dense(read: string, layer: number): string {
-    const p = `l${layer}`;
     const [gate, up] = this.separate(
       this.group(read, layer, ['gate', 'up']),
       layer,
       ['gate', 'up'],
       (y, kind) => this.withDeltas(y, read, layer, kind),
     ) as [string, string];
-    return this.linear(this.gated(gate, up, p), layer, 'down');
+    return this.linear(this.gated(gate, up, layer), layer, 'down');
   }
 
   /** What down reads. */
-  private gated(gate: string, up: string, p: string): string {
+  private gated(gate: string, up: string, layer: number): string {
+    const p = `l${layer}`;
     this.g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
-    return this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, this.params.config.ffn, `${p}.act`);
+    const rotation = rotationsOf(this.params.rotations, layer)?.down;
+    return this.rotateBlocks(`${p}.gated`, rotation, this.shape(layer, 'down').in, `${p}.act`);
   }
 
   /** The MLP of each token's experts. */
@@ -389,7 +496,7 @@ class LlamaGraph {
         const names = Array.from({ length: experts.count }, (_, expert) => expertProduct(name, expert));
         return this.products.multiplyParts({ x, counts, names }, shapes[group], output);
       },
-      activated: (gate, up, of) => this.gated(gate, up, `l${of}`),
+      activated: (gate, up, of) => this.gated(gate, up, of),
       doubles: padsLoneRow,
     });
   }
@@ -398,8 +505,13 @@ class LlamaGraph {
     const { config } = this.params;
     const p = `l${layer}`;
     const input = this.input(h);
-    const attention = this.attended(input, this.group(input, layer, ['q', 'k', 'v']), layer);
-    const o = this.norms.after(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
+    const attended = this.attended(input, this.group(input, layer, streamGroup(config, layer)), layer);
+    const back = isDeltaNet(config, layer) ? 'deltaOut' : 'o';
+    // With v's heads rotated, it is already.
+    const rotation = config.outputGate ? this.params.rotations?.head : undefined;
+    const width = this.shape(layer, back).in;
+    const attention = this.rotateBlocks(attended, rotation, width, `${attended}.r`);
+    const o = this.norms.after(this.linear(attention, layer, back), layer, 'post_attention_layernorm');
     const between = { normed: `${p}.h1`, stream: `${p}.x1` };
     const before = normsBefore(config);
     const middle = this.norms.add(x, o, between, before === null ? null : gainName(layer, before.mlp));
@@ -412,7 +524,9 @@ class LlamaGraph {
         : before === null
           ? null
           : gainName(layer + 1, before.attention);
-    return this.norms.add(middle.x, down, streamNames(layer), next);
+    if (!config.layerScalars || next === null)
+      return this.norms.add(middle.x, down, streamNames(layer), next);
+    return this.norms.addScaled(middle.x, down, layer, next);
   }
 
   /** The stream before the first layer: from the tokens, or from the previous part. */
@@ -440,6 +554,9 @@ class LlamaGraph {
     for (const { inputs } of this.params.mixed === true ? [FIRST_ROWS, DECODING_ROWS] : [FIRST_ROWS]) {
       g.input(`${inputs}last_position`, 'i32', [`${inputs}B`]);
       g.input(`${inputs}total_length`, 'i32', [1]);
+      if (config.deltaNet === null) continue;
+      const advances = g.input(`${inputs}${ADVANCES}`, 'f32', [`${inputs}B`, 1, 1]);
+      g.node('Cast', [advances], `${advances}.yes`, { to: DataType.bool });
     }
     // Tokens of the chunk, and decoding rows.
     if (this.params.mixed === true) g.input('stream_parts', 'i64', [2]);
@@ -582,8 +699,9 @@ class GraphNorms {
   /** q or k: each head normalized by itself, or all of them as one. */
   ofQk(x: string, layer: number, kind: 'q' | 'k', suffix: string): string {
     const { g, config, tensors, precision } = this.params;
-    const size = qkNormSize(config, kind);
-    const width = linearShape(config, kind).out;
+    const own = ofLayer(config, layer);
+    const size = qkNormSize(own, kind);
+    const width = linearShape(own, kind).out;
     const gain = (): string => tensors.numbers(gainName(layer, `self_attn.${kind}_norm`), precision);
     const normed = `l${layer}.${kind}.normed${suffix}`;
     if (config.qkNorm === 'width') return this.norm(x, gain(), normed);
@@ -591,6 +709,18 @@ class GraphNorms {
     g.node('Reshape', [x, tensors.sizes('shape', [0, 0, width / size, size])], name);
     this.norm(name, gain(), `${name}.n`);
     return g.node('Reshape', [`${name}.n`, tensors.sizes('shape', [0, 0, width])], normed);
+  }
+
+  /** Each head of v normalized, without a gain. */
+  ofValues(x: string, layer: number, suffix: string): string {
+    const { g, config, tensors, precision } = this.params;
+    const { kvHeads, headDim } = headsOf(config, layer);
+    const ones = new Float32Array(headDim).fill(1);
+    const name = `l${layer}.v.heads${suffix}`;
+    g.node('Reshape', [x, tensors.sizes('shape', [0, 0, kvHeads, headDim])], name);
+    this.norm(name, tensors.constant(`ones.${headDim}`, precision, [headDim], ones), `${name}.n`);
+    const whole = tensors.sizes('shape', [0, 0, kvHeads * headDim]);
+    return g.node('Reshape', [`${name}.n`, whole], `l${layer}.v.normed${suffix}`);
   }
 
   /** The output of attention or the MLP, normalized before it is added if the family does so. */
@@ -618,6 +748,16 @@ class GraphNorms {
     const inputs = [x, y, this.gain(gain)];
     g.node('SkipSimplifiedLayerNormalization', inputs, [normed, '', '', stream], epsilon, MICROSOFT);
     return { h: normed, x: stream };
+  }
+
+  /** The stream behind a layer, times the layer's number. @param gain of the norm that reads it. */
+  addScaled(x: string, y: string, layer: number, gain: string): { h: string; x: string } {
+    const { g, tensors, streamPrecision } = this.params;
+    const { normed, stream } = streamNames(layer);
+    g.node('Add', [x, y], `${stream}.sum`);
+    const scalar = tensors.numbers(scalarNames(layer).graph, streamPrecision);
+    g.node('Mul', [`${stream}.sum`, scalar], stream);
+    return { h: this.norm(stream, this.gain(gain), normed), x: stream };
   }
 }
 

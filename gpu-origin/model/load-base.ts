@@ -23,19 +23,24 @@ import {
   GEMMA_2,
   GEMMA_LOCAL_THETA,
   graniteConstants,
+  isDeltaNet,
   isGemma,
   isGlm,
+  SOFT_CAPS,
   type LayerAttention,
   type LlamaConfig,
   PLAIN_FAMILY,
   traitsOf,
   type Rope,
-  WINDOW_PATTERN,
-  LINEAR_KINDS,
-  linearShape,
+  ATTENTION_PATTERN,
+  type LinearKind,
   moduleName,
+  type LayerSizes,
   storedLinears,
+  rowsOfKind,
   storedShape,
+  type StoredLinear,
+  storesGainsMinusOne,
 } from './base-model.ts';
 import { fileDigest, readFully } from './read-file.ts';
 import {
@@ -50,7 +55,14 @@ import {
 import type { TokenizerSource } from './load-tokenizer.ts';
 import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
 import { expertReader, hubStorage, storedExperts } from './experts.ts';
-import { FINAL_NORM, keptGains, normsBefore } from './prepare-weights.ts';
+import {
+  DELTA_NORM,
+  FINAL_NORM,
+  keptGains,
+  normsBefore,
+  scalarNames,
+  storedDeltaNet,
+} from './prepare-weights.ts';
 
 /** @param path a .gguf file or a Hugging Face folder. @throws BaseModelError | GgufError */
 export async function loadBase(
@@ -107,12 +119,15 @@ const TEXT_PREFIXES: readonly (readonly [stored: string, plain: string])[] = [
   ['language_model.lm_head.', 'lm_head.'],
 ];
 
+/** Gemma 4's, beside what {@link isVision} knows. */
+const AUDIO = /^model\.(?:audio_tower|embed_audio)\./;
+
 /** @returns the text's tensors under the names that they have in a model of text alone. @throws BaseModelError */
 function textTensors(tensors: ReadonlyMap<string, Located>): Map<string, Located> {
   const text = new Map<string, Located>();
   for (const [stored, located] of tensors) {
-    // Text is the same without it.
-    if (isVision(stored)) continue;
+    // Text is the same without it, and without the layers of Qwen3.5 that guess tokens ahead.
+    if (isVision(stored) || AUDIO.test(stored) || stored.startsWith('mtp.')) continue;
     const [prefix, plain] = TEXT_PREFIXES.find(([start]) => stored.startsWith(start)) ?? ['', ''];
     const name = `${plain}${stored.slice(prefix.length)}`;
     if (text.has(name)) throw new BaseModelError(`the base has ${name} twice, once as ${stored}`);
@@ -213,8 +228,8 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
           );
         const data = readExactly(located.fd, end - begin, located.dataStart + begin);
         const values = toFloat32({ dtype, shape: [...shape], data });
-        // Gemma stores gains minus one (`Gemma2RMSNorm`, `Gemma3RMSNorm`: 1 + weight).
-        if (isGemma(config.family) && NORM.test(name))
+        // As `Gemma2RMSNorm`, `Gemma3RMSNorm` and `Qwen3_5RMSNorm` in transformers: 1 + weight.
+        if (storesGainsMinusOne(config.family) && NORM.test(name) && !name.includes(DELTA_NORM))
           for (let i = 0; i < values.length; i++) values[i]! += 1;
         return values;
       },
@@ -236,6 +251,7 @@ const GGUF_NAMES: [RegExp, string][] = [
   [/^model\.norm\.weight$/, 'output_norm.weight'],
   [/^lm_head\.weight$/, 'output.weight'],
   [/^model\.layers\.(\d+)\.input_layernorm\.weight$/, 'blk.$1.attn_norm.weight'],
+  [/^model\.layers\.(\d+)\.layer_scalar$/, 'blk.$1.layer_output_scale.weight'],
   [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.ffn_norm.weight'],
   [/^model\.layers\.(\d+)\.self_attn\.([qk])_norm\.weight$/, 'blk.$1.attn_$2_norm.weight'],
   [/^model\.layers\.(\d+)\.self_attn\.qkv_proj\.weight$/, 'blk.$1.attn_qkv.weight'],
@@ -361,14 +377,14 @@ class Metadata {
 }
 
 /** For other families llama.cpp ignores a window, whatever the file says. */
-const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma2', 'gemma3', 'olmo2', 'phi3']);
+const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma2', 'gemma3', 'gemma4', 'olmo2', 'phi3']);
 
 function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   const { family } = metadata;
   // 0 means none (Phi-4), as does nothing at all (OLMo 2).
   const usual = family === 'gemma2' ? GEMMA_2.window : 0;
   const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', usual)) || null;
-  const usualPattern = WINDOW_PATTERN[family];
+  const usualPattern = ATTENTION_PATTERN[family];
   const pattern =
     usualPattern === undefined ? null : (metadata.value('attention.sliding_window_pattern') ?? usualPattern);
   const slides = (layer: number): boolean => {
@@ -382,7 +398,7 @@ function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
     rope:
       family === 'smollm3' && (layer + 1) % NO_ROPE_STEP === 0
         ? null
-        : (family === 'gemma3' || family === 'olmo2') && slides(layer)
+        : (family === 'gemma3' || family === 'gemma4' || family === 'olmo2') && slides(layer)
           ? 'localRope'
           : 'rope',
   }));
@@ -481,26 +497,56 @@ const expertsOf = (metadata: Metadata): Experts => ({
   storage: 'stacked',
 });
 
+/** Sizes of Gemma 4's layers: each number is one for all layers, or a list. @throws BaseModelError */
+function gemma4Sizes(
+  { tensors }: GgufFile,
+  metadata: Metadata,
+  attention: readonly LayerAttention[],
+): LayerSizes[] {
+  const of = (key: string, layer: number): number => {
+    const value = metadata.value(key);
+    const own: unknown = Array.isArray(value) ? value[layer] : value;
+    if (typeof own !== 'number') throw new BaseModelError(`the base's metadata lacks gemma4.${key}`);
+    return own;
+  };
+  return attention.map(({ window }, layer) => ({
+    kvHeads: of('attention.head_count_kv', layer),
+    headDim: of(window === null ? 'attention.key_length' : 'attention.key_length_swa', layer),
+    ffn: of('feed_forward_length', layer),
+    keysAreValues: !tensors.has(`blk.${layer}.attn_v.weight`),
+  }));
+}
+
+/** llama.cpp stores its heads in another order. */
+const NOT_IN_GGUF: Family = 'qwen35';
+
 /**
  * A GGUF's metadata as the graph builder's configuration; defaults and patterns as in llama.cpp's `llama-model.cpp`.
  * @throws BaseModelError
  */
 function readGgufConfig(file: GgufFile): LlamaConfig {
   const architecture = String(file.metadata.get('general.architecture'));
+  if (architecture === NOT_IN_GGUF)
+    throw new BaseModelError(
+      'Qwen3.5 is not supported as GGUF. Give its Hugging Face folder (safetensors), or hf:owner/name',
+    );
   const family = FAMILIES.find((name) => name === architecture);
   if (family === undefined)
     throw new BaseModelError(
-      `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.join(', ')}`,
+      `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.filter((name) => name !== NOT_IN_GGUF).join(', ')}`,
     );
   const metadata = new Metadata(file, family);
-  if (family !== 'gemma2')
-    for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
-      if (metadata.value(cap) !== undefined)
-        throw new BaseModelError(`logit soft caps (${cap}) are not supported for ${family}`);
+  for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
+    if (metadata.value(cap) !== undefined && SOFT_CAPS[family]?.includes(cap) !== true)
+      throw new BaseModelError(`logit soft caps (${cap}) are not supported for ${family}`);
   if (family === 'glm4')
     for (const key of ['rope.dimension_sections', 'nextn_predict_layers'])
       if (metadata.value(key) !== undefined)
         throw new BaseModelError(`the base's metadata has glm4.${key}, which is not supported`);
+  if (family === 'gemma4')
+    for (const key of ['attention.shared_kv_layers', 'embedding_length_per_layer_input', 'expert_count'])
+      if (metadata.number(key, 0) !== 0)
+        throw new BaseModelError(`the base's metadata has gemma4.${key}, which is not supported`);
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
   const layers = metadata.number('block_count');
@@ -508,36 +554,53 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
   const headDim = metadata.number('attention.key_length', hidden / heads);
   const { rope, context } = ropeOf(file, metadata, headDim);
   const attention = attentionOf(metadata, layers);
+  const layerSizes = family === 'gemma4' ? gemma4Sizes(file, metadata, attention) : null;
+  const ofWindows = attention.findIndex(({ window }) => window !== null);
   return checkConfig({
     ...PLAIN_FAMILY,
     family,
     hidden,
     layers,
     heads,
-    kvHeads: metadata.number('attention.head_count_kv', heads),
-    headDim,
-    ffn: metadata.number(family === 'qwen3moe' ? 'expert_feed_forward_length' : 'feed_forward_length'),
+    kvHeads: layerSizes === null ? metadata.number('attention.head_count_kv', heads) : layerSizes[0]!.kvHeads,
+    headDim: layerSizes === null ? headDim : metadata.number('attention.key_length_swa', headDim),
+    layerSizes,
+    ffn:
+      layerSizes === null
+        ? metadata.number(family === 'qwen3moe' ? 'expert_feed_forward_length' : 'feed_forward_length')
+        : layerSizes[0]!.ffn,
     experts: family === 'qwen3moe' ? expertsOf(metadata) : null,
     vocab: file.tensors.get('token_embd.weight')?.shape[0] ?? metadata.number('vocab_size'),
     context,
     rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
     rope,
     localRope:
-      attention.some(({ rope: which }) => which === 'localRope') || family === 'gemma3'
+      attention.some(({ rope: which }) => which === 'localRope') || family === 'gemma3' || family === 'gemma4'
         ? {
             // Older files of OLMo 3 have one theta for all layers.
             theta: metadata.number('rope.freq_base_swa', gemma ? GEMMA_LOCAL_THETA : rope.theta),
-            dim: headDim,
+            dim: layerSizes?.[ofWindows]?.headDim ?? headDim,
             divisors: null,
             scale: 1,
           }
         : null,
     attention,
-    attentionScale: gemma ? (layers === GEMMA_27B_LAYERS[family] ? hidden / heads : headDim) ** -0.5 : null,
+    attentionScale:
+      family === 'gemma4'
+        ? 1
+        : gemma
+          ? (layers === GEMMA_27B_LAYERS[family] ? hidden / heads : headDim) ** -0.5
+          : null,
     ...(family === 'gemma2'
       ? {
           attentionCap: metadata.number('attn_logit_softcapping', GEMMA_2.attentionCap),
           logitCap: metadata.number('final_logit_softcapping', GEMMA_2.logitCap),
+        }
+      : {}),
+    ...(family === 'gemma4'
+      ? {
+          logitCap: metadata.number('final_logit_softcapping', 0) || null,
+          layerScalars: file.tensors.has('blk.0.layer_output_scale.weight'),
         }
       : {}),
     tiedHead: !file.tensors.has('output.weight'),
@@ -559,8 +622,13 @@ export function neededTensors(config: LlamaConfig): Set<string> {
   const names = new Set([EMBEDDING, FINAL_NORM]);
   if (!config.tiedHead) names.add(HEAD);
   for (let layer = 0; layer < config.layers; layer++) {
-    const norms = [...Object.values(normsBefore(config) ?? {}), ...keptGains(config).map(([path]) => path)];
+    if (config.layerScalars) names.add(scalarNames(layer).stored);
+    const norms = [
+      ...Object.values(normsBefore(config) ?? {}),
+      ...keptGains(config, layer).map(([path]) => path),
+    ];
     for (const path of norms) names.add(`model.layers.${layer}.${path}.weight`);
+    if (isDeltaNet(config, layer)) for (const name of Object.values(storedDeltaNet(layer))) names.add(name);
     for (const { name, kinds } of storedLinears(config, layer)) {
       names.add(`${name}.weight`);
       if (config.qkvBias && 'qkv'.includes(kinds[0]!)) names.add(`${name}.bias`);
@@ -614,33 +682,28 @@ function withExperts(base: BaseModel): BaseModel {
   return { ...base, tensor: expertReader(base.config, (name, shape) => base.tensor(name, shape)) };
 }
 
-/** The base with its fused linears (Phi-3, GLM) under the names of their parts: rows of q, k and v, of gate and up. */
+/**
+ * The base with its fused linears (Phi-3, GLM, Qwen3.5) under the names of their parts: rows of q, k and v, of gate and up,
+ * of q and the gate of its heads' outputs.
+ */
 function splitFused(base: BaseModel): BaseModel {
   const { config } = base;
-  if (!config.fusedQkv && !config.fusedGateUp) return base;
-  const parts = new Map<string, { stored: string; shape: number[]; begin: number; end: number }>();
+  if (!config.fusedQkv && !config.fusedGateUp && !config.outputGate) return base;
+  const parts = new Map<string, { linear: StoredLinear; kind: LinearKind }>();
   for (let layer = 0; layer < config.layers; layer++)
     for (const linear of storedLinears(config, layer)) {
       if (linear.kinds.length === 1) continue;
-      const whole = storedShape(config, linear);
-      let row = 0;
-      for (const kind of LINEAR_KINDS.filter((one) => linear.kinds.includes(one))) {
-        const { out } = linearShape(config, kind);
-        parts.set(`${moduleName(layer, kind)}.weight`, {
-          stored: `${linear.name}.weight`,
-          shape: [whole.out, whole.in],
-          begin: row * whole.in,
-          end: (row + out) * whole.in,
-        });
-        row += out;
-      }
+      for (const kind of linear.kinds) parts.set(`${moduleName(layer, kind)}.weight`, { linear, kind });
     }
   return {
     ...base,
     tensor(name, shape) {
       const part = parts.get(name);
       if (part === undefined) return base.tensor(name, shape);
-      return base.tensor(part.stored, part.shape).slice(part.begin, part.end);
+      const { linear, kind } = part;
+      const { in: columns, out: rows } = storedShape(config, linear);
+      const whole = base.tensor(`${linear.name}.weight`, [rows, columns]);
+      return rowsOfKind(config, linear, kind, whole, columns).slice();
     },
   };
 }

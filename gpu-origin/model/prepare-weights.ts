@@ -9,19 +9,29 @@
  */
 import {
   type BaseModel,
+  convolvedChannels,
+  type DeltaNet,
+  isDeltaNet,
   type LinearKind,
   linearShape,
   type LlamaConfig,
-  type ExpertKind,
   type Experts,
-  isExpertKind,
+  type MlpKind,
   moduleName,
+  ofLayer,
   type Rope,
   type GraphFlavour,
   type WeightEntry,
 } from './base-model.ts';
-import { expertProduct, expertTensor, routerName, routerTensor } from './experts.ts';
-import { rotateColumns, rotateRows, type Rotation, type RotationSet, undoRotation } from './rotation.ts';
+import { expertModule, expertProduct, routerName, routerTensor } from './experts.ts';
+import {
+  rotateColumns,
+  rotateRows,
+  type Rotation,
+  type RotationSet,
+  rotationsOf,
+  undoRotation,
+} from './rotation.ts';
 
 /** Formats that a base can be served in; `weights` of `/base`. */
 export const WEIGHT_FORMATS = ['int8', 'int4', 'f32'] as const;
@@ -47,15 +57,21 @@ interface PreparedTensor {
 /** The rotations of a linear's columns (its input) and rows (its output). */
 export const ROTATED: Record<
   LinearKind,
-  { columns: Exclude<keyof RotationSet, 'stream'>; rows: 'stream' | 'head' | null }
+  { columns: Exclude<keyof RotationSet, 'stream' | 'value' | 'layers'>; rows: 'stream' | 'value' | null }
 > = {
   q: { columns: 'input', rows: null },
+  outputGate: { columns: 'input', rows: null },
   k: { columns: 'input', rows: null },
-  v: { columns: 'input', rows: 'head' },
+  v: { columns: 'input', rows: 'value' },
   o: { columns: 'head', rows: 'stream' },
   gate: { columns: 'input', rows: null },
   up: { columns: 'input', rows: null },
   down: { columns: 'down', rows: 'stream' },
+  deltaQkv: { columns: 'input', rows: null },
+  deltaGate: { columns: 'input', rows: null },
+  deltaBeta: { columns: 'input', rows: null },
+  deltaDecay: { columns: 'input', rows: null },
+  deltaOut: { columns: 'head', rows: 'stream' },
 };
 
 export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
@@ -64,10 +80,21 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
  * Linears that read the same input are one product: 4 products a layer instead of 7 cost a decode step of 16 rows
  * about a tenth less, and scales are per output row, so that no value changes.
  */
-const LINEAR_GROUPS: readonly LinearGroup[] = [['q', 'k', 'v'], ['o'], ['gate', 'up'], ['down']];
+const ATTENTION: LinearGroup = ['q', 'k', 'v'];
+const GATED_ATTENTION: LinearGroup = ['q', 'outputGate', 'k', 'v'];
+const MLP_GROUPS = [['gate', 'up'], ['down']] as const satisfies readonly LinearGroup[];
+const DELTA_NET: LinearGroup = ['deltaQkv', 'deltaGate', 'deltaBeta', 'deltaDecay'];
 
-/** Of an expert. */
-const EXPERT_GROUPS = [['gate', 'up'], ['down']] as const satisfies readonly (readonly ExpertKind[])[];
+/** What a layer's attention, or what it has instead, computes of the stream. */
+export function streamGroup(config: LlamaConfig, layer: number): LinearGroup {
+  if (isDeltaNet(config, layer)) return DELTA_NET;
+  return config.outputGate ? GATED_ATTENTION : ATTENTION;
+}
+
+function groupsOf(config: LlamaConfig, layer: number): LinearGroup[] {
+  const back: LinearGroup = isDeltaNet(config, layer) ? ['deltaOut'] : ['o'];
+  return [streamGroup(config, layer), back, ...(config.experts === null ? MLP_GROUPS : [])];
+}
 
 export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
 
@@ -88,12 +115,17 @@ export const normsBefore = (
  */
 export const foldsGains = (config: Pick<LlamaConfig, 'postNorms'>): boolean => !config.postNorms;
 
+/** Hugging Face's name of the norm of what a Gated DeltaNet's heads give. Its gain is stored as it is. */
+export const DELTA_NORM = 'linear_attn.norm';
+
 /** Norms of a layer whose gains are not folded into a linear. */
-export function keptGains(config: LlamaConfig): [path: string, size: number][] {
-  const { hidden, postNorms, qkNorm } = config;
+export function keptGains(config: LlamaConfig, layer: number): [path: string, size: number][] {
+  const { hidden, postNorms, qkNorm, deltaNet } = config;
   const kept: [path: string, size: number][] = [];
-  if (qkNorm !== null)
-    for (const kind of ['q', 'k'] as const) kept.push([`self_attn.${kind}_norm`, qkNormSize(config, kind)]);
+  if (deltaNet !== null && isDeltaNet(config, layer)) kept.push([DELTA_NORM, deltaNet.valueDim]);
+  else if (qkNorm !== null)
+    for (const kind of ['q', 'k'] as const)
+      kept.push([`self_attn.${kind}_norm`, qkNormSize(ofLayer(config, layer), kind)]);
   if (!postNorms) return kept;
   const before = normsBefore(config);
   if (before !== null) kept.push([before.attention, hidden]);
@@ -103,7 +135,7 @@ export function keptGains(config: LlamaConfig): [path: string, size: number][] {
   return kept;
 }
 
-/** Numbers of q or k that are normalized together. */
+/** Numbers of q or k that are normalized together. @param config of the layer, see `ofLayer`. */
 export const qkNormSize = (config: LlamaConfig, kind: 'q' | 'k'): number =>
   config.qkNorm === 'width' ? linearShape(config, kind).out : config.headDim;
 
@@ -112,7 +144,7 @@ export const gainName = (layer: number, path: string): string => `l${layer}.${pa
 
 function normBefore(config: LlamaConfig, kind: LinearKind): string | null {
   const before = normsBefore(config);
-  if (before === null || kind === 'o' || kind === 'down') return null;
+  if (before === null || kind === 'o' || kind === 'deltaOut' || kind === 'down') return null;
   return kind === 'gate' || kind === 'up' ? before.mlp : before.attention;
 }
 
@@ -148,6 +180,12 @@ export interface RotaryPairs {
   readonly headDim: number;
   readonly dim: number;
 }
+
+/** The graph's name of a layer's number, `[1]`, and Hugging Face's. */
+export const scalarNames = (layer: number): { graph: string; stored: string } => ({
+  graph: `l${layer}.scalar`,
+  stored: `model.layers.${layer}.layer_scalar`,
+});
 
 /** @returns null where rows are served in the order in which they are stored. */
 export const pairsOf = (config: LlamaConfig, kind: LinearKind): RotaryPairs | null =>
@@ -241,15 +279,21 @@ function* linear(
   yield { name: `${name}.s`, type: 'f32', dims: [rows], data: scales };
 }
 
-/** One linear's weight `[out, in]` and bias, with the gain before it folded in, rotated. */
+/**
+ * One linear's weight `[out, in]` and bias, with the gain before it folded in, rotated.
+ * @param module one of several of its kind in the layer, an expert's.
+ */
 function transformed(
   base: BaseModel,
   layer: number,
   kind: LinearKind,
-  rotations: RotationSet | null,
+  rotationSet: RotationSet | null,
+  module?: string,
 ): { weight: Float32Array<ArrayBuffer>; bias: Float32Array<ArrayBuffer> | null } {
-  const { in: columns, out: rows } = linearShape(base.config, kind);
-  const weight = base.tensor(`${moduleName(layer, kind)}.weight`, [rows, columns]);
+  const { in: columns, out: rows } = linearShape(ofLayer(base.config, layer), kind);
+  const rotations = rotationsOf(rotationSet, layer);
+  const isKey = kind === 'v' && base.config.layerSizes?.[layer]?.keysAreValues === true;
+  const weight = base.tensor(`${module ?? moduleName(layer, isKey ? 'k' : kind)}.weight`, [rows, columns]);
   const gain = gainBefore(base, layer, kind);
   if (gain !== null) foldGain(weight, gain);
   const hasBias = base.config.qkvBias && 'qkv'.includes(kind);
@@ -280,40 +324,19 @@ function concatenated(parts: readonly Float32Array[]): Float32Array<ArrayBuffer>
 }
 
 /** A layer's router, in float32: which experts are chosen affects a token more than what they compute. */
-function routerTensors(
-  { config, tensor }: BaseModel,
+function router(
+  base: BaseModel,
   layer: number,
   { count }: Experts,
-  gain: Float32Array | null,
   rotations: RotationSet | null,
 ): PreparedTensor {
-  const { hidden } = config;
-  const weight = tensor(routerTensor(layer), [count, hidden]);
+  const { hidden } = base.config;
+  const weight = base.tensor(routerTensor(layer), [count, hidden]);
+  const gain = gainBefore(base, layer, 'gate');
   if (gain !== null) foldGain(weight, gain);
   if (rotations !== null) rotateColumns(weight, hidden, rotations.input);
-  return {
-    ...{ name: `${routerName(layer)}.w`, type: 'f32', dims: [hidden, count] },
-    data: transpose(weight, count, hidden),
-  };
-}
-
-/** One linear of an expert, `[out, in]`, transformed as the layer's only one would be. */
-function expertWeight(
-  base: BaseModel,
-  at: { layer: number; expert: number; kind: ExpertKind },
-  gain: Float32Array | null,
-  rotations: RotationSet | null,
-): Float32Array<ArrayBuffer> {
-  const { layer, expert, kind } = at;
-  const { in: columns, out: rows } = linearShape(base.config, kind);
-  const weight = base.tensor(expertTensor(layer, expert, kind), [rows, columns]);
-  if (gain !== null && kind !== 'down') foldGain(weight, gain);
-  if (rotations === null) return weight;
-  const rotated = ROTATED[kind];
-  rotateColumns(weight, columns, rotations[rotated.columns]);
-  const rotation = rotated.rows === null ? null : rotations[rotated.rows];
-  if (rotation !== null) rotateRows(weight, columns, rotation);
-  return weight;
+  const data = transpose(weight, count, hidden);
+  return { name: `${routerName(layer)}.w`, type: 'f32', dims: [hidden, count], data };
 }
 
 function* expertTensors(
@@ -323,11 +346,11 @@ function* expertTensors(
   served: Served,
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
-  const gain = gainBefore(base, layer, 'gate');
-  yield routerTensors(base, layer, experts, gain, rotations);
-  for (const group of EXPERT_GROUPS)
+  yield router(base, layer, experts, rotations);
+  for (const group of MLP_GROUPS)
     for (let expert = 0; expert < experts.count; expert++) {
-      const parts = group.map((kind) => expertWeight(base, { layer, expert, kind }, gain, rotations));
+      const stored = (kind: MlpKind): string => expertModule(layer, expert, kind);
+      const parts = group.map((kind) => transformed(base, layer, kind, rotations, stored(kind)).weight);
       const weight = concatenated(parts);
       const columns = linearShape(base.config, group[0]).in;
       const name = expertProduct(groupName(layer, group), expert);
@@ -341,23 +364,53 @@ function* layerTensors(
   served: Served,
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
-  const { experts } = base.config;
-  for (const group of LINEAR_GROUPS) {
-    if (experts !== null && isExpertKind(group[0])) continue;
+  const config = ofLayer(base.config, layer);
+  for (const group of groupsOf(config, layer)) {
     const parts = group.map((kind) => transformed(base, layer, kind, rotations));
     const weight = concatenated(parts.map((part) => part.weight));
-    const columns = linearShape(base.config, group[0]).in;
+    const columns = linearShape(config, group[0]).in;
     const rows = weight.length / columns;
     const name = groupName(layer, group);
     yield* linear(name, weight, rows, columns, served);
     const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
     if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
-  if (experts !== null) yield* expertTensors(base, layer, experts, served, rotations);
-  for (const [path, size] of keptGains(base.config)) {
+  if (config.experts !== null) yield* expertTensors(base, layer, config.experts, served, rotations);
+  for (const [path, size] of keptGains(config, layer)) {
     const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
     yield { name: gainName(layer, path), type: 'f32', dims: [size], data };
   }
+  if (config.layerScalars) {
+    const { graph, stored } = scalarNames(layer);
+    yield { name: graph, type: 'f32', dims: [1], data: base.tensor(stored, [1]) };
+  }
+  if (base.config.deltaNet !== null && isDeltaNet(base.config, layer))
+    yield* deltaNetTensors(base, layer, base.config.deltaNet);
+}
+
+/** The graph's names of a Gated DeltaNet's other tensors: kernels `[channels, 1, kernel]`, by head the factor and the bias of its decay. */
+export const deltaNetNames = (layer: number): { kernel: string; decay: string; bias: string } => ({
+  kernel: `l${layer}.delta.kernel`,
+  decay: `l${layer}.delta.decay`,
+  bias: `l${layer}.delta.bias`,
+});
+
+/** Hugging Face's names of them. */
+export const storedDeltaNet = (layer: number): { kernel: string; decay: string; bias: string } => ({
+  kernel: `model.layers.${layer}.linear_attn.conv1d.weight`,
+  decay: `model.layers.${layer}.linear_attn.A_log`,
+  bias: `model.layers.${layer}.linear_attn.dt_bias`,
+});
+
+function* deltaNetTensors(base: BaseModel, layer: number, net: DeltaNet): Generator<PreparedTensor> {
+  const names = deltaNetNames(layer);
+  const stored = storedDeltaNet(layer);
+  const kernel = [convolvedChannels(net), 1, net.kernel];
+  yield { name: names.kernel, type: 'f32', dims: kernel, data: base.tensor(stored.kernel, kernel) };
+  const heads = [net.valueHeads];
+  const decay = base.tensor(stored.decay, heads).map((value) => -Math.exp(value));
+  yield { name: names.decay, type: 'f32', dims: heads, data: decay };
+  yield { name: names.bias, type: 'f32', dims: heads, data: base.tensor(stored.bias, heads) };
 }
 
 /** The graph's names of the tables of a layer's rotary positions. */

@@ -273,17 +273,28 @@ export interface RotationSet {
   stream: Rotation | null;
   /** Input of q, k, v, gate, up and head: the stream's or, if that is null, blocks applied at run time. */
   input: Rotation;
-  /** Every head of v, and o_proj's input, `[headDim]`. */
+  /** Every head of v, `[headDim]`; null where a gate follows attention, which a rotation would not pass. */
+  value: Rotation | null;
+  /** o_proj's input: as `value`, or, if that is null, blocks applied at run time, also to the input of Qwen3.5's out_proj. */
   head: Rotation;
   /** Blocks of down_proj's input, applied at run time. */
   down: Rotation;
+  /** Where layers differ in size, each one's own; those above are of the first. */
+  layers?: readonly RotationSet[];
 }
+
+export const rotationsOf = <T extends RotationSet | null | undefined>(
+  rotations: T,
+  layer: number,
+): RotationSet | T => rotations?.layers?.[layer] ?? rotations;
 
 /** Block of an online rotation: 64 gave KL 0.004-0.007 on SmolLM2 against 0.008-0.019 without it. */
 const MAX_BLOCK = 64;
 
 const block = (size: number, seed: number): Rotation =>
   makeRotation(Math.min(MAX_BLOCK, largestPowerOfTwo(size)), seed, false);
+
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
 /**
  * With norms between a linear and the residual stream (`postNorms`), the stream cannot be rotated: their gains
@@ -294,12 +305,17 @@ export function makeRotations(config: {
   headDim: number;
   ffn: number;
   postNorms: boolean;
+  layerSizes?: readonly { headDim: number; ffn: number }[] | null;
+  outputGate: boolean;
+  deltaNet: { valueDim: number } | null;
 }): RotationSet {
   const stream = config.postNorms ? null : makeRotation(config.hidden, 1, true);
-  return {
-    stream,
-    input: stream ?? block(config.hidden, 1),
-    head: makeRotation(config.headDim, 2, false),
-    down: block(config.ffn, 3),
+  const input = stream ?? block(config.hidden, 1);
+  const sized = ({ headDim, ffn }: { headDim: number; ffn: number }): RotationSet => {
+    const heads = config.deltaNet === null ? headDim : gcd(headDim, config.deltaNet.valueDim);
+    const head = config.outputGate ? block(heads, 2) : makeRotation(headDim, 2, false);
+    return { stream, input, value: config.outputGate ? null : head, head, down: block(ffn, 3) };
   };
+  const { layerSizes } = config;
+  return layerSizes == null ? sized(config) : { ...sized(config), layers: layerSizes.map(sized) };
 }

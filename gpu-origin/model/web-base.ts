@@ -35,6 +35,9 @@ const ConfigJson = z.strictObject({
   kvHeads: z.int(),
   headDim: z.int(),
   ffn: z.int(),
+  layerSizes: z
+    .array(z.strictObject({ kvHeads: z.int(), headDim: z.int(), ffn: z.int(), keysAreValues: z.boolean() }))
+    .nullable(),
   vocab: z.int(),
   context: z.int(),
   rmsEpsilon: z.number(),
@@ -46,9 +49,22 @@ const ConfigJson = z.strictObject({
   attentionScale: z.number().nullable(),
   attentionCap: z.number().nullable(),
   logitCap: z.number().nullable(),
+  outputGate: z.boolean(),
+  deltaNet: z
+    .strictObject({
+      keyHeads: z.int(),
+      valueHeads: z.int(),
+      keyDim: z.int(),
+      valueDim: z.int(),
+      kernel: z.int(),
+      layers: z.array(z.boolean()),
+    })
+    .nullable(),
   tiedHead: z.boolean(),
   qkvBias: z.boolean(),
   qkNorm: z.enum(['head', 'width']).nullable(),
+  valueNorm: z.boolean(),
+  layerScalars: z.boolean(),
   preNorms: z.boolean(),
   postNorms: z.boolean(),
   activation: z.enum(['silu', 'gelu_tanh']),

@@ -5,9 +5,13 @@
 import {
   LINEAR_KINDS,
   type LinearKind,
+  layersWith,
   linearShape,
+  ofLayer,
+  shapesByLayer,
   type LlamaConfig,
   type BaseModel,
+  rowsOfKind,
   storedLinears,
   blockOfA,
   inPrecision,
@@ -15,6 +19,7 @@ import {
   type Precision,
   DELTA_KINDS,
   type GraphKind,
+  hasLinear,
 } from '../model/base-model.ts';
 import { type Device, type DeviceMemory, nextTurn } from './device.ts';
 import {
@@ -37,7 +42,7 @@ import {
   transformDelta,
   transpose,
 } from '../model/prepare-weights.ts';
-import type { RotationSet } from '../model/rotation.ts';
+import { type RotationSet, rotationsOf } from '../model/rotation.ts';
 
 /** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
 const RANK_BUCKETS = [4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
@@ -52,7 +57,10 @@ export function rankBucket(rank: number): number {
 
 export type RankByKind = Record<LinearKind, number>;
 
-export const noRanks = (): RankByKind => ({ q: 0, k: 0, v: 0, o: 0, gate: 0, up: 0, down: 0 });
+export const noRanks = (): RankByKind => ({
+  ...{ q: 0, outputGate: 0, k: 0, v: 0, o: 0, gate: 0, up: 0, down: 0 },
+  ...{ deltaQkv: 0, deltaGate: 0, deltaBeta: 0, deltaDecay: 0, deltaOut: 0 },
+});
 
 /** The smallest graph whose deltas cover every kind with a rank above 0. */
 export function graphFor(ranks: RankByKind): GraphKind {
@@ -119,7 +127,7 @@ export class OrtRowDelta implements RowDelta {
 function rankSums(config: LlamaConfig, chain: readonly OrtResidentAdapter[]): RankByKind {
   const ranks = noRanks();
   for (const kind of LINEAR_KINDS)
-    for (let layer = 0; layer < config.layers; layer++) {
+    for (const layer of layersWith(config, kind)) {
       const sum = chain.reduce(
         (total, adapter) => total + (adapter.modules.get(moduleKey(layer, kind))?.rank ?? 0),
         0,
@@ -145,10 +153,10 @@ export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[])
   const modules = new Map<string, ModuleDelta>();
   let bytes = 0;
   for (const kind of LINEAR_KINDS) {
-    const shape = linearShape(config, kind);
     const rank = ranks[kind];
     if (rank === 0) continue;
-    for (let layer = 0; layer < config.layers; layer++) {
+    for (const layer of layersWith(config, kind)) {
+      const shape = linearShape(ofLayer(config, layer), kind);
       const key = moduleKey(layer, kind);
       const only =
         members.length === 1 && members[0]?.scale === 1 ? members[0].adapter.modules.get(key) : undefined;
@@ -188,14 +196,19 @@ export const linearTransform = (
   { config, gains, rotations }: WeightTransform & { config: LlamaConfig },
   layer: number,
   kind: LinearKind,
-): LinearTransform => ({ kind, gain: gains(layer, kind), rotations, pairs: pairsOf(config, kind) });
+): LinearTransform => ({
+  kind,
+  gain: gains(layer, kind),
+  rotations: rotationsOf(rotations, layer),
+  pairs: pairsOf(config, kind),
+});
 
 /** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors per layer. */
 export function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
-  const gains = Array.from(
-    { length: base.config.layers },
-    (_, layer) => new Map(LINEAR_KINDS.map((kind) => [kind, gainBefore(base, layer, kind)])),
-  );
+  const gains = Array.from({ length: base.config.layers }, (_, layer) => {
+    const kinds = LINEAR_KINDS.filter((kind) => hasLinear(base.config, layer, kind));
+    return new Map(kinds.map((kind) => [kind, gainBefore(base, layer, kind)]));
+  });
   return (layer, kind) => gains[layer]?.get(kind) ?? null;
 }
 
@@ -243,18 +256,22 @@ export async function loadResidentAdapter(
       for (const kind of kinds)
         padded[kind] = Math.max(padded[kind], rankBucket(byName.get(name)?.rank ?? 0));
   const stored = Array.from({ length: config.layers }, (_, layer) =>
-    storedLinears(config, layer).flatMap(({ name, kinds }) => {
-      const module = byName.get(name);
-      return module === undefined ? [] : [{ module, kinds }];
+    storedLinears(config, layer).flatMap((linear) => {
+      const module = byName.get(linear.name);
+      return module === undefined ? [] : [{ module, linear }];
     }),
   );
   // One allocation: hundreds for each adapter would be looked at in every collection of garbage.
-  const sizeOf = (kind: LinearKind): number => {
-    const shape = linearShape(config, kind);
+  const sizeOf = (layer: number, kind: LinearKind): number => {
+    const shape = linearShape(ofLayer(config, layer), kind);
     return padded[kind] * (shape.in + shape.out);
   };
   const all = new Float32Array(
-    stored.flat().reduce((sum, { kinds }) => sum + kinds.reduce((part, kind) => part + sizeOf(kind), 0), 0),
+    stored
+      .flatMap((linears, layer) =>
+        linears.flatMap(({ linear }) => linear.kinds.map((kind) => sizeOf(layer, kind))),
+      )
+      .reduce((sum, size) => sum + size, 0),
   );
   const ofB = new Float32Array(
     stored.flat().reduce((most, { module }) => Math.max(most, module.rank * module.b.shape[0]!), 0),
@@ -263,15 +280,12 @@ export async function loadResidentAdapter(
   const take = (count: number): Float32Array<ArrayBuffer> => all.subarray(taken, (taken += count));
   const modules = new Map<string, RotatedModule>();
   for (const [layer, linears] of stored.entries()) {
-    for (const { module, kinds } of linears) {
+    for (const { module, linear } of linears) {
       const b = ofB.subarray(0, module.rank * module.b.shape[0]!);
       readFloat32(module.b, b);
-      let row = 0;
-      for (const kind of kinds) {
+      for (const kind of linear.kinds) {
         // Parts of a fused linear share A, and each has its own rows of B.
-        const rows = linearShape(config, kind).out;
-        const part = b.subarray(row * module.rank, (row + rows) * module.rank);
-        row += rows;
+        const part = rowsOfKind(ofLayer(config, layer), linear, kind, b, module.rank);
         modules.set(
           moduleKey(layer, kind),
           rotateModule(module, part, padded[kind], linearTransform(params, layer, kind), take),
@@ -313,8 +327,8 @@ const SHRINK_BELOW = 0.5;
 export function rankBytes(config: LlamaConfig, precision: Precision = 'f32'): RankByKind {
   const bytes = noRanks();
   for (const kind of LINEAR_KINDS) {
-    const shape = linearShape(config, kind);
-    bytes[kind] = config.layers * (shape.in + shape.out) * NUMBER_BYTES[precision];
+    const widths = shapesByLayer(config, kind).reduce((sum, shape) => sum + shape.in + shape.out, 0);
+    bytes[kind] = widths * NUMBER_BYTES[precision];
   }
   return bytes;
 }
@@ -371,8 +385,8 @@ export interface DeltaMemory {
 }
 
 interface KindBuffers {
-  /** By layer. */
-  layers: DeltaMemory[];
+  /** Of layers that have the linear. */
+  layers: Map<number, DeltaMemory>;
   /** The content of each slot's block; undefined = unknown. */
   content: (OrtRowDelta | null | undefined)[];
 }
@@ -450,7 +464,7 @@ export class DeltaBatch {
   }
 
   private free(kind: LinearKind): void {
-    for (const { a, b } of this.kinds.get(kind)?.layers ?? []) {
+    for (const { a, b } of this.kinds.get(kind)?.layers.values() ?? []) {
       a.close();
       b.close();
     }
@@ -458,14 +472,15 @@ export class DeltaBatch {
   }
 
   private async allocate(kind: LinearKind): Promise<KindBuffers> {
-    const shape = linearShape(this.config, kind);
     const make = (width: number): Promise<DeviceMemory> =>
       this.device.memory(this.layout.rows * this.layout.ranks[kind] * width * NUMBER_BYTES[this.precision]);
-    const buffers: KindBuffers = { layers: [], content: [] };
+    const buffers: KindBuffers = { layers: new Map(), content: [] };
     this.kinds.set(kind, buffers);
     try {
-      for (let layer = 0; layer < this.config.layers; layer++)
-        buffers.layers.push({ a: await make(shape.in), b: await make(shape.out) });
+      for (const layer of layersWith(this.config, kind)) {
+        const shape = linearShape(ofLayer(this.config, layer), kind);
+        buffers.layers.set(layer, { a: await make(shape.in), b: await make(shape.out) });
+      }
     } catch (error) {
       this.free(kind);
       throw error;
@@ -483,11 +498,11 @@ export class DeltaBatch {
                 this.device.flavour,
                 module.a,
                 this.layout.ranks[kind],
-                linearShape(this.config, kind).in,
+                linearShape(ofLayer(this.config, layer), kind).in,
               )
             : module?.[part];
         const source = floats === undefined ? undefined : inPrecision(this.precision, floats);
-        const bytes = this.blockBytes(kind, part);
+        const bytes = this.blockBytes(layer, kind, part);
         const at = slot * bytes;
         if (source !== undefined) memory[part].write(at, source);
         // Zeros are an exact no-op; remains of another adapter are not.
@@ -498,14 +513,14 @@ export class DeltaBatch {
   }
 
   /** Of one row in one layer. */
-  private blockBytes(kind: LinearKind, part: 'a' | 'b'): number {
-    const shape = linearShape(this.config, kind);
+  private blockBytes(layer: number, kind: LinearKind, part: 'a' | 'b'): number {
+    const shape = linearShape(ofLayer(this.config, layer), kind);
     return this.layout.ranks[kind] * (part === 'a' ? shape.in : shape.out) * NUMBER_BYTES[this.precision];
   }
 
   /** @throws Error when `prepare` gave the kind no rank. */
   memory(layer: number, kind: LinearKind): DeltaMemory {
-    const memory = this.kinds.get(kind)?.layers[layer];
+    const memory = this.kinds.get(kind)?.layers.get(layer);
     if (memory === undefined) throw new Error(`no delta buffers for ${kind}`);
     return memory;
   }

@@ -1,12 +1,18 @@
 /** A step's bindings: its own tensors, and its rows' deltas in memory that the device reads. */
 import {
+  ADVANCES,
   LINEAR_KINDS,
   type LinearKind,
+  headsOf,
+  hasLinear,
+  cacheParts,
   linearShape,
+  ofLayer,
+  shapesByLayer,
   type LlamaConfig,
   blockOfA,
   DECODING_INPUTS,
-  deltaKinds,
+  DELTA_KINDS,
   deltaNames,
   deltaShapeOfA,
   type GraphKind,
@@ -40,9 +46,14 @@ export interface StepTensors {
   tokens: BigInt64Array;
   lastPosition: Int32Array;
   total: Int32Array;
+  /** Of bases with states: 1 for each row, 0 for one that sits the step out. */
+  advances: Float32Array | null;
   logits: Float32Array;
-  bound: Record<'tokens' | 'last_position' | 'total_length' | 'positions' | 'logits', DeviceTensor>;
+  bound: Record<'tokens' | 'last_position' | 'total_length' | 'positions' | 'logits', DeviceTensor> & {
+    advances?: DeviceTensor;
+  };
   cache: DeviceTensor[];
+  config: LlamaConfig;
   /**
    * Memory of everything but the cache, and of logits without a place of their own; outlives the tensors while
    * the logits are read.
@@ -59,13 +70,14 @@ const ALIGNMENT = 64;
  */
 export async function stepTensors(
   device: Device,
-  shape: { rows: number; length: number; positions: readonly number[]; vocab: number },
+  shape: { rows: number; length: number; positions: readonly number[]; config: LlamaConfig },
   cache: DeviceTensor[],
   into?: { memory: HostMemory; at: number },
 ): Promise<StepTensors> {
-  const { rows, length, positions, vocab } = shape;
+  const { rows, length, positions, config } = shape;
+  const { vocab } = config;
   const wanted = positions.length;
-  const sizes = [rows * length * 8, rows * 4, 4, rows * wanted * 8];
+  const sizes = [rows * length * 8, rows * 4, 4, rows * wanted * 8, config.deltaNet === null ? 0 : rows * 4];
   const logitBytes = rows * wanted * vocab * 4;
   if (into === undefined) sizes.push(logitBytes);
   const starts: number[] = [];
@@ -74,13 +86,17 @@ export async function stepTensors(
     starts.push(end);
     end += Math.ceil(size / ALIGNMENT) * ALIGNMENT;
   }
-  const [tokens, last, total, places] = starts as [number, number, number, number];
+  const [tokens, last, total, places, advancing] = starts as [number, number, number, number, number];
   const memory = await device.host(end);
-  const logits = into ?? { memory, at: starts[4]! };
+  const logits = into ?? { memory, at: starts[5]! };
   const { buffer, offset } = memory;
   const positionsView = new BigInt64Array(buffer, offset + places, rows * wanted);
   for (let row = 0; row < rows; row++) positionsView.set(positions.map(BigInt), row * wanted);
+  const advances =
+    config.deltaNet === null ? null : new Float32Array(buffer, offset + advancing, rows).fill(1);
   return {
+    advances,
+    config,
     tokens: new BigInt64Array(buffer, offset + tokens, rows * length),
     lastPosition: new Int32Array(buffer, offset + last, rows),
     total: new Int32Array(buffer, offset + total, 1),
@@ -91,6 +107,7 @@ export async function stepTensors(
       total_length: device.tensor('i32', memory, total, [1]),
       positions: device.tensor('i64', memory, places, [rows, wanted, 1]),
       logits: device.tensor('f32', logits.memory, logits.at, [rows, wanted, vocab]),
+      ...(advances === null ? {} : { advances: device.tensor('f32', memory, advancing, [rows, 1, 1]) }),
     },
     cache,
     memory,
@@ -101,7 +118,8 @@ export async function stepTensors(
 export function bindDecoding(binding: Binding, step: StepTensors): void {
   for (const name of ['last_position', 'total_length'] as const)
     binding.input(`${DECODING_INPUTS}${name}`, step.bound[name]);
-  bindCache(binding, step.cache, { from: 0, to: step.cache.length >> 1 }, DECODING_INPUTS);
+  if (step.bound.advances !== undefined) binding.input(`${DECODING_INPUTS}${ADVANCES}`, step.bound.advances);
+  bindCache(binding, step, { from: 0, to: step.cache.length >> 1 }, DECODING_INPUTS);
 }
 
 /** @param layers of the part that runs; all unless given. */
@@ -109,24 +127,25 @@ export function bindStep(binding: Binding, step: StepTensors, layers?: Layers): 
   const all = step.cache.length >> 1;
   const { from, to } = layers ?? { from: 0, to: all };
   for (const name of ['last_position', 'total_length'] as const) binding.input(name, step.bound[name]);
+  if (step.bound.advances !== undefined) binding.input(ADVANCES, step.bound.advances);
   if (from === 0) binding.input('tokens', step.bound.tokens);
   if (to === all) {
     binding.input('positions', step.bound.positions);
     binding.output('logits', step.bound.logits);
   }
-  bindCache(binding, step.cache, { from, to }, '');
+  bindCache(binding, step, { from, to }, '');
 }
 
 function bindCache(
   binding: Binding,
-  cache: readonly DeviceTensor[],
+  { cache, config }: StepTensors,
   { from, to }: Layers,
   prefix: string,
 ): void {
   cache.forEach((tensor, index) => {
     const layer = index >> 1;
     if (layer < from || layer >= to) return;
-    const name = `${layer}.${index & 1 ? 'v' : 'k'}`;
+    const name = `${layer}.${cacheParts(config, layer)[index & 1]}`;
     // The same memory in and out: GroupQueryAttention then appends in place.
     binding.input(`${prefix}past.${name}`, tensor);
     binding.output(`${prefix}present.${name}`, tensor);
@@ -160,9 +179,10 @@ export function bindDeltas(params: {
   const { from, to } = params.layers ?? { from: 0, to: config.layers };
   const { flavour } = device;
   const made: DeviceTensor[] = [];
-  for (const kind of deltaKinds(config, params.graph)) {
-    const shape = linearShape(config, kind);
+  for (const kind of DELTA_KINDS[params.graph]) {
     for (let layer = from; layer < to; layer++) {
+      if (!hasLinear(config, layer, kind)) continue;
+      const shape = linearShape(ofLayer(config, layer), kind);
       const source = params.ranks[kind] === 0 ? undefined : params.memory(layer, kind);
       const rank = source === undefined ? LEAST_RANK[flavour] : params.ranks[kind];
       const at = source === undefined ? 0 : slot * rank * NUMBER_BYTES[precision];
@@ -180,10 +200,8 @@ export function bindDeltas(params: {
 
 /** Zeros for the maximum number of rows, of the least rank: a delta without effect. */
 export async function noDelta(device: Device, config: LlamaConfig, slots: number): Promise<DeviceMemory> {
-  const widths = LINEAR_KINDS.map((kind) => linearShape(config, kind)).flatMap(({ in: from, out }) => [
-    from,
-    out,
-  ]);
+  const shapes = LINEAR_KINDS.flatMap((kind) => shapesByLayer(config, kind));
+  const widths = shapes.flatMap(({ in: from, out }) => [from, out]);
   const floats = slots * Math.max(...widths) * LEAST_RANK[device.flavour];
   const memory = await device.memory(floats * Float32Array.BYTES_PER_ELEMENT);
   memory.clear(0, memory.bytes);
@@ -214,7 +232,7 @@ class PlacedDelta {
         const module = delta.modules.get(moduleKey(layer, kind));
         if (module === undefined) continue;
         keys.push(moduleKey(layer, kind));
-        const { in: width } = linearShape(config, kind);
+        const { in: width } = linearShape(ofLayer(config, layer), kind);
         const a = blockOfA(device.flavour, module.a, delta.ranks[kind], width);
         arrays.push(inPrecision(precision, a), inPrecision(precision, module.b));
       }
@@ -450,10 +468,12 @@ async function logitsOf(
   precision: Precision,
   tokens: number,
 ): Promise<Float32Array> {
-  const { vocab, layers, kvHeads, headDim } = config;
+  const { vocab, layers } = config;
   const cache = [];
-  for (let index = 0; index < 2 * layers; index++)
+  for (let index = 0; index < 2 * layers; index++) {
+    const { kvHeads, headDim } = headsOf(config, index >> 1);
     cache.push(await own.allocate(precision, [1, kvHeads, tokens + 1, headDim]));
+  }
   const nothing = await noDelta(device, config, 1);
   const all = new Float32Array((tokens + 1) * vocab);
   try {
@@ -462,7 +482,7 @@ async function logitsOf(
       { past: tokens, length: 1 },
     ]) {
       const positions = Array.from({ length }, (_, at) => at);
-      const step = await stepTensors(device, { rows: 1, length, positions, vocab }, cache);
+      const step = await stepTensors(device, { rows: 1, length, positions, config }, cache);
       // Spread over the vocabulary.
       positions.forEach((at) => (step.tokens[at] = BigInt((7 + 7_919 * (past + at)) % vocab)));
       step.lastPosition[0] = past + length - 1;

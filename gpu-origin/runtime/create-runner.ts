@@ -3,7 +3,10 @@ import { constants } from 'node:buffer';
 import { totalmem } from 'node:os';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import {
+  attentionLayers,
   type BaseModel,
+  type LlamaConfig,
+  ofLayer,
   storedLinears,
   storedShape,
   type Precision,
@@ -33,6 +36,7 @@ import { KV_FORMATS, type KvFormat, tokenBytes, SlotCache } from './kv-cache.ts'
 import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { readGains } from './adapter-batch.ts';
+import { stateBytes } from './row-states.ts';
 import { chooseExactInt8, chooseInt4Padding, int8AttentionFault, mostTokens } from './self-test.ts';
 import type { LaneChoice } from './step-choice.ts';
 
@@ -151,6 +155,18 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
   throw new OrtError('--precision f16', -1, `${missing}. Remove --precision, or set it to f32`);
 }
 
+/** Checks attention with the heads of each kind of layer. */
+async function eachHeads<T>(config: LlamaConfig, check: (heads: LlamaConfig) => Promise<T>): Promise<T[]> {
+  const kinds = new Map<string, LlamaConfig>();
+  for (let layer = 0; layer < config.layers; layer++) {
+    const own = ofLayer(config, layer);
+    kinds.set(`${own.kvHeads} ${own.headDim}`, own);
+  }
+  const results: T[] = [];
+  for (const heads of kinds.values()) results.push(await check(heads));
+  return results;
+}
+
 /** The format to try first. @throws OrtError when int8 is requested but cannot be served. */
 async function chooseKv(
   device: Device,
@@ -162,7 +178,9 @@ async function chooseKv(
   if (wanted === 'auto' && (device.provider !== 'cpu' || weights === 'f32')) return 'f32';
   const fault =
     device.provider === 'cpu'
-      ? await int8AttentionFault(device, config)
+      ? ((await eachHeads(config, (heads) => int8AttentionFault(device, heads))).find(
+          (one) => one !== null,
+        ) ?? null)
       : `provider ${device.provider} keeps keys and values in float32 or float16; int8 needs --provider cpu`;
   if (fault === null) return 'int8';
   if (wanted === 'auto') {
@@ -240,7 +258,8 @@ async function openRunner(
   const available = params.memoryBytes ?? memoryHere();
   const most = base.config.context;
   const aToken = tokenBytes(base.config, kv);
-  const blockBytes = PREFILL_CHUNK * aToken;
+  const aState = stateBytes(base.config);
+  const blockBytes = PREFILL_CHUNK * aToken + aState;
   const bare = planMemory(base.config, { format, flavour, context: 0, rows: 0 });
   const wanted =
     params.prefixBytes === null ? prefixShare(available - bare.serving) : (params.prefixBytes ?? 0);
@@ -250,9 +269,12 @@ async function openRunner(
   const fitting = fittingRows({
     ...{ available, taken: bare.serving + adapterBytes + prefixBytes, slots: params.slots },
     ...{ tokenBytes: aToken, context: asked, readingBytes: kv === 'int8' ? tokenBytes(base.config) : 0 },
+    rowBytes: aState,
     // Each layer's keys of all rows and kept chunks are one buffer.
     mostRows:
-      Math.floor((2 * base.config.layers * constants.MAX_LENGTH - prefixBytes) / (aToken * asked)) - 1,
+      Math.floor(
+        (2 * attentionLayers(base.config).length * constants.MAX_LENGTH - prefixBytes) / (aToken * asked),
+      ) - 1,
   });
   const slots = roomy ? fitting.slots : (params.slots ?? FIXED_ROWS);
   const swapSlots = Math.ceil(slots * (roomy ? SWAP_SLOTS : SCARCE_SWAP_SLOTS));
@@ -264,6 +286,7 @@ async function openRunner(
     ...{ sharesWeights, most, asked: params.context },
     sessionBytes: one.session,
     tokenBytes: one.keysAndValues,
+    stateBytes: one.states,
   });
   if (notice !== null) params.onNotice(notice);
   const copies = sharesWeights ? 1 : kinds.length;
@@ -294,7 +317,11 @@ async function openRunner(
   if (decoding !== null && !keepsKv(decoding.divergence, params))
     return openRunner(loaded, device, params, { ...chosen, kv: 'f32' });
   const chunk =
-    own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);
+    own === null
+      ? PREFILL_CHUNK
+      : Math.min(
+          ...(await eachHeads(config, (heads) => mostTokens(device, own, heads, PREFILL_CHUNK, precision))),
+        );
   if (chunk < PREFILL_CHUNK)
     params.onNotice(
       `attention over many tokens is wrong on this GPU: prompts are read ${chunk} tokens at a time, ` +
@@ -377,7 +404,7 @@ export function describeBase(
   const modules = [];
   for (let layer = 0; layer < base.config.layers; layer++)
     for (const linear of storedLinears(base.config, layer))
-      modules.push({ name: linear.name, ...storedShape(base.config, linear) });
+      modules.push({ name: linear.name, ...storedShape(ofLayer(base.config, layer), linear) });
   return {
     id: base.id,
     digest: base.digest,

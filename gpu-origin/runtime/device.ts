@@ -141,7 +141,7 @@ export class OrtError extends Error {
   }
 }
 
-const ELEMENT_BYTES: Record<DataType, number> = { f32: 4, u8: 1, i8: 1, i32: 4, i64: 8, f16: 2 };
+const ELEMENT_BYTES: Record<DataType, number> = { f32: 4, u8: 1, i8: 1, i32: 4, i64: 8, bool: 1, f16: 2 };
 
 /** Of this many elements. */
 export const bytesOf = (type: DataType, dims: readonly number[]): number =>

@@ -1,9 +1,9 @@
 /**
- * Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]`, in place for the whole life of a row; and
- * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
+ * Keys and values of all rows: per layer, in its own sizes, `[slots, kvHeads, capacity, headDim]`, in place for the whole
+ * life of a row; and behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
 import { type Clipped, NONE_CLIPPED } from '../engine/ports.ts';
-import type { LlamaConfig, Precision } from '../model/base-model.ts';
+import { attentionLayers, headsOf, type LlamaConfig, type Precision } from '../model/base-model.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 import type {
   Device,
@@ -25,9 +25,17 @@ const VALUE_BYTES: Record<KvFormat, number> = { int8: 1, f32: 4 };
 
 /** Keys and values of one token, bytes. */
 export const tokenBytes = (
-  { layers, kvHeads, headDim }: Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim'>,
+  config: Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim' | 'deltaNet'> &
+    Partial<Pick<LlamaConfig, 'layerSizes'>>,
   format: KvFormat = 'f32',
-): number => 2 * layers * kvHeads * headDim * VALUE_BYTES[format];
+): number => {
+  let values = 0;
+  for (const layer of attentionLayers(config)) {
+    const { kvHeads, headDim } = headsOf(config, layer);
+    values += kvHeads * headDim;
+  }
+  return 2 * values * VALUE_BYTES[format];
+};
 
 export interface RowsShape {
   device: Device;
@@ -45,7 +53,10 @@ interface ChunkPlace {
   tokens: number;
 }
 
-/** Keys and values of rows as tensors: key and value of each layer alternate. The cache closes them. */
+/**
+ * Keys and values of rows as tensors: key and value of each layer alternate, or the two states of one without attention.
+ * The cache closes them.
+ */
 export interface RowsCache {
   /** Of the row in `slot`, for a chunk of `length` tokens that is read behind its `past` ones. */
   rowOf(slot: number, past: number, length: number): Promise<DeviceTensor[]>;
@@ -92,30 +103,36 @@ export class KvCache implements RowsCache {
   ): Promise<KvCache> {
     const { device, config, slots, capacity, blocks, chunk, kept, format = 'f32' } = params;
     const tokens = slots * capacity + blocks * chunk;
-    const bytes = tokens * config.kvHeads * config.headDim * VALUE_BYTES[format];
     const memories = [];
-    for (let index = 0; index < config.layers * 2; index++) memories.push(await device.host(bytes, true));
+    for (let index = 0; index < config.layers * 2; index++) {
+      const { kvHeads, headDim } = headsOf(config, index >> 1);
+      memories.push(await device.host(tokens * kvHeads * headDim * VALUE_BYTES[format], true));
+    }
     return new KvCache(device, config, slots, capacity, chunk, kept, format, memories);
   }
 
-  /** Of a token of a head. */
-  private get valuesBytes(): number {
-    return this.config.headDim * VALUE_BYTES[this.format];
+  private heads(index: number): number {
+    return headsOf(this.config, index >> 1).kvHeads;
   }
 
-  private get headBytes(): number {
-    return this.capacity * this.valuesBytes;
+  /** Of a token of a head in keys or values `index`. */
+  private valuesBytes(index: number): number {
+    return headsOf(this.config, index >> 1).headDim * VALUE_BYTES[this.format];
+  }
+
+  private headBytes(index: number): number {
+    return this.capacity * this.valuesBytes(index);
   }
 
   /** Where token `at` of a slot's head lies in keys or values `index`, in its buffer. */
   place(index: number, slot: number, head: number, at: number): { buffer: ArrayBufferLike; byte: number } {
     const { buffer, offset } = this.memories[index]!;
-    const byte = slot * this.slotBytes + head * this.headBytes + at * this.valuesBytes;
+    const byte = slot * this.slotBytes(index) + head * this.headBytes(index) + at * this.valuesBytes(index);
     return { buffer, byte: offset + byte };
   }
 
-  private get slotBytes(): number {
-    return this.config.kvHeads * this.headBytes;
+  private slotBytes(index: number): number {
+    return this.heads(index) * this.headBytes(index);
   }
 
   async rowOf(slot: number): Promise<DeviceTensor[]> {
@@ -130,35 +147,37 @@ export class KvCache implements RowsCache {
     const key = `${slot} ${rows}`;
     const known = this.made.get(key);
     if (known !== undefined) return known;
-    const { kvHeads, headDim } = this.config;
     const type = this.format === 'int8' ? 'i8' : 'f32';
-    const tensors = this.memories.map((memory) =>
-      this.device.tensor(type, memory, slot * this.slotBytes, [rows, kvHeads, this.capacity, headDim]),
-    );
+    const tensors = this.memories.map((memory, index) => {
+      const { kvHeads, headDim } = headsOf(this.config, index >> 1);
+      const dims = [rows, kvHeads, this.capacity, headDim];
+      return this.device.tensor(type, memory, slot * this.slotBytes(index), dims);
+    });
     this.made.set(key, tensors);
     return tensors;
   }
 
   move(from: number, to: number, length: number): void {
-    const { kvHeads } = this.config;
-    const bytes = length * this.valuesBytes;
-    for (const memory of this.memories)
-      for (let head = 0; head < kvHeads; head++) {
-        const at = head * this.headBytes;
-        memory.copy(from * this.slotBytes + at, to * this.slotBytes + at, bytes);
+    for (const [index, memory] of this.memories.entries()) {
+      const bytes = length * this.valuesBytes(index);
+      const slotBytes = this.slotBytes(index);
+      for (let head = 0; head < this.heads(index); head++) {
+        const at = head * this.headBytes(index);
+        memory.copy(from * slotBytes + at, to * slotBytes + at, bytes);
       }
+    }
   }
 
   /** The next row overwrites a slot; memory of a long one, which may not come soon, is freed. */
   release(slot: number, length: number): void {
     if (length <= this.kept) return;
-    const { kvHeads } = this.config;
-    const [kept, written] = [this.kept * this.valuesBytes, length * this.valuesBytes];
-    for (const memory of this.memories)
-      for (let head = 0; head < kvHeads; head++) {
-        const at = slot * this.slotBytes + head * this.headBytes;
+    for (const [index, memory] of this.memories.entries()) {
+      const [kept, written] = [this.kept * this.valuesBytes(index), length * this.valuesBytes(index)];
+      for (let head = 0; head < this.heads(index); head++) {
+        const at = slot * this.slotBytes(index) + head * this.headBytes(index);
         memory.giveBack?.(at + kept, written - kept);
       }
+    }
   }
 
   keep(chunk: ChunkPlace): void {
@@ -173,14 +192,15 @@ export class KvCache implements RowsCache {
     { slot, at, block, tokens }: ChunkPlace,
     copy: (memory: DeviceMemory, inSlot: number, inBlock: number, bytes: number) => void,
   ): void {
-    const { kvHeads } = this.config;
-    const bytes = this.chunk * this.valuesBytes;
-    const blockAt = this.slots * this.slotBytes + block * kvHeads * bytes;
-    for (const memory of this.memories)
-      for (let head = 0; head < kvHeads; head++) {
-        const inSlot = slot * this.slotBytes + head * this.headBytes + at * this.valuesBytes;
-        copy(memory, inSlot, blockAt + head * bytes, tokens * this.valuesBytes);
+    for (const [index, memory] of this.memories.entries()) {
+      const [heads, values, slotBytes] = [this.heads(index), this.valuesBytes(index), this.slotBytes(index)];
+      const bytes = this.chunk * values;
+      const blockAt = this.slots * slotBytes + block * heads * bytes;
+      for (let head = 0; head < heads; head++) {
+        const inSlot = slot * slotBytes + head * this.headBytes(index) + at * values;
+        copy(memory, inSlot, blockAt + head * bytes, tokens * values);
       }
+    }
   }
 
   close(): void {
@@ -264,8 +284,8 @@ export class Int8Cache implements RowsCache {
     const { staged } = this;
     if (staged?.slot !== slot) return NONE_CLIPPED;
     let [clipped, values, lost] = [0, 0, 0];
-    const { headDim } = this.config;
     for (const { index, head, floats } of this.pieces(slot, staged.rounded, staged.read)) {
+      const { headDim } = headsOf(this.config, index >> 1);
       const { k, v } = this.scales[index >> 1]!;
       const steps = (index & 1 ? v : k).subarray(head * headDim, (head + 1) * headDim);
       values += floats.length;
@@ -309,10 +329,10 @@ export class Int8Cache implements RowsCache {
 
   /** Tokens `from` … `to`-1 of the row in float32 and of its slot. */
   private *pieces(slot: number, from: number, to: number): Generator<Piece> {
-    const { layers, kvHeads, headDim } = this.config;
-    const count = (to - from) * headDim;
-    if (count <= 0) return;
-    for (let index = 0; index < 2 * layers; index++)
+    if (to <= from) return;
+    for (let index = 0; index < 2 * this.config.layers; index++) {
+      const { kvHeads, headDim } = headsOf(this.config, index >> 1);
+      const count = (to - from) * headDim;
       for (let head = 0; head < kvHeads; head++) {
         const exact = this.row.place(index, 0, head, from);
         const rounded = this.slots.place(index, slot, head, from);
@@ -322,6 +342,7 @@ export class Int8Cache implements RowsCache {
           bytes: new Int8Array(rounded.buffer, rounded.byte, count),
         };
       }
+    }
   }
 }
 
@@ -362,8 +383,10 @@ export class SlotCache implements RowsCache {
   /** @throws OrtError when the device does not have enough memory. */
   static async allocate(params: RowsShape & { own: OwnMemory; precision: Precision }): Promise<SlotCache> {
     const { device, own, precision, config, slots, capacity } = params;
-    const dims = [config.kvHeads, capacity, config.headDim];
-    const shapes = Array.from({ length: 2 * config.layers }, () => dims);
+    const shapes = Array.from({ length: 2 * config.layers }, (_, index) => {
+      const { kvHeads, headDim } = headsOf(config, index >> 1);
+      return [kvHeads, capacity, headDim];
+    });
     const allocated = async (rows: number): Promise<DeviceTensor[]> => {
       const tensors = [];
       for (const shape of shapes) tensors.push(await own.allocate(precision, [rows, ...shape]));

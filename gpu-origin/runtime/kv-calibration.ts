@@ -2,7 +2,7 @@
  * Scales of a base's int8 keys and values, and what these cost in quality: by running its graphs over texts of
  * `calibration-text.ts`, once, when the graphs are built.
  */
-import type { GraphKind, LlamaConfig } from '../model/base-model.ts';
+import { type GraphKind, headsOf, type LlamaConfig } from '../model/base-model.ts';
 import type { BuiltGraphs, KvCalibration } from '../model/build-graphs.ts';
 import type { calibrationTokens, ControlText } from '../model/calibration-text.ts';
 import type { KvScales } from '../model/llama-graph.ts';
@@ -10,6 +10,7 @@ import { noRanks } from './adapter-batch.ts';
 import { bindDeltas, bindStep, meanDivergence, noDelta, stepTensors } from './bindings.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory, Session } from './device.ts';
 import { type KvFormat, tokenBytes } from './kv-cache.ts';
+import { RowStates, tensorsInOrder, withKeys } from './row-states.ts';
 import { KvQuantizer } from './kv-quantizer.ts';
 
 /**
@@ -33,14 +34,15 @@ export function kvCalibration(params: {
   texts: () => ReturnType<typeof calibrationTokens>;
 }): KvCalibration {
   const { device, config, built } = params;
+  const ofKeys = withKeys(config);
   let texts: ReturnType<typeof params.texts> | null = null;
   const all = (): ReturnType<typeof params.texts> => (texts ??= params.texts());
   return {
     async scales() {
       return withSession(device, built, built.graphs[GRAPH], async (session) => {
         const { calibration } = all();
-        const peaks = newChannels(config);
-        const first = newChannels(config);
+        const peaks = newChannels(ofKeys);
+        const first = newChannels(ofKeys);
         const usual = mostCommon(calibration.map((tokens) => tokens[0]!));
         for (const tokens of calibration) {
           const row = await ProbeRow.open(device, config, 'f32', tokens.length);
@@ -52,7 +54,7 @@ export function kvCalibration(params: {
             row.close();
           }
         }
-        return scalesOf(config, peaks, first);
+        return scalesOf(ofKeys, peaks, first);
       });
     },
     async divergence({ graphs, scales }) {
@@ -63,8 +65,9 @@ export function kvCalibration(params: {
         for (const text of control) {
           const row = await ProbeRow.open(device, config, 'f32', lengthOf(text));
           try {
-            read.push(await readText(row, session, text));
-            float32.push(await decodeAnswer(row, session, text));
+            const whole = await readText(row, session, text);
+            read.push(whole);
+            float32.push(await decodeAnswer(row, session, text, whole.states));
           } finally {
             row.close();
           }
@@ -75,8 +78,9 @@ export function kvCalibration(params: {
         for (const [index, text] of control.entries()) {
           const row = await ProbeRow.open(device, config, 'int8', lengthOf(text));
           try {
-            row.write(new KvQuantizer(config, scales), read[index]!.keysAndValues, text.prompt.length);
-            int8.push(await decodeAnswer(row, session, text));
+            const { keysAndValues, states } = read[index]!;
+            row.write(new KvQuantizer(ofKeys, scales), keysAndValues, text.prompt.length);
+            int8.push(await decodeAnswer(row, session, text, states));
           } finally {
             row.close();
           }
@@ -102,27 +106,38 @@ interface Read {
   logits: Float32Array[];
   /** Of the prompt, as a row has them; key and value of each layer alternate. */
   keysAndValues: Float32Array[];
+  /** Behind the prompt. */
+  states: Float32Array<ArrayBuffer>[];
 }
 
-/** Reads all of the text at once into an empty row. */
+/** Reads all of the text into an empty row, at once unless states are needed from between. */
 async function readText(row: ProbeRow, session: Session, { prompt, answer }: ControlText): Promise<Read> {
-  const positions = answer.map((_, at) => prompt.length + at);
-  const logits = await row.run(session, [...prompt, ...answer], positions);
+  const first = row.hasStates ? prompt.length : 0;
+  if (first > 0) await row.run(session, prompt, []);
+  const states = row.states.read(0);
+  const positions = answer.map((_, at) => prompt.length - first + at);
+  const logits = await row.run(session, [...prompt, ...answer].slice(first), positions);
   const vocab = logits.length / answer.length;
   return {
+    states,
     logits: answer.map((_, at) => logits.subarray(at * vocab, (at + 1) * vocab)),
     keysAndValues: row.floats(),
   };
 }
 
-/** @returns logits behind each token of the answer. The row has the prompt; what is behind it is overwritten. */
+/**
+ * @param states behind the prompt.
+ * @returns logits behind each token of the answer. The row has the prompt; what is behind it is overwritten.
+ */
 async function decodeAnswer(
   row: ProbeRow,
   session: Session,
   { prompt, answer }: ControlText,
+  states: readonly Float32Array<ArrayBuffer>[],
 ): Promise<Float32Array[]> {
   const logits: Float32Array[] = [];
   row.past = prompt.length;
+  row.states.write(0, states);
   for (const token of answer) logits.push(await row.run(session, [token], [0]));
   return logits;
 }
@@ -154,9 +169,15 @@ class ProbeRow {
   private constructor(
     private readonly device: Device,
     private readonly config: LlamaConfig,
+    /** See `withKeys`. */
+    private readonly ofKeys: LlamaConfig,
     private readonly capacity: number,
+    /** Of layers with attention, key and value by turns. */
     private readonly memories: readonly HostMemory[],
+    /** Their tensors. */
+    private readonly keys: readonly DeviceTensor[],
     private readonly cache: DeviceTensor[],
+    readonly states: RowStates,
     private readonly nothing: DeviceMemory,
   ) {}
 
@@ -166,14 +187,27 @@ class ProbeRow {
     format: KvFormat,
     tokens: number,
   ): Promise<ProbeRow> {
-    const { layers, kvHeads, headDim } = config;
+    const ofKeys = withKeys(config);
     const memories: HostMemory[] = [];
-    for (let index = 0; index < 2 * layers; index++)
-      memories.push(await device.host((tokenBytes(config, format) / (2 * layers)) * tokens));
-    const dims = [1, kvHeads, tokens, headDim];
+    const keys: DeviceTensor[] = [];
     const type = format === 'int8' ? 'i8' : 'f32';
-    const cache = memories.map((memory) => device.tensor(type, memory, 0, dims));
-    return new ProbeRow(device, config, tokens, memories, cache, await noDelta(device, config, 1));
+    for (let index = 0; index < 2 * ofKeys.layers; index++) {
+      const { kvHeads, headDim } = headsOf(ofKeys, index >> 1);
+      const memory = await device.host(
+        (tokenBytes({ layers: 1, kvHeads, headDim, deltaNet: null }, format) / 2) * tokens,
+      );
+      memories.push(memory);
+      keys.push(device.tensor(type, memory, 0, [1, kvHeads, tokens, headDim]));
+    }
+    const states = await RowStates.allocate({ device, config, slots: 1, blocks: 0 });
+    states.begin(0);
+    const cache = tensorsInOrder(config, keys, states.tensors(0, 1));
+    const nothing = await noDelta(device, config, 1);
+    return new ProbeRow(device, config, ofKeys, tokens, memories, keys, cache, states, nothing);
+  }
+
+  get hasStates(): boolean {
+    return this.config.deltaNet !== null;
   }
 
   /** Appends tokens. @returns logits at `positions` of them, `[positions.length, vocab]`. */
@@ -184,7 +218,7 @@ class ProbeRow {
   ): Promise<Float32Array> {
     const { device, config, nothing } = this;
     const wanted = positions.length > 0 ? positions : [tokens.length - 1];
-    const shape = { rows: 1, length: tokens.length, positions: wanted, vocab: config.vocab };
+    const shape = { rows: 1, length: tokens.length, positions: wanted, config };
     const step = await stepTensors(device, shape, this.cache);
     tokens.forEach((token, at) => (step.tokens[at] = BigInt(token)));
     this.past += tokens.length;
@@ -208,12 +242,12 @@ class ProbeRow {
 
   /** In float32: the largest magnitudes that the first `tokens` reach, at this or any other position. */
   addPeaks(peaks: KvScales, tokens: number): void {
-    const { config, capacity } = this;
-    const { kvHeads, headDim } = config;
+    const { capacity, ofKeys } = this;
     this.memories.forEach(({ buffer, offset }, index) => {
+      const { kvHeads, headDim } = headsOf(ofKeys, index >> 1);
       const { k, v } = peaks[index >> 1]!;
       const isKey = (index & 1) === 0;
-      const turns = isKey ? turnsOf(config, index >> 1) : [];
+      const turns = isKey ? turnsOf(ofKeys, index >> 1) : [];
       for (let head = 0; head < kvHeads; head++) {
         const into = (isKey ? k : v).subarray(head * headDim, (head + 1) * headDim);
         for (let token = 0; token < tokens; token++) {
@@ -221,7 +255,7 @@ class ProbeRow {
           const values = new Float32Array(buffer, offset + at * Float32Array.BYTES_PER_ELEMENT, headDim);
           for (let i = 0; i < turns.length; i++) {
             const second = i + turns.length;
-            const [most, other] = turnedPeaks(values[i]!, values[second]!, token, turns[i]!, config.context);
+            const [most, other] = turnedPeaks(values[i]!, values[second]!, token, turns[i]!, ofKeys.context);
             if (most > into[i]!) into[i] = most;
             if (other > into[second]!) into[second] = other;
           }
@@ -233,15 +267,16 @@ class ProbeRow {
 
   /** In float32: a copy of all keys and values. */
   floats(): Float32Array[] {
-    const { kvHeads, headDim } = this.config;
-    const count = kvHeads * this.capacity * headDim;
-    return this.memories.map(({ buffer, offset }) => new Float32Array(buffer, offset, count).slice());
+    return this.memories.map(({ buffer, offset }, index) => {
+      const { kvHeads, headDim } = headsOf(this.ofKeys, index >> 1);
+      return new Float32Array(buffer, offset, kvHeads * this.capacity * headDim).slice();
+    });
   }
 
   /** In int8: the first `tokens` of a row of the same length in float32. */
   write(quantizer: KvQuantizer, floats: readonly Float32Array[], tokens: number): void {
-    const { kvHeads, headDim } = this.config;
     this.memories.forEach(({ buffer, offset }, index) => {
+      const { kvHeads, headDim } = headsOf(this.ofKeys, index >> 1);
       for (let head = 0; head < kvHeads; head++) {
         const [from, count] = [head * this.capacity * headDim, tokens * headDim];
         const piece = {
@@ -255,8 +290,8 @@ class ProbeRow {
 
   /** In float32: keys and values of the first token. */
   copyFirst(into: KvScales): void {
-    const { kvHeads, headDim } = this.config;
     this.memories.forEach(({ buffer, offset }, index) => {
+      const { kvHeads, headDim } = headsOf(this.ofKeys, index >> 1);
       const { k, v } = into[index >> 1]!;
       for (let head = 0; head < kvHeads; head++) {
         const at = offset + head * this.capacity * headDim * Float32Array.BYTES_PER_ELEMENT;
@@ -266,7 +301,9 @@ class ProbeRow {
   }
 
   close(): void {
-    for (const tensor of this.cache) tensor.close();
+    // Those of states are closed with them.
+    for (const tensor of this.keys) tensor.close();
+    this.states.close();
     for (const memory of this.memories) memory.close();
     this.nothing.close();
   }
@@ -279,11 +316,11 @@ function mostCommon(ids: readonly number[]): number | undefined {
   return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0];
 }
 
-const newChannels = ({ layers, kvHeads, headDim }: LlamaConfig): KvScales =>
-  Array.from({ length: layers }, () => ({
-    k: new Float32Array(kvHeads * headDim),
-    v: new Float32Array(kvHeads * headDim),
-  }));
+const newChannels = (config: LlamaConfig): KvScales =>
+  Array.from({ length: config.layers }, (_, layer) => {
+    const { kvHeads, headDim } = headsOf(config, layer);
+    return { k: new Float32Array(kvHeads * headDim), v: new Float32Array(kvHeads * headDim) };
+  });
 
 /** Radians that each pair of channels turns by with a position, `[dim / 2]`; [] without rotary positions. */
 function turnsOf(config: LlamaConfig, layer: number): number[] {
@@ -324,11 +361,15 @@ export function turnedPeaks(
  * @param first its keys and values; the same token begins nearly all prompts, and nothing is before it.
  */
 export function scalesOf(
-  { headDim }: Pick<LlamaConfig, 'headDim'>,
+  config: Pick<LlamaConfig, 'headDim'> & Partial<Pick<LlamaConfig, 'layerSizes'>>,
   peaks: KvScales,
   first: KvScales,
 ): KvScales {
-  const scale = (channels: Float32Array, ofFirst: Float32Array): Float32Array<ArrayBuffer> =>
+  const scale = (
+    channels: Float32Array,
+    ofFirst: Float32Array,
+    { headDim }: { headDim: number },
+  ): Float32Array<ArrayBuffer> =>
     Float32Array.from(channels, (peak, at) => {
       const head = Math.floor(at / headDim) * headDim;
       const largest = channels.subarray(head, head + headDim).reduce((most, one) => Math.max(most, one), 0);
@@ -336,7 +377,10 @@ export function scalesOf(
       if (largest === 0) return 1;
       return dividing(Math.abs(ofFirst[at]!), Math.max(peak, LEAST_SHARE * largest) / MOST_STEPS);
     });
-  return peaks.map(({ k, v }, layer) => ({ k: scale(k, first[layer]!.k), v: scale(v, first[layer]!.v) }));
+  return peaks.map(({ k, v }, layer) => {
+    const own = headsOf(config, layer);
+    return { k: scale(k, first[layer]!.k, own), v: scale(v, first[layer]!.v, own) };
+  });
 }
 
 /** @returns the step with room above `least` that divides the value; the usual one where none does. */

@@ -2,6 +2,7 @@
  * float32 keys and values <-> int8, by a small WebAssembly module: plain JavaScript takes five times as long, and its
  * part of reading a short prompt would show.
  */
+import { headsOf, type LlamaConfig } from '../model/base-model.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 
 const F32 = Float32Array.BYTES_PER_ELEMENT;
@@ -23,69 +24,79 @@ export class KvQuantizer {
   private readonly run: Converters;
   private readonly floats: Float32Array;
   private readonly bytes: Int8Array;
-  /** Bytes of one head's scales. */
-  private readonly row: number;
+  /** Byte of the first scale of keys or values, among the inverse ones. */
+  private readonly starts: readonly number[];
   /** Byte where scales begin; the inverse ones come first. */
   private readonly scalesAt: number;
 
   constructor(
-    private readonly shape: { kvHeads: number; headDim: number },
+    private readonly shape: Pick<LlamaConfig, 'kvHeads' | 'headDim'> &
+      Partial<Pick<LlamaConfig, 'layerSizes'>>,
     scales: KvScales,
   ) {
-    const { kvHeads, headDim } = shape;
-    this.row = headDim * F32;
     const values = scales.flatMap(({ k, v }) => [k, v]);
-    const scaleBytes = values.length * kvHeads * this.row;
+    const most = Math.max(...scales.map((_, layer) => headsOf(shape, layer).headDim));
+    const starts: number[] = [];
+    let scaleBytes = 0;
+    for (const index of values.keys()) {
+      const { kvHeads, headDim } = headsOf(shape, index >> 1);
+      starts.push(scaleBytes);
+      scaleBytes += kvHeads * headDim * F32;
+    }
+    this.starts = starts;
     const pieceAt = 2 * scaleBytes;
-    const bytesAt = pieceAt + TOKENS_AT_ONCE * this.row;
+    const bytesAt = pieceAt + TOKENS_AT_ONCE * most * F32;
     this.scalesAt = scaleBytes;
-    this.run = instantiate(Math.ceil((bytesAt + TOKENS_AT_ONCE * headDim) / PAGE_BYTES));
+    this.run = instantiate(Math.ceil((bytesAt + TOKENS_AT_ONCE * most) / PAGE_BYTES));
     const { buffer } = this.run.memory;
     const all = new Float32Array(buffer, 0, pieceAt / F32);
     values.forEach((channels, index) => {
-      const at = index * kvHeads * headDim;
+      const at = starts[index]! / F32;
       all.set(
         channels.map((scale) => 1 / scale),
         at,
       );
       all.set(channels, scaleBytes / F32 + at);
     });
-    this.floats = new Float32Array(buffer, pieceAt, TOKENS_AT_ONCE * headDim);
-    this.bytes = new Int8Array(buffer, bytesAt, TOKENS_AT_ONCE * headDim);
+    this.floats = new Float32Array(buffer, pieceAt, TOKENS_AT_ONCE * most);
+    this.bytes = new Int8Array(buffer, bytesAt, TOKENS_AT_ONCE * most);
   }
 
   /** @param writeBack the floats become what their bytes stand for. */
   quantize(piece: Piece, writeBack: boolean): void {
-    this.inBlocks(piece, (floats, bytes, scale) => {
+    this.inBlocks(piece, (floats, bytes, scale, row) => {
       this.floats.set(floats);
-      this.run.quantize(this.floats.byteOffset, this.bytes.byteOffset, floats.length, scale, this.row);
+      this.run.quantize(this.floats.byteOffset, this.bytes.byteOffset, floats.length, scale, row);
       bytes.set(this.bytes.subarray(0, bytes.length));
-      if (writeBack) this.widen(floats, scale);
+      if (writeBack) this.widen(floats, scale, row);
     });
   }
 
   dequantize(piece: Piece): void {
-    this.inBlocks(piece, (floats, bytes, scale) => {
+    this.inBlocks(piece, (floats, bytes, scale, row) => {
       this.bytes.set(bytes);
-      this.widen(floats, scale);
+      this.widen(floats, scale, row);
     });
   }
 
   /** From the bytes in the module's memory. */
-  private widen(floats: Float32Array, scale: number): void {
+  private widen(floats: Float32Array, scale: number, row: number): void {
     const { byteOffset: from } = this.bytes;
-    this.run.dequantize(from, this.floats.byteOffset, floats.length, this.scalesAt + scale, this.row);
+    this.run.dequantize(from, this.floats.byteOffset, floats.length, this.scalesAt + scale, row);
     floats.set(this.floats.subarray(0, floats.length));
   }
 
+  /** @param convert is given the byte of the head's scales, and the bytes that they take. */
   private inBlocks(
     { index, head, floats, bytes }: Piece,
-    convert: (floats: Float32Array, bytes: Int8Array, scale: number) => void,
+    convert: (floats: Float32Array, bytes: Int8Array, scale: number, row: number) => void,
   ): void {
-    const scale = (index * this.shape.kvHeads + head) * this.row;
-    const most = TOKENS_AT_ONCE * this.shape.headDim;
+    const { headDim } = headsOf(this.shape, index >> 1);
+    const row = headDim * F32;
+    const scale = this.starts[index]! + head * row;
+    const most = TOKENS_AT_ONCE * headDim;
     for (let at = 0; at < floats.length; at += most)
-      convert(floats.subarray(at, at + most), bytes.subarray(at, at + most), scale);
+      convert(floats.subarray(at, at + most), bytes.subarray(at, at + most), scale, row);
   }
 }
 

@@ -4,9 +4,7 @@
  */
 import {
   BaseModelError,
-  isExpertKind,
-  LINEAR_KINDS,
-  linearShape,
+  linearShapes,
   type LlamaConfig,
   GRAPH_KINDS,
   type GraphKind,
@@ -15,6 +13,7 @@ import {
   type Precision,
 } from '../model/base-model.ts';
 import { type KvFormat, tokenBytes } from './kv-cache.ts';
+import { stateBytes } from './row-states.ts';
 import { PREFILL_CHUNK } from './ort-runner.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat, BLOCK } from '../model/prepare-weights.ts';
 
@@ -47,6 +46,8 @@ export interface FitParams {
   sessionBytes: number;
   /** Keys and values of all rows, bytes per token. */
   tokenBytes: number;
+  /** Of all rows, whatever their length; none unless given. */
+  stateBytes?: number;
   /** Tokens per row that the base was trained for. */
   most: number;
   /** Requested tokens per row. */
@@ -66,13 +67,14 @@ interface Fit {
  * @throws BaseModelError that suggests what would fit.
  */
 export function fitDevice(params: FitParams): Fit {
-  const { addressableBytes, sessionBytes, tokenBytes } = params;
+  const { addressableBytes, sessionBytes, tokenBytes, stateBytes = 0 } = params;
   const wanted = Math.min(params.asked ?? params.most, params.most);
   if (addressableBytes === null || (params.assumed && params.asked !== undefined))
     return { kinds: GRAPH_KINDS, context: wanted, notice: null };
   const usable = addressableBytes * (1 - KEPT_SHARE);
   const room = (kinds: readonly GraphKind[]): number => {
-    const tokens = (usable - sessionBytes * (params.sharesWeights ? 1 : kinds.length)) / tokenBytes;
+    const sessions = sessionBytes * (params.sharesWeights ? 1 : kinds.length);
+    const tokens = (usable - sessions - stateBytes) / tokenBytes;
     return Math.max(0, Math.floor(tokens / PREFILL_CHUNK) * PREFILL_CHUNK);
   };
   const enough = Math.min(wanted, params.asked ?? ENOUGH_CONTEXT);
@@ -134,19 +136,20 @@ export function fittingRows(given: {
   tokenBytes: number;
   /** Bytes of a token of the row that is read, if it has memory of its own. */
   readingBytes?: number;
+  /** Bytes of a row besides, whatever its length; none unless given. As many rows are preempted as run. */
+  rowBytes?: number;
   context: number;
   slots?: number | undefined;
   mostRows: number;
 }): FittingRows {
-  const { available, taken, tokenBytes, readingBytes = 0, context, mostRows } = given;
+  const { available, taken, tokenBytes, readingBytes = 0, rowBytes = 0, context, mostRows } = given;
   const aRow = Math.min(context, TOKENS_A_ROW);
   const rowsBytes = (available - taken - aRow * readingBytes) * ROWS_SHARE;
-  const room = Math.max(0, Math.floor(rowsBytes / tokenBytes));
   const { least, most } = FITTING_ROWS;
-  return {
-    slots: given.slots ?? Math.max(least, Math.min(most, Math.floor(room / aRow), Math.floor(mostRows / 2))),
-    tokens: Math.max(room, least * aRow),
-  };
+  const fit = Math.max(0, Math.floor(rowsBytes / (aRow * tokenBytes + 2 * rowBytes)));
+  const slots = given.slots ?? Math.max(least, Math.min(most, fit, Math.floor(mostRows / 2)));
+  const room = Math.max(0, Math.floor((rowsBytes - 2 * slots * rowBytes) / tokenBytes));
+  return { slots, tokens: Math.max(room, least * aRow) };
 }
 
 /**
@@ -196,6 +199,8 @@ interface MemoryPlan {
    * written.
    */
   keysAndValues: number;
+  /** Of layers without attention, of all rows. */
+  states: number;
 }
 
 /**
@@ -216,28 +221,24 @@ export function planMemory(
   },
 ): MemoryPlan {
   const { format, flavour = 'cpu', precision = 'f32', kv = 'f32', rows, context, sessions = 1 } = given;
-  const { hidden, vocab, layers } = config;
-  const expertCount = config.experts?.count ?? 1;
+  const { hidden, vocab, layers, experts } = config;
   const products = [
-    ...LINEAR_KINDS.map((kind) => ({
-      ...linearShape(config, kind),
-      ...{ count: layers * (isExpertKind(kind) ? expertCount : 1), format, precision },
-    })),
-    { in: hidden, out: vocab, count: 1, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
+    ...linearShapes(config, 'all').map((shape) => ({ ...shape, format, precision })),
+    { in: hidden, out: vocab, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
   ];
   const bytes = (which: 'stored' | 'packed'): number =>
-    products.reduce((sum, { in: columns, out, count, format: own }) => {
+    products.reduce((sum, { in: columns, out, format: own }) => {
       // One scale per output.
       const scales = flavour === 'cpu' && which === 'stored' && own === 'int8' ? out * F32 : 0;
       const weight = flavour === 'cpu' ? PER_WEIGHT[own][which] : perWeightOnGpu(own, F32);
-      return sum + count * (columns * out * weight + scales);
+      return sum + columns * out * weight + scales;
     }, 0);
   const onGpu = products.reduce(
-    (sum, { in: columns, out, count, format: own, precision }) =>
-      sum + count * columns * out * perWeightOnGpu(own, NUMBER_BYTES[precision]),
+    (sum, { in: columns, out, format: own, precision }) =>
+      sum + columns * out * perWeightOnGpu(own, NUMBER_BYTES[precision]),
     vocab * hidden * NUMBER_BYTES[config.postNorms ? 'f32' : precision],
   );
-  const routers = config.experts === null ? 0 : layers * hidden * expertCount * F32;
+  const routers = layers * hidden * (experts?.count ?? 0) * F32;
   const weights = vocab * hidden * F32 + routers + bytes('stored');
   const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
   const process = PROCESS_BYTES + vocab * TOKENIZER_BYTES;
@@ -249,6 +250,7 @@ export function planMemory(
     serving: (flavour === 'cpu' ? sessions * session : 0) + process,
     building: 2 * largest + expertsRead(config) + process,
     keysAndValues: rows * context * kvTokenBytes(config, kv, precision) + readingBytes(config, kv, context),
+    states: rows * stateBytes(config),
   };
 }
 
@@ -304,10 +306,11 @@ export function sayMemory(
   const whole = (slots + swapSlots) * context;
   const keysAndValues = plan.keysAndValues * Math.min(1, kvTokens / whole);
   const together = kvTokens < whole ? `, ${kvTokens.toLocaleString('en')} tokens in total` : '';
-  const most = plan.serving + keysAndValues + adapterBytes + prefixBytes;
+  const most = plan.serving + keysAndValues + plan.states + adapterBytes + prefixBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
     `up to ${gigabytes(keysAndValues)} for keys and values${kv === 'int8' ? ' in int8' : ''} (${slots} rows of ${together === '' ? '' : 'up to '}${context.toLocaleString('en')} tokens, and ${swapSlots === slots ? 'as many' : swapSlots} preempted${together})`,
+    ...(plan.states > 0 ? [`up to ${gigabytes(plan.states)} for states of linear attention`] : []),
     `up to ${gigabytes(adapterBytes)} for adapters`,
     ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that are reused`] : []),
   ].join(', ');

@@ -15,9 +15,8 @@ import {
   DECODING_INPUTS,
   GRAPH_KINDS,
   type GraphKind,
-  isExpertKind,
-  LINEAR_KINDS,
-  linearShape,
+  linearShapes,
+  shapesByLayer,
   type LlamaConfig,
   type LinearKind,
   type Precision,
@@ -58,6 +57,7 @@ import type {
   SessionCores,
 } from './device.ts';
 import { Int8Cache, KvCache, type RowsCache, type RowsShape, tokenBytes } from './kv-cache.ts';
+import { RowStates, stateBytes, StatefulCache, withKeys } from './row-states.ts';
 import { FasterLately, type LaneChoice, stepBytes, rowsAlone } from './step-choice.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
@@ -146,10 +146,7 @@ export class OrtRunner implements ModelRunner {
     const kept = Math.floor(((params.kvTokens ?? whole) * IDLE_SHARE) / cache.slots);
     const shape = { ...cache, blocks, chunk: PREFILL_CHUNK, kept };
     const { kvScales: scales = null } = params;
-    const {
-      openCache = () =>
-        scales === null ? KvCache.allocate(shape) : Int8Cache.allocate({ ...shape, scales }),
-    } = params;
+    const { openCache = () => openRows(shape, scales) } = params;
     const kv = await openCache(cache);
     return new OrtRunner(params, kv, await noDelta(device, config, slots));
   }
@@ -159,7 +156,7 @@ export class OrtRunner implements ModelRunner {
   }
 
   get blockBytes(): number {
-    return PREFILL_CHUNK * tokenBytes(this.config, this.params.base.kv ?? 'f32');
+    return PREFILL_CHUNK * tokenBytes(this.config, this.params.base.kv ?? 'f32') + stateBytes(this.config);
   }
 
   get base(): BaseInfo {
@@ -267,10 +264,9 @@ export class OrtRunner implements ModelRunner {
   }
 
   /** @returns each row's token. */
-  private fed({ tokens, lengths }: DecodeRows): number[] {
+  private fed({ tokens, lengths }: DecodeRows): DecodeRows['tokens'] {
     lengths.forEach((length, slot) => this.wrote(slot, length + 1));
-    // What a row that sits it out writes behind its tokens is written again when it goes on.
-    return tokens.map((token) => token ?? 0);
+    return tokens;
   }
 
   async hiddenStates(params: Omit<Chunk, 'positions'> & { parts?: ChunkParts }): Promise<Float32Array> {
@@ -314,6 +310,17 @@ export class OrtRunner implements ModelRunner {
   }
 }
 
+/** Rows in memory in which a tensor may begin anywhere. */
+async function openRows(
+  shape: Parameters<typeof KvCache.allocate>[0],
+  scales: KvScales | null,
+): Promise<RowsCache> {
+  const { config } = shape;
+  const ofKeys = { ...shape, config: withKeys(config) };
+  const kv = await (scales === null ? KvCache.allocate(ofKeys) : Int8Cache.allocate({ ...ofKeys, scales }));
+  return config.deltaNet === null ? kv : new StatefulCache(config, kv, await RowStates.allocate(shape));
+}
+
 /**
  * A product of int8 is summed so many times as fast as attention in float32: a chunk of 128 tokens of SmolLM2-135M takes
  * 36 ms at a prompt's beginning and 90 behind 1,920 tokens, on two cores of an AMD EPYC.
@@ -321,13 +328,10 @@ export class OrtRunner implements ModelRunner {
 const PRODUCTS_FASTER = 2.3;
 
 function doublingTokens(config: LlamaConfig): number {
-  const weights = LINEAR_KINDS.reduce((sum, kind) => {
-    const shape = linearShape(config, kind);
-    const experts = isExpertKind(kind) ? (config.experts?.chosen ?? 1) : 1;
-    return sum + shape.in * shape.out * experts;
-  }, 0);
+  const weights = linearShapes(config, 'chosen').reduce((sum, shape) => sum + shape.in * shape.out, 0);
+  const heads = shapesByLayer(config, 'q').reduce((sum, { out }) => sum + out, 0);
   // Two sums a weight; of each token that is looked back at, one for q times k and one for the value.
-  return Math.round(weights / (2 * config.heads * config.headDim * PRODUCTS_FASTER));
+  return Math.round(weights / (2 * heads * PRODUCTS_FASTER));
 }
 
 function own(delta: RowDelta): OrtRowDelta {
@@ -414,9 +418,11 @@ class ChunkReader {
     const session = await sessions.mixed(graph);
     const placed = delta === null ? null : await this.params.placed.place(delta);
     const wanted = [...positions, ...decoding.tokens.map((_, row) => read + row)];
-    const shape = { rows: 1, length: read + rows, positions: wanted, vocab: config.vocab };
+    const shape = { rows: 1, length: read + rows, positions: wanted, config };
     const step = await stepTensors(device, shape, await kv.rowOf(slot, past, read));
-    [...chunk.tokens, ...decoding.tokens].forEach((token, index) => (step.tokens[index] = BigInt(token)));
+    [...chunk.tokens, ...decoding.tokens].forEach(
+      (token, index) => (step.tokens[index] = BigInt(token ?? 0)),
+    );
     step.lastPosition[0] = past + read - 1;
     step.total[0] = past + read;
     const sizes = await device.host(2 * BigInt64Array.BYTES_PER_ELEMENT);
@@ -456,7 +462,7 @@ class ChunkReader {
     const cache = await kv.rowOf(slot, past, tokens.length);
     // An output of no positions is not asked for: the last one then costs one row of the head.
     const wanted = positions.length > 0 ? positions : [tokens.length - 1];
-    const shape = { rows: 1, length: tokens.length, positions: wanted, vocab: config.vocab };
+    const shape = { rows: 1, length: tokens.length, positions: wanted, config };
     const step = await stepTensors(device, shape, cache);
     tokens.forEach((token, index) => (step.tokens[index] = BigInt(token)));
     step.lastPosition[0] = past + tokens.length - 1;
@@ -558,7 +564,7 @@ type Rows = readonly (OrtRowDelta | null)[];
 
 /** Rows that decode beside a chunk: their tokens, and what their attention and deltas are bound to. */
 interface Decoding {
-  tokens: readonly number[];
+  tokens: DecodeRows['tokens'];
   step: StepTensors;
   /** Of the batch's deltas. */
   ranks: RankByKind;
@@ -618,7 +624,7 @@ class DecodeSteps {
    * cores. It has the same bits either way: no product of a single position is split between threads along what it sums.
    * @returns `[rows.length, vocab]`
    */
-  async run(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<Float32Array> {
+  async run(tokens: DecodeRows['tokens'], lengths: readonly number[], rows: Rows): Promise<Float32Array> {
     const { device, config, batch, slots } = this.params;
     const count = rows.length;
     this.logits ??= await device.host(slots * config.vocab * Float32Array.BYTES_PER_ELEMENT);
@@ -626,7 +632,8 @@ class DecodeSteps {
     if (count > 1) {
       // A row that runs by itself afterwards is padding here: what it writes, its keys and values too, is written again.
       const others = rows.map((row, slot) => (alone.includes(slot) ? null : row));
-      await this.together(tokens, lengths, others);
+      const fed = tokens.map((token, slot) => (alone.includes(slot) ? null : token));
+      await this.together(fed, lengths, others);
     }
     for (const slot of alone) {
       const delta = rows[slot]!;
@@ -647,7 +654,7 @@ class DecodeSteps {
   }
 
   /** What a chunk's run needs to decode such rows too. */
-  async decoding(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<Decoding> {
+  async decoding(tokens: DecodeRows['tokens'], lengths: readonly number[], rows: Rows): Promise<Decoding> {
     const { device, config, batch, slots } = this.params;
     this.logits ??= await device.host(slots * config.vocab * Float32Array.BYTES_PER_ELEMENT);
     const lone = rows.length === 1 ? rows[0]! : null;
@@ -670,7 +677,11 @@ class DecodeSteps {
     return rowsAlone({ rows: ranks, bytesOfRank: this.bytesOfRank, weights: stepBytes });
   }
 
-  private async together(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<void> {
+  private async together(
+    tokens: DecodeRows['tokens'],
+    lengths: readonly number[],
+    rows: Rows,
+  ): Promise<void> {
     const { device, batch, laneChoice } = this.params;
     const count = rows.length;
     const ranks = await batch.prepare(rows);
@@ -702,7 +713,7 @@ class DecodeSteps {
     const known = this.groups.get(key);
     if (known !== undefined) return known;
     const at = from * config.vocab * Float32Array.BYTES_PER_ELEMENT;
-    const shape = { rows, length: 1, positions: [0], vocab: config.vocab };
+    const shape = { rows, length: 1, positions: [0], config };
     const step = await stepTensors(device, shape, cache, { memory: this.logits!, at });
     const group = { from, step, bound: null };
     this.groups.set(key, group);
@@ -760,8 +771,10 @@ class DecodeSteps {
   }
 }
 
-function feed(step: StepTensors, tokens: readonly number[], lengths: readonly number[]): void {
-  tokens.forEach((token, row) => (step.tokens[row] = BigInt(token)));
+/** What a row that sits it out writes behind its tokens is written again when it goes on; its states stay. */
+function feed(step: StepTensors, tokens: DecodeRows['tokens'], lengths: readonly number[]): void {
+  tokens.forEach((token, row) => (step.tokens[row] = BigInt(token ?? 0)));
+  step.advances?.set(tokens.map((token) => (token === null ? 0 : 1)));
   step.lastPosition.set(lengths);
   step.total[0] = Math.max(...lengths) + 1;
 }

@@ -1,5 +1,5 @@
 /** Decides how the rows of a decode step run: in groups or together, and which of them separately. */
-import { isExpertKind, LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import { linearShapes, type LlamaConfig } from '../model/base-model.ts';
 import { layoutBytes, widestRanks, type RankByKind } from './adapter-batch.ts';
 
 /** How a decode step runs: its rows in groups, one core each, or all together on all cores. */
@@ -77,11 +77,7 @@ const BYTES_A_WEIGHT: ReadonlyMap<string, number> = new Map([
  */
 export function stepBytes(config: LlamaConfig, weights: string): number {
   let values = config.vocab * config.hidden;
-  for (const kind of LINEAR_KINDS) {
-    const shape = linearShape(config, kind);
-    const experts = isExpertKind(kind) ? (config.experts?.chosen ?? 1) : 1;
-    values += config.layers * shape.in * shape.out * experts;
-  }
+  for (const shape of linearShapes(config, 'chosen')) values += shape.in * shape.out;
   return values * (BYTES_A_WEIGHT.get(weights) ?? 1);
 }
 

@@ -6,7 +6,9 @@ import {
   type LinearKind,
   linearShape,
   type LlamaConfig,
+  ofLayer,
   type Precision,
+  rowOfKind,
   type StoredLinear,
   storedLinears,
   type WeightEntry,
@@ -19,7 +21,7 @@ import {
   transformDelta,
   transformGradient,
 } from '../model/prepare-weights.ts';
-import { undoRotation, undoRows } from '../model/rotation.ts';
+import { rotationsOf, undoRotation, undoRows } from '../model/rotation.ts';
 import {
   composeDelta,
   loadResidentAdapter,
@@ -74,7 +76,7 @@ const read = ({ weights }: ServedBase, entry: WeightEntry): StoredTensor => ({
 });
 
 /** `l3.q-k-v.w`, `l3.q-k-v.b`, `head.w`. */
-const PRODUCT = /^(?:l\d+\.)?([a-z-]+)\.(w|b)$/;
+const PRODUCT = /^(?:l(\d+)\.)?([a-z-]+)\.(w|b)$/;
 /** Rows of an embedding that are kept as read. */
 const MOST_ROWS = 8_192;
 
@@ -141,8 +143,10 @@ function embeddingRows(
 /** A product's weights `[in, out]` or bias, float32, that nothing rotates. */
 function unrotated(base: ServedBase, entry: WeightEntry): Float32Array<ArrayBuffer> {
   const values = entry.type === 'i8' ? unpacked(base, entry) : float32(base.weights.read(entry));
-  const [, product, side] = PRODUCT.exec(entry.name) ?? [];
-  const { rotations, config } = base;
+  const [, layer, product, side] = PRODUCT.exec(entry.name) ?? [];
+  const at = Number(layer ?? 0);
+  const rotations = rotationsOf(base.rotations, at);
+  const config = ofLayer(base.config, at);
   if (rotations === null || product === undefined) return values;
   const kinds = product === HEAD_PRODUCT ? [] : (product.split('-') as LinearKind[]);
   const columns = entry.dims.at(-1)!;
@@ -187,13 +191,9 @@ function partsOf(whole: StoredTensor): StoredTensor[] {
   });
 }
 
-export const NO_TRAINING_ON_EXPERTS =
-  'graft does not train on mixtures of experts. Train with PEFT on the attention (target_modules q_proj, k_proj, ' +
-  'v_proj, o_proj), and publish the result';
-
 /**
  * Places all weights, one after the other.
- * @throws OrtError when there is not enough memory. @throws Error when the base has experts, or another format than int8 or f32.
+ * @throws OrtError when there is not enough memory. @throws Error when the base is in another format than int8 or f32.
  */
 export async function placeWeights(
   runtime: TensorRuntime,
@@ -202,7 +202,6 @@ export async function placeWeights(
 ): Promise<FrozenWeights> {
   const { own } = runtime.device;
   const isInt8 = base.weights.entries.some(({ name, type }) => name.endsWith('.w') && type === 'i8');
-  if (base.config.experts !== null) throw new Error(NO_TRAINING_ON_EXPERTS);
   if (base.weights.entries.some(({ type }) => type === 'u8'))
     throw new Error('a base in 4 bit cannot be trained on');
   const halves = own !== null && isInt8 && (await own.hasFp16());
@@ -307,7 +306,7 @@ export async function placeChain(
     const inputs: Record<string, Tensor> = {};
     for (const [which, { delta }] of chain.entries())
       for (const kind of placed[which]!.kinds) {
-        const shape = linearShape(config, kind);
+        const shape = linearShape(ofLayer(config, layer), kind);
         const rank = delta.ranks[kind];
         const module = delta.modules.get(moduleKey(layer, kind))!;
         inputs[deltaInput(kind, 'A', which)] = await runtime.place('f32', [rank, shape.in], module.a);
@@ -336,13 +335,15 @@ export const emptyParameter = (parameter: Omit<Parameter, 'values' | 'gradient'>
   gradient: new Float32Array(parameter.rank * parameter.width),
 });
 
-/** Linears whose kinds are all wanted. A fused linear is trained whole. */
+/** Linears whose kinds are all wanted. A fused linear is trained whole; one whose keys are values, as keys. */
 export const trainedLinears = (
   config: LlamaConfig,
   layer: number,
   targets: readonly LinearKind[],
 ): StoredLinear[] =>
-  storedLinears(config, layer).filter(({ kinds }) => kinds.every((kind) => targets.includes(kind)));
+  storedLinears(config, layer).filter(({ kinds, sameRows }) =>
+    (sameRows === true ? kinds.slice(0, 1) : kinds).every((kind) => targets.includes(kind)),
+  );
 
 /** A parameter as an input of the graphs, for one kind. */
 export function toServed(
@@ -351,7 +352,8 @@ export function toServed(
   kind: LinearKind,
 ): Float32Array<ArrayBuffer> {
   const { side, rank, values } = parameter;
-  const own = side === 'A' ? values.slice() : columnsOf(base.config, parameter, kind);
+  const own =
+    side === 'A' ? values.slice() : columnsOf(ofLayer(base.config, parameter.layer), parameter, kind);
   transformDelta(own, own.length / rank, side, linearTransform(base, parameter.layer, kind));
   return own;
 }
@@ -363,26 +365,19 @@ export function addGradient(
   kind: LinearKind,
   gradient: Float32Array,
 ): void {
-  const { linear, side, rank, width, gradient: sum } = parameter;
-  transformGradient(gradient, side, linearTransform(base, parameter.layer, kind));
+  const { layer, linear, side, rank, width, gradient: sum } = parameter;
+  transformGradient(gradient, side, linearTransform(base, layer, kind));
   const own = gradient.length / rank;
   // Kinds of a fused linear share A, and each has its own outputs of B.
-  const from = side === 'A' ? 0 : columnOf(base.config, linear, kind);
+  const from = side === 'A' ? 0 : rowOfKind(ofLayer(base.config, layer), linear, kind);
   for (let r = 0; r < rank; r++)
     for (let i = 0; i < own; i++) sum[r * width + from + i]! += gradient[r * own + i]!;
-}
-
-/** Where a kind's outputs begin among those of its stored linear. */
-function columnOf(config: LlamaConfig, { kinds }: StoredLinear, kind: LinearKind): number {
-  return kinds
-    .slice(0, kinds.indexOf(kind))
-    .reduce((sum, before) => sum + linearShape(config, before).out, 0);
 }
 
 function columnsOf(config: LlamaConfig, parameter: Parameter, kind: LinearKind): Float32Array<ArrayBuffer> {
   const { linear, rank, width, values } = parameter;
   const own = linearShape(config, kind).out;
-  const from = columnOf(config, linear, kind);
+  const from = rowOfKind(config, linear, kind);
   const part = new Float32Array(rank * own);
   for (let r = 0; r < rank; r++) part.set(values.subarray(r * width + from, r * width + from + own), r * own);
   return part;

@@ -27,6 +27,7 @@ import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './t
 export type FrozenForm = 'f32' | 'int8' | 'scaled-f32' | 'scaled-f16';
 
 export interface GraphParams {
+  /** Of the layer, see `ofLayer`. */
   config: LlamaConfig;
   rotations: RotationSet | null;
   form: FrozenForm;
@@ -55,6 +56,9 @@ export interface LayerGraphs {
   /** What forward hands to backward. */
   kept: ReadonlyMap<string, Output>;
 }
+
+/** The number that a layer's output is multiplied by, `[1]`. */
+const SCALAR = 'scalar';
 
 /** The trained delta, or the place of one in the frozen chain. */
 type Delta = 'trained' | number;
@@ -197,10 +201,14 @@ class LayerTape {
   private heads(y: string, kind: 'q' | 'k' | 'v', n: number): string {
     const { t, length, params } = this;
     const { rope } = this;
-    const { kvHeads, headDim, qkNorm, attentionScale } = params.config;
+    const { kvHeads, headDim, qkNorm, valueNorm, attentionScale, rmsEpsilon } = params.config;
     const whole = kind !== 'v' && qkNorm === 'width' ? this.normed(y, kind, ['T']) : y;
     let x = t.reshape(whole, [-1, length, n, headDim], [-1, n * headDim]);
     if (kind !== 'v' && qkNorm === 'head') x = this.normed(x, kind, ['S', length, n]);
+    if (kind === 'v' && valueNorm) {
+      const rows: Dims = ['S', length, n];
+      x = t.rmsNorm(t.keep(x, [...rows, headDim]), null, rmsEpsilon, rows);
+    }
     x = t.transpose(x, [0, 2, 1, 3]);
     if (kind !== 'v' && rope !== null) {
       const half = rope.dim / 2;
@@ -250,7 +258,8 @@ class LayerTape {
       t.add(x, this.after(this.attention(this.read(x, 'attention')), 'post_attention_layernorm')),
       stream,
     );
-    const y = t.add(middle, this.after(this.mlp(this.read(middle, 'mlp')), 'post_feedforward_layernorm'));
+    const sum = t.add(middle, this.after(this.mlp(this.read(middle, 'mlp')), 'post_feedforward_layernorm'));
+    const y = t.columns(sum, config.layerScalars ? t.input(SCALAR, 'f32', [1]) : null);
     const wanted = new Map<string, Dims>([['x', stream]]);
     for (const kind of trained) {
       const shape = linearShape(config, kind);

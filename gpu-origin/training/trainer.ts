@@ -1,5 +1,6 @@
 /** Gradients of a low-rank delta over a frozen base and chain, layer by layer. */
-import { LINEAR_KINDS, type Rope } from '../model/base-model.ts';
+import { LINEAR_KINDS, ofLayer, type Rope } from '../model/base-model.ts';
+import { rotationsOf } from '../model/rotation.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Batch } from './batches.ts';
 import { classLoss, type HeadInput } from './classifier.ts';
@@ -82,11 +83,15 @@ export const batchLimits = (heads: number): { mostTokens: number; mostScores: nu
 
 /** Bytes that a micro-batch's forward pass would keep for the backward pass. */
 export function keptBytes(base: Pick<ServedBase, 'config'>, tokens: number): number {
-  const { hidden, heads, kvHeads, headDim, ffn, layers, qkNorm, postNorms } = base.config;
-  const attention = (heads + kvHeads) * headDim;
-  const floats =
-    attention * 2 + 2 * hidden + 2 * ffn + (qkNorm === null ? 0 : attention) + (postNorms ? 2 * hidden : 0);
-  return tokens * layers * floats * Float32Array.BYTES_PER_ELEMENT;
+  const { hidden, heads, layers, qkNorm, valueNorm, postNorms } = base.config;
+  let floats = 0;
+  for (let layer = 0; layer < layers; layer++) {
+    const { kvHeads, headDim, ffn } = ofLayer(base.config, layer);
+    const attention = (heads + kvHeads) * headDim;
+    floats += attention * 2 + 2 * hidden + 2 * ffn + (qkNorm === null ? 0 : attention);
+    floats += (valueNorm ? kvHeads * headDim : 0) + (postNorms ? 2 * hidden : 0);
+  }
+  return tokens * floats * Float32Array.BYTES_PER_ELEMENT;
 }
 
 export class Trainer {
@@ -242,11 +247,10 @@ export class Trainer {
   ): Promise<{ x: Tensor; kept: Record<string, Tensor>[]; sizes: Sizes }> {
     const { runtime } = this;
     const { base } = this.params;
-    const { hidden, kvHeads } = base.config;
+    const { hidden } = base.config;
     const sizes = {
       T: batch.tokens.length,
       S: batch.rows,
-      N: batch.rows * kvHeads,
       R: this.params.parameters[0]?.rank ?? 0,
     };
     let x = await runtime.upload('f32', [batch.tokens.length, hidden], embed(base, batch.tokens));
@@ -260,7 +264,7 @@ export class Trainer {
         const { y, ...values } = await runtime.run(
           forward,
           { ...inputs, ...acts, x },
-          sizes,
+          this.sizesOf(layer, sizes),
           (name) => isRead && name === 'y',
         );
         if (keeps) kept.push({ ...values, x });
@@ -287,7 +291,7 @@ export class Trainer {
     const { backward } = await this.graphsOf(layer, length);
     const inputs = { ...(await this.inputs(layer, length, true)), ...kept, dy };
     const dx = gradientOf('x');
-    const made = await runtime.run(backward, inputs, sizes, (name) => name !== dx);
+    const made = await runtime.run(backward, inputs, this.sizesOf(layer, sizes), (name) => name !== dx);
     for (const parameter of this.byLayer[layer]!)
       for (const kind of parameter.linear.kinds) {
         const value = made[gradientOf(deltaInput(kind, parameter.side, 'trained'))]!;
@@ -388,12 +392,25 @@ export class Trainer {
     return { name, rope: name === null ? null : config[name] };
   }
 
+  /** Groups of heads are each layer's own. */
+  private sizesOf(layer: number, sizes: Sizes): Sizes {
+    return { ...sizes, N: sizes['S']! * ofLayer(this.params.base.config, layer).kvHeads };
+  }
+
   private async graphsOf(layer: number, length: number): Promise<OpenLayers> {
     const { name, rope } = this.ropeOf(layer);
-    const key = `${length}.${name}`;
+    const { config } = this.params.base;
+    const own = ofLayer(config, layer);
+    const kinds = new Set(this.byLayer[layer]!.flatMap(({ linear }) => linear.kinds));
+    const trained =
+      config.layerSizes === null ? this.graphs.trained : LINEAR_KINDS.filter((kind) => kinds.has(kind));
+    const sizes = [own.kvHeads, own.headDim, own.ffn, ...trained].join();
+    const key = `${length}.${name}.${sizes}`;
     const known = this.layers.get(key);
     if (known !== undefined) return known;
-    const { forward, backward } = buildLayerGraphs(this.graphs, length, rope);
+    const rotations = rotationsOf(this.graphs.rotations, layer);
+    const params = { ...this.graphs, config: own, rotations, trained };
+    const { forward, backward } = buildLayerGraphs(params, length, rope);
     const opened = {
       forward: await this.runtime.open(forward),
       backward: await this.runtime.open(backward),
@@ -406,14 +423,14 @@ export class Trainer {
     const { config } = this.params.base;
     const { name } = this.ropeOf(layer);
     const { window } = config.attention[layer]!;
-    const group = config.heads / config.kvHeads;
+    const group = config.heads / ofLayer(config, layer).kvHeads;
     const tables =
       name === null
         ? {}
         : { cos: await this.rotary(name, 'cos', length), sin: await this.rotary(name, 'sin', length) };
     return {
       ...tables,
-      mask: await this.table(`mask.${window}.${length}`, [group * length, length], () =>
+      mask: await this.table(`mask.${window}.${group}.${length}`, [group * length, length], () =>
         causalMask(group, length, window ?? length),
       ),
       ...this.weights.layers[layer],

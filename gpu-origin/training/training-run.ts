@@ -20,7 +20,7 @@ import {
   usualBatch,
   usualRate,
 } from '../../protocol/training.ts';
-import { type LlamaConfig, storedShape } from '../model/base-model.ts';
+import { type LlamaConfig, ofLayer, storedShape } from '../model/base-model.ts';
 import { transpose } from '../model/prepare-weights.ts';
 import { mulberry32 } from '../model/rotation.ts';
 import { type AdamW, rateOf } from './adamw.ts';
@@ -57,7 +57,7 @@ export function newParameters(
   const all: Parameter[] = [];
   for (let layer = 0; layer < config.layers; layer++)
     for (const linear of trainedLinears(config, layer, targets)) {
-      const shape = storedShape(config, linear);
+      const shape = storedShape(ofLayer(config, layer), linear);
       const a = emptyParameter({ layer, linear, side: 'A', rank, width: shape.in });
       // As PEFT begins: A uniform within 1 / sqrt(in), B zero.
       const bound = 1 / Math.sqrt(shape.in);

@@ -52,9 +52,17 @@ const PROGRAMS: Readonly<
   env: (words) => refused(words.filter((word) => !word.includes('='))),
   cp: (words) => words.slice(0, -1).find((word) => word.startsWith('deploy/') && !isFile(word)) ?? null,
   ...Object.fromEntries(
-    ['gcc', 'git', 'install', 'systemctl', 'journalctl', 'cat', 'vllm', 'openai-compatibility-tester'].map(
-      (name) => [name, () => null],
-    ),
+    [
+      'gcc',
+      'git',
+      'install',
+      'systemctl',
+      'journalctl',
+      'cat',
+      'openssl',
+      'vllm',
+      'openai-compatibility-tester',
+    ].map((name) => [name, () => null]),
   ),
 };
 

@@ -73,5 +73,5 @@ it('refuses adapters of experts and routers by name, and WebGPU', () => {
     const [problem] = checkBase({ config: { base: base.id }, modules: [module] }, info);
     expect(problem?.message).toContain('experts and their router cannot be adapted');
   }
-  expect(wrongOnGpu(base.config)).toContain('mixtures of experts run on processors only');
+  expect(wrongOnGpu(base.config)).toContain('runs mixtures of experts on processors only');
 });

@@ -14,6 +14,7 @@ import {
 import { loadFolderBase, idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
 import {
+  TINY_GEMMA4,
   TINY_GLM4,
   TINY_LLAMA,
   TINY_QWEN,
@@ -86,7 +87,9 @@ describe('block formats', () => {
 });
 
 describe('a base in GGUF', () => {
-  it.each(Object.entries({ ...TINY_SHAPES, ...TINY_SEEING, ...TINY_VARIANTS }))(
+  // Qwen3.5 is not served from GGUF.
+  const { qwen3_5: _, ...shapes } = TINY_SHAPES;
+  it.each(Object.entries({ ...shapes, ...TINY_SEEING, ...TINY_VARIANTS }))(
     '%s has the configuration and weights of the Hugging Face folder that it was made from',
     async (name, shape) => {
       const hub = join(folder, name);
@@ -110,7 +113,7 @@ describe('a base in GGUF', () => {
       const { rmsEpsilon, attentionScale, ...config } = base.config;
       expect(rmsEpsilon).toBeCloseTo(source.config.rmsEpsilon, 10);
       const { attentionScale: scale } = source.config;
-      expect(attentionScale).toBe(name.startsWith('gemma') ? 16 ** -0.5 : scale);
+      expect(attentionScale).toBe(/^gemma[23]/.test(name) ? 16 ** -0.5 : scale);
       const windows = source.config.attention.map((layer) => ({
         ...layer,
         // llama.cpp knows none of Mistral's.
@@ -264,6 +267,18 @@ describe('a base in GGUF', () => {
     await expect(loadGgufBase({ path })).rejects.toThrow(`metadata has ${key}, which is not supported`);
   });
 
+  it.each(['attention.shared_kv_layers', 'embedding_length_per_layer_input', 'expert_count'])(
+    'is refused as a Gemma 4 with %s',
+    async (key) => {
+      const [hub, path] = [join(folder, 'gemma4-part'), join(folder, 'gemma4-part.gguf')];
+      writeTinyBase(hub, TINY_GEMMA4);
+      writeTinyGguf(path, hub, TINY_GEMMA4, { metadata: { [`gemma4.${key}`]: 2 } });
+      await expect(loadGgufBase({ path })).rejects.toThrow(
+        `metadata has gemma4.${key}, which is not supported`,
+      );
+    },
+  );
+
   it.each([
     ['SmolLM2-135M-Instruct.Q4_1.gguf', 'smollm2-135m-instruct'],
     ['/x/Llama-3.2-1B-Instruct-Q4_K_M.gguf', 'llama-3.2-1b-instruct'],
@@ -280,12 +295,18 @@ describe('a base in GGUF that cannot be served', () => {
     return path;
   };
 
+  it('Qwen3.5 is refused with what to give instead', async () => {
+    await expect(loadGgufBase({ path: write({ 'general.architecture': 'qwen35' }, []) })).rejects.toThrow(
+      'Qwen3.5 is not supported as GGUF. Give its Hugging Face folder',
+    );
+  });
+
   it('another architecture is called by its name, whatever its quantization', async () => {
     const quantized = { name: 't', shape: [256], type: 16, data: new Uint8Array(66) };
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, qwen3moe, gemma2, gemma3, olmo2, glm4, chatglm, smollm3, phi3",
+      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, qwen3moe, gemma2, gemma3, gemma4, olmo2, glm4, chatglm, smollm3, phi3",
     );
   });
 

@@ -370,3 +370,116 @@ describe('a mixture of experts', () => {
     },
   );
 });
+
+describe('Gemma 4', () => {
+  const of = (more: Record<string, unknown>): LlamaConfig =>
+    config('gemma4_text', { head_dim: 16, hidden_size_per_layer_input: 0, num_key_value_heads: 2, ...more });
+  const KINDS = { layer_types: [...SLIDING.slice(1), 'full_attention'] };
+  const sizes = (kvHeads: number, headDim: number, keysAreValues = false): object => ({
+    ...{ kvHeads, headDim, keysAreValues },
+    ffn: 96,
+  });
+
+  it('has heads of two sizes, from older fields or from those of each layer', () => {
+    const local = Array.from({ length: 3 }, () => sizes(2, 16));
+    const fields = { ...KINDS, attention_k_eq_v: true, global_head_dim: 32, num_global_key_value_heads: 1 };
+    expect(of(fields).layerSizes).toEqual([...local, sizes(1, 32, true)]);
+    const { attention_k_eq_v } = fields;
+    const own = {
+      ...KINDS,
+      attention_k_eq_v,
+      per_layer_config: { 3: { head_dim: 32, num_key_value_heads: 1 } },
+    };
+    expect(of(own).layerSizes).toEqual([...local, sizes(1, 32, true)]);
+    // transformers' default of the size; without shared keys and values, the number of heads is ignored.
+    expect(of({ ...fields, attention_k_eq_v: false, global_head_dim: undefined }).layerSizes).toEqual([
+      ...local,
+      sizes(2, 512),
+    ]);
+  });
+
+  it('turns the first quarter of the pairs of global layers', () => {
+    const { rope, localRope, attention } = of({ ...KINDS, global_head_dim: 32 });
+    expect([rope.theta, rope.dim, localRope?.theta, localRope?.dim]).toEqual([1_000_000, 32, 10_000, 16]);
+    expect([...rope.divisors!].map((divisor) => divisor === 1)).toEqual(
+      Array.from({ length: 16 }, (_, pair) => pair < 4),
+    );
+    expect(attention[3]).toEqual({ window: null, rope: 'rope' });
+    expect(attention[0]).toEqual({ window: 512, rope: 'localRope' });
+  });
+
+  it('has a last layer without a window, whatever layer_types say', () => {
+    expect(windows('gemma4_text', { hidden_size_per_layer_input: 0, layer_types: SLIDING })).toEqual([
+      ...Array<number>(3).fill(512),
+      null,
+    ]);
+  });
+
+  it('may see images in both directions: text is the same', () => {
+    expect(of({ use_bidirectional_attention: 'vision' }).family).toBe('gemma4');
+  });
+
+  it.each([
+    [{ enable_moe_block: true }, 'mixtures of experts (enable_moe_block)'],
+    [{ num_kv_shared_layers: 2 }, 'keys and values shared by layers (num_kv_shared_layers)'],
+    [{ hidden_size_per_layer_input: 256 }, 'embeddings of each layer (hidden_size_per_layer_input)'],
+    [{ hidden_size_per_layer_input: undefined }, 'embeddings of each layer (hidden_size_per_layer_input)'],
+    [{ use_bidirectional_attention: 'all' }, 'bidirectional attention'],
+    [{ hidden_activation: 'relu' }, 'activation relu is not supported'],
+    [{ attention_bias: true }, 'biases on o_proj'],
+    [{ attn_logit_softcapping: 50 }, 'logit soft caps (attn_logit_softcapping)'],
+    [{ per_layer_config: { 0: { intermediate_size: 8 } } }, 'per_layer_config with intermediate_size 8'],
+  ])('with %j is refused', (fields, message) => {
+    expect(() => of(fields)).toThrow(message);
+  });
+
+  it.each(['gemma4_unified', 'gemma4_assistant', 'gemma3n'])('is not %s, which is refused', (type) => {
+    expect(() => config(type, {})).toThrow(`model_type ${type} is not supported`);
+  });
+});
+
+describe('linear attention', () => {
+  const sizes = {
+    ...{
+      linear_num_key_heads: 2,
+      linear_num_value_heads: 4,
+      linear_key_head_dim: 16,
+      linear_value_head_dim: 24,
+    },
+    ...{ head_dim: 64, num_key_value_heads: 2 },
+  };
+
+  it('of Qwen3.5 is in three layers of four, and a quarter of each head turns in the others', () => {
+    expect(config('qwen3_5_text', sizes)).toMatchObject({
+      ...{ family: 'qwen35', outputGate: true, qkNorm: 'head' },
+      deltaNet: {
+        ...{ keyHeads: 2, valueHeads: 4, keyDim: 16, valueDim: 24, kernel: 4 },
+        layers: [true, true, true, false],
+      },
+      rope: { dim: 16, theta: 10_000 },
+    });
+  });
+
+  it('is where layer_types say', () => {
+    const layer_types = ['full_attention', 'linear_attention', 'full_attention', 'linear_attention'];
+    expect(config('qwen3_5_text', { ...sizes, layer_types }).deltaNet?.layers).toEqual([
+      false,
+      true,
+      false,
+      true,
+    ]);
+  });
+
+  it.each([
+    [{ layer_types: SLIDING }, 'layers of type sliding_attention are not supported'],
+    [{ layer_types: Array<string>(LAYERS).fill('linear_attention') }, 'a layer with attention'],
+    [{ attn_output_gate: false }, 'attn_output_gate'],
+    [{ linear_num_value_heads: 3 }, '3 value heads of linear attention cannot share 2 key heads'],
+  ])('is refused as %o', (more, message) => {
+    expect(() => config('qwen3_5_text', { ...sizes, ...more })).toThrow(message);
+  });
+
+  it.each(['qwen3_next', 'qwen3_5_moe', 'qwen3_5_moe_text'])('of %s is refused by its name', (type) => {
+    expect(() => config(type, sizes)).toThrow(`model_type ${type} is not supported`);
+  });
+});

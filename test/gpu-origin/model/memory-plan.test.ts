@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { buildGraphs } from '../../../gpu-origin/model/build-graphs.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-base.ts';
-import { planMemory, sayGpuMemory, sayMemory } from '../../../gpu-origin/runtime/memory-plan.ts';
+import { fittingRows, planMemory, sayGpuMemory, sayMemory } from '../../../gpu-origin/runtime/memory-plan.ts';
 import { WEIGHT_FORMATS } from '../../../gpu-origin/model/prepare-weights.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import { TINY_LLAMA, writeTinyBase } from '../../fixtures/tiny-base.ts';
@@ -12,7 +12,7 @@ import { TINY_LLAMA, writeTinyBase } from '../../fixtures/tiny-base.ts';
 /** SmolLM2-135M; its weights.bin has 250,755,328 bytes, of which the rotary tables take 4,194,304. */
 const SMOLLM2 = {
   ...{ hidden: 576, layers: 30, heads: 9, kvHeads: 3, headDim: 64, ffn: 1_536, vocab: 49_152 },
-  experts: null,
+  ...{ outputGate: false, deltaNet: null, experts: null },
 } as Parameters<typeof planMemory>[0];
 const GIB = 2 ** 30;
 
@@ -131,4 +131,23 @@ it('estimates what is written, and refuses a base that does not fit before anyth
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+});
+
+it('counts states of linear attention by row, and keys and values only where there is attention', () => {
+  const deltaNet = {
+    ...{ keyHeads: 16, valueHeads: 16, keyDim: 128, valueDim: 128, kernel: 4 },
+    layers: Array.from({ length: 24 }, (_, layer) => layer % 4 !== 3),
+  };
+  // Qwen3.5's 0.8B.
+  const base = {
+    ...{ hidden: 1_024, layers: 24, heads: 8, kvHeads: 2, headDim: 256, ffn: 3_584, vocab: 248_320 },
+    ...{ outputGate: true, deltaNet, experts: null },
+  } as unknown as typeof SMOLLM2;
+  const plan = planMemory(base, { format: 'int8', rows: 32, context: 1_024 });
+  // 18 layers of 16 heads of 128 x 128, and three tokens of 3 x 2,048 channels.
+  expect(plan.states).toBe(32 * 18 * 4 * (16 * 128 * 128 + 3 * 6_144));
+  // Six layers, keys and values of two heads of 256.
+  expect(plan.keysAndValues).toBe(32 * 1_024 * 6 * 2 * 2 * 256 * 4);
+  const fits = { available: 8e9, taken: 2e9, tokenBytes: 24_576, context: 2_048, mostRows: 1_000 };
+  expect(fittingRows({ ...fits, rowBytes: plan.states / 32 }).slots).toBeLessThan(fittingRows(fits).slots);
 });

@@ -191,15 +191,20 @@ describe.each(CASES)('a row in a batch ($weights, keys and values in $kv), $name
       const tokens = prompt(row, 300).slice(0, runner.base.context - 8);
       const whole = Math.floor((tokens.length - 1) / runner.chunk);
       runner.assign(0, delta);
-      let read = (await prefillAll(runner, 0, tokens))[0]!;
-      for (let chunk = 0; chunk < whole; chunk++)
-        runner.keep({ slot: 0, at: chunk * runner.chunk, block: chunk, tokens: runner.chunk });
+      for (let chunk = 0; chunk < whole; chunk++) {
+        const at = chunk * runner.chunk;
+        const part = tokens.slice(at, at + runner.chunk);
+        await runner.prefill({ slot: 0, tokens: part, past: at, positions: [] });
+        runner.keep({ slot: 0, at, block: chunk, tokens: runner.chunk });
+      }
+      const past = whole * runner.chunk;
+      const rest = tokens.slice(past);
+      const last = { tokens: rest, past, positions: [rest.length - 1] };
+      let read = (await runner.prefill({ slot: 0, ...last })).slice();
       runner.assign(3, delta);
       for (let chunk = 0; chunk < whole; chunk++)
         runner.reuse({ slot: 3, at: chunk * runner.chunk, block: chunk, tokens: runner.chunk });
-      const past = whole * runner.chunk;
-      const rest = tokens.slice(past);
-      const reused = await runner.prefill({ slot: 3, tokens: rest, past, positions: [rest.length - 1] });
+      const reused = await runner.prefill({ slot: 3, ...last });
       expect(reused.slice()).toEqual(read);
       const next = { tokens: [argmax(read)], lengths: [tokens.length] };
       read = (await runner.decode(next)).slice();

@@ -75,7 +75,7 @@ async function logitsOf(
 }
 
 /** llama.cpp's names of architectures. */
-const ARCHITECTURES: Record<string, string> = { llama3: 'llama', mistral: 'llama' };
+const ARCHITECTURES: Record<string, string> = { llama3: 'llama', mistral: 'llama', qwen3_5: 'qwen35' };
 
 describe.each(Object.entries(TINY_SHAPES).map(([family, shape]) => ({ family, shape })))(
   '$family against PyTorch and PEFT',
@@ -139,8 +139,8 @@ describe.each(Object.entries(TINY_SHAPES).map(([family, shape]) => ({ family, sh
       const exact = await logitsOf(plain.tiny, plain.adapters, chain);
       const coarse = await logitsOf(int4.tiny, int4.adapters, chain);
       const mean = exact.reduce((sum, row, i) => sum + divergence(row, coarse[i]!), 0) / exact.length;
-      // Measured: 0.001 to 0.82.
-      expect(mean).toBeLessThan(1);
+      // Measured: 0.001 to 0.82; 1.2 to 1.7 in Qwen3.5, whose random states amplify what is rounded.
+      expect(mean).toBeLessThan(family === 'qwen3_5' ? 2 : 1);
     });
 
     it.each(reference[family]!)('int8 stays close to float32, chain $chain', async ({ chain }) => {
@@ -148,7 +148,8 @@ describe.each(Object.entries(TINY_SHAPES).map(([family, shape]) => ({ family, sh
       const coarse = await logitsOf(int8.tiny, int8.adapters, chain);
       const mean = exact.reduce((sum, row, i) => sum + divergence(row, coarse[i]!), 0) / exact.length;
       // Gemma's is 0.0022 with the gains folded into the linears, and 4.4 in the real one.
-      expect(mean).toBeLessThan(family === 'gemma3' ? 0.001 : 0.02);
+      // Qwen3.5's is 0.023 with two adapters: random states amplify what is rounded.
+      expect(mean).toBeLessThan(family === 'gemma3' ? 0.001 : family === 'qwen3_5' ? 0.03 : 0.02);
     });
   },
 );
