@@ -454,7 +454,8 @@ const MODULE = new RegExp(`^model\\.layers\\.${LAYER}\\.([a-z_]+\\.[a-z_]+)$`);
  */
 export function moduleOfGguf(name: string, architecture: string): string | null {
   const outer = OUTER.find(([gguf]) => gguf === name)?.[1];
-  if (outer !== undefined) return outer === HEAD_MODULE ? outer : outer.replace('model', textOf(architecture));
+  if (outer !== undefined)
+    return outer === HEAD_MODULE ? outer : outer.replace('model', textOf(architecture));
   const match = GGUF_LINEAR.exec(name);
   const kind = kindsOf(architecture).find(([gguf]) => gguf === match?.[2])?.[1];
   return kind === undefined ? null : `${textOf(architecture)}.layers.${match?.[1]}.${kind}`;

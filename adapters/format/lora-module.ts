@@ -34,8 +34,7 @@ const TEXT_HEAD = /^language_model\.(?=lm_head$)/;
  * this one.
  * @returns the path in a model of text alone, `model.layers.…`, `model.embed_tokens` or `lm_head`.
  */
-export const textModule = (name: string): string =>
-  name.replace(TEXT_LAYERS, 'model').replace(TEXT_HEAD, '');
+export const textModule = (name: string): string => name.replace(TEXT_LAYERS, 'model').replace(TEXT_HEAD, '');
 
 /** Whether the module is the table of tokens, whatever kind of model it is in. */
 export const isEmbedding = (name: string): boolean => textModule(name) === EMBEDDING_MODULE;

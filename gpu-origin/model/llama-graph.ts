@@ -147,7 +147,7 @@ class LlamaGraph {
     return this.tensors.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
   }
 
-  /** `Sum`, because ONNX Runtime fuses `Add` with the norm behind it, whose kernel then rounds otherwise. */
+  /** `Sum` and not `Add`, which ONNX Runtime may fuse with the norm behind it: that stays the other graphs' kernel. */
   private adaptedEmbedding(x: string): string {
     if (this.params.adaptsEmbedding !== true) return x;
     const delta = this.g.input(EMBEDDING_DELTA, this.streamPrecision, ['B', 'T', this.params.config.hidden]);

@@ -455,7 +455,10 @@ class ChunkReader {
     if (positions.length === 1) return { memory: states, at: first! * bytes };
     const memory = await this.hiddenOf(positions.length);
     positions.forEach((position, at) =>
-      memory.write(at * bytes, new Uint8Array(states.buffer as ArrayBuffer, states.offset + position * bytes, bytes)),
+      memory.write(
+        at * bytes,
+        new Uint8Array(states.buffer as ArrayBuffer, states.offset + position * bytes, bytes),
+      ),
     );
     return { memory, at: 0 };
   }
@@ -485,7 +488,8 @@ class ChunkReader {
     new BigInt64Array(sizes.buffer, sizes.offset, 2).set([BigInt(read), BigInt(rows)]);
     const made = [device.tensor('i64', sizes, 0, [2])];
     const [own = null, ...others] = [delta, ...decoding.rows].map((row) => row?.head ?? null);
-    const states = own === null && others.every((head) => head === null) ? null : await this.hiddenOf(read + rows);
+    const states =
+      own === null && others.every((head) => head === null) ? null : await this.hiddenOf(read + rows);
     const binding = session.bind();
     const bound = { device, config, precision, nothing, binding, graph, slot: 0 };
     try {
@@ -534,10 +538,7 @@ class ChunkReader {
     }
   }
 
-  private async begin(
-    { slot, tokens, past, positions }: Chunk,
-    delta: OrtRowDelta | null,
-  ): Promise<Begun> {
+  private async begin({ slot, tokens, past, positions }: Chunk, delta: OrtRowDelta | null): Promise<Begun> {
     const { device, config, kv } = this.params;
     const cache = await kv.rowOf(slot, past, tokens.length);
     // An output of no positions is not asked for: the last one then costs one row of the head.

@@ -3,12 +3,7 @@
  * small graph of its own, which runs behind a step for each such row alone: whoever else is in the batch, the row has the
  * same bits, and rows without one take neither memory nor time for it. The embedding's is summed here for a row's tokens.
  */
-import {
-  blockOfA,
-  deltaShapeOfA,
-  type GraphFlavour,
-  type LlamaConfig,
-} from '../model/base-model.ts';
+import { blockOfA, deltaShapeOfA, type GraphFlavour, type LlamaConfig } from '../model/base-model.ts';
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { foldGain, transpose } from '../model/prepare-weights.ts';
 import { rotateColumns, type RotationSet } from '../model/rotation.ts';
@@ -113,11 +108,7 @@ export const composeEmbeddings = (chain: readonly Member[]): readonly EmbeddingD
  * Sums in float64, and rounds once. @param token null = the row sits the step out.
  * @param out of the token, `[hidden]`.
  */
-export function embedDelta(
-  deltas: readonly EmbeddingDelta[],
-  token: number | null,
-  out: Float32Array,
-): void {
+export function embedDelta(deltas: readonly EmbeddingDelta[], token: number | null, out: Float32Array): void {
   // Not zero: adding that to a zero of the other sign would change its bits.
   out.fill(-0);
   if (token === null || deltas.length === 0) return;
@@ -171,7 +162,13 @@ export function buildHeadDelta(
 /** A head's delta in memory that the device reads, and what it was bound to last. */
 interface PlacedHead {
   readonly shared: SharedArrays;
-  bound: { states: HostMemory; logits: HostMemory; key: string; binding: Binding; owned: DeviceTensor[] } | null;
+  bound: {
+    states: HostMemory;
+    logits: HostMemory;
+    key: string;
+    binding: Binding;
+    owned: DeviceTensor[];
+  } | null;
 }
 
 /** Where one row's hidden states and logits are: host memory, and the byte that they begin at. */
