@@ -104,6 +104,9 @@ const OUTER: Readonly<Record<string, string>> = {
   [EMBEDDING_MODULE]: 'the embedding of tokens',
 };
 
+/** Of a mixture of experts. */
+const EXPERT = /\.mlp\.(?:experts(?:\.|$)|gate$)/;
+
 function unknownModule(name: string, base: string): string {
   const outer = OUTER[textModule(name)];
   if (outer !== undefined)
@@ -115,6 +118,11 @@ function unknownModule(name: string, base: string): string {
     return (
       'belongs to the vision tower, and only text is served. Train with exclude_modules ' +
       '".*(visual|vision_tower|multi_modal_projector).*".'
+    );
+  if (EXPERT.test(name))
+    return (
+      'experts and their router cannot be adapted, only attention. Train with target_modules ' +
+      '["q_proj", "k_proj", "v_proj", "o_proj"].'
     );
   return `the base ${base} has no such linear layer. Train against this base.`;
 }
