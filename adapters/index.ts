@@ -28,6 +28,8 @@ export { parseGgufHeader, type GgufHeader, type GgufTensor, type GgufValue } fro
 export { GGML_TYPES, type GgmlType } from './format/gguf.ts';
 export { ROWS_PERMUTED } from './format/gguf-adapter.ts';
 export {
+  EMBEDDING_MODULE,
+  HEAD_MODULE,
   inFeatures,
   makeLoraModule,
   outFeatures,

@@ -8,7 +8,15 @@ import { type ShapedClassifier, widthOf } from './format/classifier.ts';
 import { type Invocation, outsideVocabulary } from './format/invocation.ts';
 import { readHeaderLength } from './format/safetensors.ts';
 import type { BaseInfo } from '../protocol/origin-wire.ts';
-import { inFeatures, isVision, outFeatures, textModule, type LoraModule } from './format/lora-module.ts';
+import {
+  EMBEDDING_MODULE,
+  HEAD_MODULE,
+  inFeatures,
+  isVision,
+  type LoraModule,
+  outFeatures,
+  textModule,
+} from './format/lora-module.ts';
 
 export { AdapterFormatError, printable } from './errors.ts';
 export type { CanonicalHead } from './format/canonical.ts';
@@ -90,17 +98,21 @@ export type ShapedModule = Pick<LoraModule, 'name' | 'rank'> & {
   readonly b: { readonly shape: readonly number[] };
 };
 
-/** A head's last path segment in the models that Hugging Face has. */
-const HEAD = /(?:^|\.)(?:lm_head|output|embed_out|score|classifier)$/;
+/** Modules outside of layers, which not every engine adapts. */
+const OUTER: Readonly<Record<string, string>> = {
+  [HEAD_MODULE]: 'the head',
+  [EMBEDDING_MODULE]: 'the embedding of tokens',
+};
 
 /** Of a mixture of experts. */
 const EXPERT = /\.mlp\.(?:experts(?:\.|$)|gate$)/;
 
 function unknownModule(name: string, base: string): string {
-  if (HEAD.test(name))
+  const outer = OUTER[textModule(name)];
+  if (outer !== undefined)
     return (
-      'the head cannot be adapted, only linear layers inside the model. Train without ' +
-      `"${printable(name.split('.').at(-1) ?? name)}" in target_modules.`
+      `the base ${base} is served by an engine that cannot adapt ${outer}. Serve it with graft's own engine on a ` +
+      `processor, or train without "${textModule(name).split('.').at(-1)}" in target_modules.`
     );
   if (isVision(name))
     return (

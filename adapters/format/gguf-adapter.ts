@@ -17,7 +17,17 @@ import {
   type GgufTensorData,
 } from './gguf.ts';
 import { type AdapterContent, type Invocation, readInvocation } from './invocation.ts';
-import { makeLoraModule, type LoraModule, textModule, toDtype, foldIntoB } from './lora-module.ts';
+import {
+  EMBEDDING_MODULE,
+  foldIntoB,
+  HEAD_MODULE,
+  isEmbedding,
+  type LoraModule,
+  makeLoraModule,
+  textModule,
+  toDtype,
+  turned,
+} from './lora-module.ts';
 import { MAX_ADAPTER_TENSORS, MAX_HEADER_BYTES } from './safetensors.ts';
 
 /** An adapter's metadata has about ten values; a tokenizer's, which it does not need, 100,000 and more. */
@@ -28,8 +38,6 @@ const Q8_0_BYTES = 34;
 
 /** By the layer's name in GGUF; first match decides. */
 const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why: string])[] = [
-  [/^token_embd\./, 'embedding_lora', 'adapts the embedding; train without it in target_modules.'],
-  [/^output\./, 'module_unknown', 'adapts the head, which is not supported; train without lm_head.'],
   [/_exps\./, 'expert_lora', 'adapts experts, which are not supported; target linear modules.'],
 ];
 
@@ -206,7 +214,8 @@ export function readGgufAdapter(
         `${printable(name)}: lora_${pair.a ? 'b' : 'a'} is missing from the file.`,
         name,
       );
-    const a = toTensor(pair.a, bytes, refuse);
+    const stored = toTensor(pair.a, bytes, refuse);
+    const a = isEmbedding(name) ? turned(stored) : stored;
     const b = toTensor(pair.b, bytes, refuse);
     const rank = a.shape[0] ?? 0;
     const module = makeLoraModule({ name, rank, alpha: alpha === 0 ? rank : alpha, a, b, path });
@@ -357,8 +366,9 @@ export function writeGgufAdapter(
     const [typed = plain] = dtype === 'F32' ? [] : toDtype([plain], dtype);
     const ordered = bRows(typed, architecture, attention);
     const type = TYPES[dtype].ggml;
+    const a = isEmbedding(module.name) ? turned(ordered.a) : ordered.a;
     return [
-      { name: `${name}.lora_a`, shape: ordered.a.shape, type, data: ordered.a.data },
+      { name: `${name}.lora_a`, shape: a.shape, type, data: a.data },
       { name: `${name}.lora_b`, shape: ordered.b.shape, type, data: ordered.b.data },
     ];
   });
@@ -420,10 +430,19 @@ const OTHER_KINDS: ReadonlyMap<string, typeof KINDS> = new Map([
 ]);
 const kindsOf = (architecture: string) => OTHER_KINDS.get(architecture) ?? KINDS;
 
-/** @returns GGUF's names of an architecture's linear layers, without the layer. */
-export const ggufKinds = (architecture: string): string[] => kindsOf(architecture).map(([gguf]) => gguf);
+/** @returns GGUF's names of an architecture's linear layers, without the layer, and of what is outside of layers. */
+export const ggufKinds = (architecture: string): string[] =>
+  [...kindsOf(architecture), ...OUTER].map(([gguf]) => gguf.replace(/\.weight$/, ''));
 /** Of models that also see, by what is their text's alone. Gemma 3's may be either, and is then one of text. */
 const SEEING: ReadonlySet<string> = new Set(['mistral3', 'qwen2vl', 'qwen3vl']);
+/**
+ * The table of tokens and the head. A of the former is stored `[tokens, rank]`, since llama.cpp looks its rows up
+ * (`convert_lora_to_gguf.py`, `llama-graph.cpp`).
+ */
+const OUTER: readonly (readonly [gguf: string, huggingFace: string])[] = [
+  ['token_embd.weight', EMBEDDING_MODULE],
+  ['output.weight', HEAD_MODULE],
+];
 const LAYER = '(0|[1-9][0-9]{0,4})';
 const GGUF_LINEAR = new RegExp(`^blk\\.${LAYER}\\.([a-z_]+)\\.weight$`);
 const MODULE = new RegExp(`^model\\.layers\\.${LAYER}\\.([a-z_]+\\.[a-z_]+)$`);
@@ -434,15 +453,23 @@ const MODULE = new RegExp(`^model\\.layers\\.${LAYER}\\.([a-z_]+\\.[a-z_]+)$`);
  * unknown layer.
  */
 export function moduleOfGguf(name: string, architecture: string): string | null {
+  const outer = OUTER.find(([gguf]) => gguf === name)?.[1];
+  if (outer !== undefined)
+    return outer === HEAD_MODULE ? outer : outer.replace('model', textOf(architecture));
   const match = GGUF_LINEAR.exec(name);
   const kind = kindsOf(architecture).find(([gguf]) => gguf === match?.[2])?.[1];
-  const text = SEEING.has(architecture) ? 'model.language_model' : 'model';
-  return kind === undefined ? null : `${text}.layers.${match?.[1]}.${kind}`;
+  return kind === undefined ? null : `${textOf(architecture)}.layers.${match?.[1]}.${kind}`;
 }
+
+const textOf = (architecture: string): string =>
+  SEEING.has(architecture) ? 'model.language_model' : 'model';
 
 /** The inverse of {@link moduleOfGguf}; null for a module that has no name in GGUF. */
 export function ggufOfModule(module: string, architecture: string): string | null {
-  const match = MODULE.exec(textModule(module));
+  const plain = textModule(module);
+  const outer = OUTER.find(([, name]) => name === plain)?.[0];
+  if (outer !== undefined) return outer;
+  const match = MODULE.exec(plain);
   const kind = kindsOf(architecture).find(([, name]) => name === match?.[2])?.[0];
   return kind === undefined ? null : `blk.${match?.[1]}.${kind}.weight`;
 }

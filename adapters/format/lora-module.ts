@@ -1,9 +1,16 @@
 /** One LoRA module: rules that apply whatever its file format, and conversions of its type and scale. */
 import { MAX_RANK } from '../../protocol/limits.ts';
 import { AdapterFormatError, printable } from '../errors.ts';
-import { type Dtype, type Tensor, DTYPE_BITS, readFloat32, toFloat32 } from './dtype.ts';
+import { type Dtype, DTYPE_BITS, elementsOf, readFloat32, type Tensor, toFloat32 } from './dtype.ts';
 
-/** Adds `scale * B A` to a linear layer's weight `[out, in]`. */
+/** The linear before the logits, and the table of tokens, in a model of text alone. */
+export const HEAD_MODULE = 'lm_head';
+export const EMBEDDING_MODULE = 'model.embed_tokens';
+
+/**
+ * Adds `scale * B A` to a linear layer's weight `[out, in]`; to an embedding's, whose rows are tokens, the transpose: it
+ * has tokens as inputs.
+ */
 export interface LoraModule {
   /** Path in Hugging Face's naming: `model.layers.0.self_attn.q_proj`. */
   readonly name: string;
@@ -18,14 +25,19 @@ export interface LoraModule {
 }
 
 /** Where models that also see have the layers of their text: transformers 5, older ones and mlx-lm, without a head. */
-const TEXT_LAYERS = /^(?:model\.language_model|language_model(?:\.model)?)(?=\.layers\.\d)/;
+const TEXT_LAYERS = /^(?:model\.language_model|language_model(?:\.model)?)(?=\.(?:layers\.\d|embed_tokens$))/;
+/** … and their head. */
+const TEXT_HEAD = /^language_model\.(?=lm_head$)/;
 
 /**
  * Adapters keep the names that they were trained under, which PEFT needs to load them again; the same layer is found by
  * this one.
- * @returns the path in a model of text alone, `model.layers.…`.
+ * @returns the path in a model of text alone, `model.layers.…`, `model.embed_tokens` or `lm_head`.
  */
-export const textModule = (name: string): string => name.replace(TEXT_LAYERS, 'model');
+export const textModule = (name: string): string => name.replace(TEXT_LAYERS, 'model').replace(TEXT_HEAD, '');
+
+/** Whether the module is the table of tokens, whatever kind of model it is in. */
+export const isEmbedding = (name: string): boolean => textModule(name) === EMBEDDING_MODULE;
 
 /** Paths in the part of such a model that sees. */
 const VISION = /^(?:model\.)?(?:visual|vision_tower|embed_vision|multi_modal_projector)\./;
@@ -258,3 +270,29 @@ export function foldIntoB(module: LoraModule, factor: number): Float32Array<Arra
   }
   return values;
 }
+
+/**
+ * @param tensor `[rows, columns]`, F32, F16 or BF16.
+ * @returns `[columns, rows]`, in memory of its own.
+ */
+export function transposeTensor(tensor: Tensor): Tensor {
+  const { dtype, shape, data } = tensor;
+  const [rows, columns] = shape as [number, number];
+  const [from, to] =
+    dtype === 'F32'
+      ? [elementsOf(data, Uint32Array), new Uint32Array(rows * columns)]
+      : [elementsOf(data, Uint16Array), new Uint16Array(rows * columns)];
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++)
+      to[column * rows + row] = from[row * columns + column] as number;
+  return { dtype, shape: [columns, rows], data: new Uint8Array(to.buffer) };
+}
+
+/**
+ * Anything but a matrix of a LoRA type stays unchanged, for `makeLoraModule` to refuse; so does an empty one,
+ * whose other size may be anything.
+ */
+export const turned = (tensor: Tensor): Tensor =>
+  tensor.shape.length === 2 && !tensor.shape.includes(0) && ['F32', 'F16', 'BF16'].includes(tensor.dtype)
+    ? transposeTensor(tensor)
+    : tensor;

@@ -5,8 +5,8 @@
  */
 import { z } from 'zod';
 import { type AdapterErrorCode, AdapterFormatError, printable } from '../errors.ts';
-import { elementsOf, type Tensor } from './dtype.ts';
-import { type LoraModule, makeLoraModule } from './lora-module.ts';
+import type { Tensor } from './dtype.ts';
+import { type LoraModule, makeLoraModule, turned } from './lora-module.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 import type { JsonObject } from './strict-json.ts';
 
@@ -111,8 +111,8 @@ function readPairs(file: SafetensorsFile, refuse: Refuse): { name: string; a: Te
     if (EMBEDDING.test(name))
       refuse(
         'embedding_lora',
-        `Tensor "${shown}" adapts an embedding; only linear modules are supported. Leave it out of ` +
-          'lora_parameters.keys.',
+        `Tensor "${shown}" adapts an embedding, which mlx-lm applies to the head too where both share their ` +
+          'weights. Leave it out of lora_parameters.keys, or train it with PEFT.',
         key,
       );
     if (tensor.shape.length === 3)
@@ -141,15 +141,6 @@ function readPairs(file: SafetensorsFile, refuse: Refuse): { name: string; a: Te
   return pairs.sort((x, y) => (x.name < y.name ? -1 : 1));
 }
 
-/**
- * Anything but a matrix of a LoRA type stays unchanged, for `makeLoraModule` to refuse; so does an empty one,
- * whose other size may be anything.
- */
-const turned = (tensor: Tensor): Tensor =>
-  tensor.shape.length === 2 && !tensor.shape.includes(0) && ['F32', 'F16', 'BF16'].includes(tensor.dtype)
-    ? transposeTensor(tensor)
-    : tensor;
-
 /** @throws AdapterFormatError for everything that is not a plain delta of linear layers. */
 export function readMlxAdapter(params: {
   file: SafetensorsFile;
@@ -174,21 +165,4 @@ export function readMlxAdapter(params: {
     }),
   );
   return { baseModel, modules, warnings: [] };
-}
-
-/**
- * @param tensor `[rows, columns]`, F32, F16 or BF16.
- * @returns `[columns, rows]`, in memory of its own.
- */
-export function transposeTensor(tensor: Tensor): Tensor {
-  const { dtype, shape, data } = tensor;
-  const [rows, columns] = shape as [number, number];
-  const [from, to] =
-    dtype === 'F32'
-      ? [elementsOf(data, Uint32Array), new Uint32Array(rows * columns)]
-      : [elementsOf(data, Uint16Array), new Uint16Array(rows * columns)];
-  for (let row = 0; row < rows; row++)
-    for (let column = 0; column < columns; column++)
-      to[column * rows + row] = from[row * columns + column] as number;
-  return { dtype, shape: [columns, rows], data: new Uint8Array(to.buffer) };
 }

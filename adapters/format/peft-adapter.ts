@@ -1,12 +1,16 @@
 import { type AdapterErrorCode, AdapterFormatError, printable } from '../errors.ts';
 import {
   convertTensor,
+  EMBEDDING_MODULE,
+  foldIntoB,
+  HEAD_MODULE,
+  inFeatures,
+  isEmbedding,
+  isVision,
   type LoraModule,
   makeLoraModule,
-  foldIntoB,
-  inFeatures,
-  isVision,
   outFeatures,
+  textModule,
 } from './lora-module.ts';
 import { type Classifier, makeClassifier, readModelConfig } from './classifier.ts';
 import { maxMagnitude, type Tensor, toFloat32 } from './dtype.ts';
@@ -38,7 +42,7 @@ export function readPeftAdapter(params: {
 } {
   const config = params.config && parsePeftConfig(params.config, { path: params.configPath });
   const path = params.weightsPath;
-  const { pairs, head } = readPeftTensors(params.file, { path, classifiers: config?.classifiers ?? [] });
+  const { pairs, head, own } = readPeftTensors(params.file, { path, classifiers: config?.classifiers ?? [] });
   if (config === null)
     throw new AdapterFormatError({
       code: 'config_missing',
@@ -56,10 +60,15 @@ export function readPeftAdapter(params: {
     return makeLoraModule({ name, rank, alpha, a: narrowed(a, name), b: narrowed(b, name), path });
   });
   const untrained = pairs.length - trained.length;
-  const warnings =
+  const warnings: string[] =
     untrained === 0
       ? []
       : [`The vision tower is left out (modules: ${untrained}): its B is zero, so it adds nothing.`];
+  if (own.length > 0)
+    warnings.push(
+      `The base's own weights of ${own.map(printable).join(' and ')} are left out. PEFT saves them along with such ` +
+        'an adapter; to keep them out of the file, save with save_embedding_layers=False.',
+    );
   const read = { baseModel: config.baseModel, modules, invocation: config.invocation, warnings };
   if (head === null) return read;
   const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
@@ -73,12 +82,19 @@ export function readPeftAdapter(params: {
 const PREFIX = 'base_model.model.';
 /** `torch.compile`'s wrapper (torch `_dynamo/eval_frame.py`, `OptimizedModule`), anywhere in a path. */
 const COMPILED = /(^|\.)_orig_mod\./g;
-/** Layers of a model without a head. */
-const HEADLESS = /^layers\.\d/;
+/** Layers and embedding of a model without a head. */
+const HEADLESS = /^(?:layers\.\d|embed_tokens$)/;
 /** VeLoRA's projections (peft `tuners/lora/variants.py`): only the backward pass reads them. */
 const TRAINING_ONLY = /\.lora_velora_embed(?:\.[A-Za-z0-9_-]+)?$/;
 /** `<module>.lora_A.weight`, or with the adapter's name between, as older versions wrote it. */
 const PAIR = /^(.*)\.lora_(A|B)(\.[A-Za-z0-9_-]+)?\.weight$/;
+/** `<embedding>.lora_embedding_A` `[rank, tokens]` and `_B` `[width, rank]` (peft `tuners/lora/layer.py`, `Embedding`). */
+const EMBEDDING_PAIR = /^(.*)\.lora_embedding_(A|B)(\.[A-Za-z0-9_-]+)?$/;
+/** The base's own weight of a module with a pair: PEFT saves it where `target_modules` has an embedding or a head. */
+const OWN_WEIGHT = /^(.*)\.base_layer\.weight$/;
+
+const WHOLE_WEIGHT =
+  'is a whole weight, not a delta. Save without embeddings and heads: save_embedding_layers=False.';
 
 /** First match decides. */
 const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why: string])[] = [
@@ -87,12 +103,12 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
     'dora',
     'belongs to DoRA, which is not a plain delta. Train without use_dora.',
   ],
-  [/\.lora_diag/, 'kasa', 'belongs to KaSA, which is not a plain delta. Train without kasa_config.'],
   [
     /\.lora_embedding_[AB]/,
     'embedding_lora',
-    'adapts an embedding; only linear modules are supported. Train without it in target_modules.',
+    'adapts an embedding that is not embed_tokens, the only one that is served. Train without it in target_modules.',
   ],
+  [/\.lora_diag/, 'kasa', 'belongs to KaSA, which is not a plain delta. Train without kasa_config.'],
   [/\.lora_[AB](\.[^.]+)?\.bias$/, 'lora_bias', 'is a bias of B. Train with lora_bias false.'],
   [
     /trainable_tokens/,
@@ -116,11 +132,7 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
   ],
   [/\.modules_to_save\./, 'modules_to_save', 'is a whole trained module. Train without modules_to_save.'],
   [/\.bias$/, 'bias', 'is a trained bias. Train with bias "none".'],
-  [
-    /^(?!.*lora_).*\.weight$/,
-    'full_weight',
-    'is a whole weight, not a delta. Save without embeddings and heads: save_embedding_layers=False.',
-  ],
+  [/^(?!.*lora_).*\.weight$/, 'full_weight', WHOLE_WEIGHT],
 ];
 
 const WHOLE_MODEL =
@@ -136,6 +148,17 @@ interface PeftPair {
   readonly b: Tensor;
 }
 
+/** A module's path in a model with a head. */
+const withHead = (path: string): string => (HEADLESS.test(path) ? `model.${path}` : path);
+
+/** One side of a pair, of a linear or of the table of tokens. @returns null for any other tensor. */
+function sideOf(path: string): { trainedAs: string; side: 'A' | 'B'; infix: string } | null {
+  const linear = PAIR.exec(path);
+  const [, trainedAs, side, infix = ''] = linear ?? EMBEDDING_PAIR.exec(path) ?? [];
+  if (trainedAs === undefined || isEmbedding(withHead(trainedAs)) !== (linear === null)) return null;
+  return { trainedAs, side: side as 'A' | 'B', infix };
+}
+
 /** After training on text alone, B is still zero, as PEFT starts it: the module adds nothing. */
 const isUntrainedVision = ({ name, b }: PeftPair): boolean => isVision(name) && maxMagnitude(b) === 0;
 
@@ -145,6 +168,8 @@ const CLASSIFIER = /^([a-z]+)(?:\.modules_to_save(?:\.[A-Za-z0-9_-]+)?)?\.weight
 interface PeftTensors {
   /** Sorted by module. */
   readonly pairs: PeftPair[];
+  /** Modules of which the file has the base's own weight, too. */
+  readonly own: readonly string[];
   /** Of a sequence classifier; null = it has none. */
   readonly head: { readonly name: string; readonly tensor: Tensor } | null;
 }
@@ -171,12 +196,18 @@ export function readPeftTensors(
     return refuse('full_weight', WHOLE_MODEL, names[0]);
   let prefix: string | undefined;
   let head: PeftTensors['head'] = null;
+  const weights = new Map<string, { key: string; shape: readonly number[] }>();
   for (const [key, tensor] of file.tensors) {
     if (TRAINING_ONLY.test(key)) continue;
     const plain = key.replace(COMPILED, '$1');
-    const match = PAIR.exec(plain);
     const shown = printable(key);
     const own = plain.startsWith(PREFIX) ? PREFIX : '';
+    const match = sideOf(plain.slice(own.length));
+    const [, weightOf] = OWN_WEIGHT.exec(plain.slice(own.length)) ?? [];
+    if (weightOf !== undefined) {
+      weights.set(withHead(weightOf), { key, shape: tensor.shape });
+      continue;
+    }
     if (classifiers.includes(CLASSIFIER.exec(plain.slice(own.length))?.[1] ?? '')) {
       if (head !== null)
         refuse('classifier_unsupported', `Tensor "${shown}" is a second head beside "${head.name}".`, key);
@@ -194,10 +225,8 @@ export function readPeftTensors(
         key,
       );
     }
-    const trainedAs = (match[1] as string).slice(own.length);
-    const module = HEADLESS.test(trainedAs) ? `model.${trainedAs}` : trainedAs;
-    const side = match[2] as 'A' | 'B';
-    const infix = match[3] ?? '';
+    const { trainedAs, side, infix } = match;
+    const module = withHead(trainedAs);
     const pair = found.get(module) ?? { infix, trainedAs };
     if (pair[side] || pair.infix !== infix || pair.trainedAs !== trainedAs)
       refuse(
@@ -220,13 +249,28 @@ export function readPeftTensors(
       );
     pairs.push({ name, trainedAs, a, b });
   }
+  for (const [name, { key, shape }] of weights) {
+    const pair = pairs.find((each) => each.name === name);
+    if (pair === undefined || !isOuter(name))
+      return refuse('full_weight', `Tensor "${printable(key)}" ${WHOLE_WEIGHT}`, key);
+    const { a, b } = pair;
+    const [inputs, outputs] = [a.shape[1], b.shape[0]];
+    const expected = isEmbedding(name) ? [inputs, outputs] : [outputs, inputs];
+    if (shape.join() !== expected.join())
+      return refuse(
+        'shape_invalid',
+        `Tensor "${printable(key)}" has the shape [${shape.join(', ')}], but the pair of ${printable(name)} is for ` +
+          `[${expected.join(', ')}]. Save the adapter again.`,
+        key,
+      );
+  }
   if (head === null && classifiers.length > 0)
     refuse(
       'classifier_invalid',
       `modules_to_save has a head, but the file has no tensor ${classifiers.map((name) => `"${PREFIX}${name}.weight"`).join(' or ')}. Save the adapter again.`,
       'modules_to_save',
     );
-  return { pairs: pairs.sort((x, y) => (x.name < y.name ? -1 : 1)), head };
+  return { pairs: pairs.sort((x, y) => (x.name < y.name ? -1 : 1)), head, own: [...weights.keys()].sort() };
 }
 
 /** `<stem>.<layer>.<rest>`; the first number is the layer's. */
@@ -234,12 +278,19 @@ const IN_LAYER = /^(.*?)\.(0|[1-9]\d*)\.(.+)$/;
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
+const lastSegment = (path: string): string => path.slice(path.lastIndexOf('.') + 1);
+
+/** The head or the table of tokens, of which a model has one each. */
+const isOuter = (name: string): boolean => [HEAD_MODULE, EMBEDDING_MODULE].includes(textModule(name));
+
 /**
  * Last segments of the modules' paths when layers 0 … n-1 all have the same modules, else the whole paths: PEFT would
  * put an empty pair where a last segment matches and the file has none, and other readers drop such a module everywhere.
  */
 function targetModules(names: readonly string[]): string[] {
   const layers = new Map<string, Set<string>>();
+  const [outer, inner] = [names.filter(isOuter), names.filter((name) => !isOuter(name))];
+  if (outer.length > 0) return [...targetModules(inner), ...outer.map(lastSegment)].sort(compare);
   for (const name of names) {
     const match = IN_LAYER.exec(name);
     if (match === null) return [...names].sort(compare);
@@ -254,7 +305,7 @@ function targetModules(names: readonly string[]): string[] {
     [...stems].every((stem) => layers.has(`${stem}.0`) && layers.has(`${stem}.${layers.size - 1}`)) &&
     [...layers.values()].every((rests) => rests.size === kinds.size);
   if (!uniform) return [...names].sort(compare);
-  return [...new Set([...kinds].map((rest) => rest.slice(rest.lastIndexOf('.') + 1)))].sort(compare);
+  return [...new Set([...kinds].map(lastSegment))].sort(compare);
 }
 
 /** `[rows, columns]` in the upper left corner of zeros `[toRows, toColumns]`. */
@@ -295,7 +346,10 @@ export function writePeftAdapter(params: AdapterContent & { baseModel: string | 
     const [inputs, outputs] = [inFeatures(module), outFeatures(module)];
     const a = padded(toFloat32(module.a), inputs, [rank, inputs]);
     const b = padded(foldIntoB(module, module.scale), module.rank, [outputs, rank]);
-    tensors.set(`${PREFIX}${module.name}.lora_A.weight`, a).set(`${PREFIX}${module.name}.lora_B.weight`, b);
+    const path = `${PREFIX}${module.name}`;
+    if (isEmbedding(module.name))
+      tensors.set(`${path}.lora_embedding_A`, a).set(`${path}.lora_embedding_B`, b);
+    else tensors.set(`${path}.lora_A.weight`, a).set(`${path}.lora_B.weight`, b);
   }
   if (classifier !== undefined) tensors.set(`${PREFIX}score.weight`, classifier.weight);
   const config = {

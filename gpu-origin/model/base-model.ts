@@ -674,6 +674,9 @@ export const streamNames = (layer: number): { normed: string; stream: string } =
 /** Input `[B, 1, 1]` of bases with a {@link DeltaNet}: 1, or 0 for rows that sit the step out. */
 export const ADVANCES = 'advances';
 
+/** Input `[B, T, hidden]` of graphs whose rows may adapt the embedding: what is added to their tokens'. */
+export const EMBEDDING_DELTA = 'embedding.delta';
+
 /** Before names of a mixed graph's inputs and outputs that belong to the rows that decode. */
 export const DECODING_INPUTS = 'decoding.';
 

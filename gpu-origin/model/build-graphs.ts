@@ -287,6 +287,34 @@ export async function buildDecodingGraphs(
   }
 }
 
+/**
+ * Writes the graph of all deltas whose rows may adapt the embedding beside those of `built`; each time, since that takes
+ * milliseconds, and whole or not at all.
+ * @param params.layers of the part; default: all. @param params.kvScales default: keys and values in float32.
+ * @returns its path.
+ */
+export function writeAdaptingGraph(
+  { folder, weights, rotations }: BuiltGraphs,
+  params: Pick<BuildOptions, 'base' | 'format' | 'padsLoneRow' | 'context'> & {
+    layers?: Layers;
+    kvScales?: KvScales | null;
+  },
+): string {
+  const { base, layers, kvScales = null } = params;
+  const model = buildLlamaGraph({
+    ...{ config: base.config, kind: 'all', context: params.context, format: params.format },
+    ...{ flavour: 'cpu', padsLoneRow: params.padsLoneRow ?? false, rotations, adaptsEmbedding: true },
+    ...{ weights, weightsFile: WEIGHTS_FILE, kvScales },
+    ...(layers === undefined ? {} : { layers }),
+  });
+  const digest = createHash('sha256').update(model).digest('hex').slice(0, 16);
+  const path = join(folder, `all.adapting.${digest}.onnx`);
+  const temporary = `${path}.${process.pid}.tmp`;
+  writeFileSync(temporary, model);
+  renameSync(temporary, path);
+  return path;
+}
+
 const DECODING_MANIFEST = 'kv-int8.json';
 const INT8_MIXED = 'kv-int8-mixed';
 const INT8_GRAPHS = ['kv-int8', INT8_MIXED] as const;

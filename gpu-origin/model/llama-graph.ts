@@ -21,6 +21,7 @@ import {
   deltaNames,
   type Experts,
   deltaShapeOfA,
+  EMBEDDING_DELTA,
   type GraphFlavour,
   type GraphKind,
   type Layers,
@@ -98,6 +99,8 @@ class LlamaGraph {
       layers?: Layers;
       /** A chunk `[1, T]` and the tokens of decoding rows behind it, in one stream `[1, T + rows]`; default: no. */
       mixed?: boolean;
+      /** Rows may adapt the embedding, see {@link EMBEDDING_DELTA}; default: they may not. */
+      adaptsEmbedding?: boolean;
       /** Tokens that a row can have: a window of as many is none. */
       context: number;
       format: WeightFormat;
@@ -144,6 +147,13 @@ class LlamaGraph {
     const values = g.node('Cast', [bytes], 'embed.values', { to: DataType.f32 });
     const scales = rows(this.tensors.weight(EMBEDDING_SCALES), 'embed.scales');
     return this.tensors.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
+  }
+
+  /** `Sum` and not `Add`, which ONNX Runtime may fuse with the norm behind it: that stays the other graphs' kernel. */
+  private adaptedEmbedding(x: string): string {
+    if (this.params.adaptsEmbedding !== true) return x;
+    const delta = this.g.input(EMBEDDING_DELTA, this.streamPrecision, ['B', 'T', this.params.config.hidden]);
+    return this.g.node('Sum', [x, delta], 'x.adapted');
   }
 
   private shape(layer: number, kind: LinearKind): { in: number; out: number } {
@@ -534,7 +544,7 @@ class LlamaGraph {
     const g = this.g;
     if (layer === 0) {
       g.input('tokens', 'i64', ['B', 'T']);
-      const x = this.embedded();
+      const x = this.adaptedEmbedding(this.embedded());
       const before = normsBefore(this.params.config);
       return { h: before === null ? x : this.norms.first(x, gainName(0, before.attention), 'h'), x };
     }

@@ -26,6 +26,8 @@ import {
   type CanonicalAdapter,
   type CanonicalConfig,
   classesOf,
+  EMBEDDING_MODULE,
+  HEAD_MODULE,
   type LoraModule,
   parseCanonical,
   readFloat32,
@@ -43,6 +45,14 @@ import {
   transpose,
 } from '../model/prepare-weights.ts';
 import { type RotationSet, rotationsOf } from '../model/rotation.ts';
+import {
+  composeEmbeddings,
+  composeHeads,
+  type EmbeddingDelta,
+  embeddingDelta,
+  type HeadDelta,
+  headDelta,
+} from './outer-deltas.ts';
 
 /** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
 const RANK_BUCKETS = [4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
@@ -94,13 +104,16 @@ class OrtResidentAdapter implements ResidentAdapter {
     readonly digest: string,
     { invocation, parent }: Pick<CanonicalConfig, 'invocation' | 'parent'>,
     readonly modules: ReadonlyMap<string, RotatedModule>,
+    readonly head: HeadDelta | null,
+    readonly embedding: EmbeddingDelta | null,
     readonly classifier: ClassifierHead | null,
   ) {
     this.invocation = invocation ?? null;
     this.stacked = parent !== null;
     let rank = 0;
     let bytes = classifier?.weight.byteLength ?? 0;
-    for (const module of modules.values()) {
+    for (const module of [...modules.values(), head, embedding]) {
+      if (module === null) continue;
       rank = Math.max(rank, module.rank);
       bytes += module.a.byteLength + module.b.byteLength;
     }
@@ -115,9 +128,13 @@ export class OrtRowDelta implements RowDelta {
   constructor(
     readonly ranks: RankByKind,
     readonly modules: ReadonlyMap<string, ModuleDelta>,
+    readonly head: HeadDelta | null,
+    /** Empty = the tokens' embedding is the base's. */
+    readonly embedding: readonly EmbeddingDelta[],
     readonly bytes: number,
   ) {
-    this.rank = Math.max(...Object.values(ranks));
+    const embedded = embedding.reduce((sum, { rank }) => sum + rank, 0);
+    this.rank = Math.max(...Object.values(ranks), head?.rank ?? 0, embedded);
   }
   get graph(): GraphKind {
     return graphFor(this.ranks);
@@ -180,7 +197,8 @@ export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[])
       bytes += a.byteLength + b.byteLength;
     }
   }
-  return new OrtRowDelta(ranks, modules, bytes);
+  const heads = composeHeads(config, members);
+  return new OrtRowDelta(ranks, modules, heads.head, composeEmbeddings(members), bytes + heads.bytes);
 }
 
 /** How a base's weights were transformed, which its adapters must follow. */
@@ -243,6 +261,8 @@ export async function loadResidentAdapter(
     digest: string;
     base: BaseInfo;
     config: LlamaConfig;
+    /** Of the norm before the head, folded into it; null = it is not. */
+    finalGain: Float32Array | null;
   } & WeightTransform,
 ): Promise<OrtResidentAdapter> {
   const { base, config } = params;
@@ -295,11 +315,21 @@ export async function loadResidentAdapter(
     // Steps continue between layers.
     await nextTurn();
   }
-  return new OrtResidentAdapter(params.digest, adapter.config, modules, headOf(adapter));
+  const outer = { head: byName.get(HEAD_MODULE), embedding: byName.get(EMBEDDING_MODULE) };
+  const head = outer.head === undefined ? null : headDelta(outer.head, params);
+  const embedding = outer.embedding === undefined ? null : embeddingDelta(outer.embedding, params);
+  return new OrtResidentAdapter(
+    params.digest,
+    adapter.config,
+    modules,
+    head,
+    embedding,
+    classifierOf(adapter),
+  );
 }
 
 /** Neither rotated nor scaled: it reads hidden states as transformers has them. */
-function headOf({ classifier }: Pick<CanonicalAdapter, 'classifier'>): ClassifierHead | null {
+function classifierOf({ classifier }: Pick<CanonicalAdapter, 'classifier'>): ClassifierHead | null {
   if (classifier === undefined) return null;
   const { labels, problemType } = classifier;
   const weight = new Float32Array(classesOf(classifier) * widthOf(classifier));

@@ -293,6 +293,11 @@ export class PlacedDeltas {
 
 type Int8Graphs = Pick<DecodingGraphs, 'graphs' | 'mixed'>;
 
+/** Graphs whose rows may adapt the embedding: for whole chunks, for their first part, and for steps that decode. */
+export type AdaptingGraph = 'whole' | 'first' | 'decoding';
+/** Writes one, with deltas of all linears. @returns its path. */
+export type WriteAdapting = (which: AdaptingGraph) => string;
+
 /**
  * The sessions of a base's graphs. If they share their weights all are opened at once, because the second and
  * third cost little; otherwise the first, and each of the others when a step needs it.
@@ -307,10 +312,12 @@ export class GraphSessions {
     private readonly weights: Weights,
     /** Smallest first. */
     private readonly kinds: readonly GraphKind[],
+    private readonly writeAdapting: WriteAdapting | null,
   ) {}
 
   /**
    * @param params.kinds that may be opened, including the largest.
+   * @param params.writeAdapting where rows may adapt the embedding; null (default): they may not.
    * @param params.decoding where rows decode over int8 keys and values; null (default): over those that prompts are read into.
    */
   static async open(params: {
@@ -318,12 +325,13 @@ export class GraphSessions {
     built: BuiltGraphs;
     decoding?: Int8Graphs | null;
     kinds: readonly GraphKind[];
+    writeAdapting?: WriteAdapting | null;
     onProgress: Progress;
   }): Promise<GraphSessions> {
-    const { device, built, decoding = null, onProgress } = params;
+    const { device, built, decoding = null, writeAdapting = null, onProgress } = params;
     const kinds = GRAPH_KINDS.filter((kind) => params.kinds.includes(kind));
     const weights = await device.weights(built.weightsPath, built.weights);
-    const sessions = new GraphSessions(device, built, decoding, weights, kinds);
+    const sessions = new GraphSessions(device, built, decoding, weights, kinds, writeAdapting);
     const cores: readonly SessionCores[] = (device.lanes ?? 1) > 1 ? ['all', 'one'] : ['all'];
     const now = (device.sharesWeights ? kinds : kinds.slice(0, 1)).flatMap((kind) => [
       ...(decoding === null ? [] : [() => sessions.get(kind)]),
@@ -375,10 +383,19 @@ export class GraphSessions {
     return this.session(`${kind} mixed`, (this.int8 ?? this.built).mixed![kind], 'all');
   }
 
-  private session(key: string, path: string, cores: SessionCores): Promise<Session> {
+  /** Written and opened when the first row needs it, so that others pay nothing. @throws OrtError */
+  adapting(which: AdaptingGraph): Promise<Session> {
+    const { writeAdapting: write } = this;
+    if (write === null) throw new Error('no row may adapt the embedding');
+    const graph = which === 'decoding' && this.int8 === null ? 'whole' : which;
+    return this.session(`adapting ${graph}`, () => write(graph), 'all');
+  }
+
+  private session(key: string, path: string | (() => string), cores: SessionCores): Promise<Session> {
     const known = this.opened.get(key);
     if (known !== undefined) return known;
-    const opening = this.device.session(path, this.weights, cores);
+    const model = typeof path === 'string' ? path : path();
+    const opening = this.device.session(model, this.weights, cores);
     this.opened.set(key, opening);
     opening.catch(() => this.opened.delete(key));
     return opening;

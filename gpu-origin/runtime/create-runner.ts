@@ -2,6 +2,7 @@
 import { constants } from 'node:buffer';
 import { totalmem } from 'node:os';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
+import { EMBEDDING_MODULE, HEAD_MODULE } from '../../adapters/index.ts';
 import {
   attentionLayers,
   type BaseModel,
@@ -13,7 +14,12 @@ import {
   PRECISIONS,
   wrongOnGpu,
 } from '../model/base-model.ts';
-import { buildDecodingGraphs, buildGraphs, type Progress } from '../model/build-graphs.ts';
+import {
+  buildDecodingGraphs,
+  buildGraphs,
+  type Progress,
+  writeAdaptingGraph,
+} from '../model/build-graphs.ts';
 import { calibrationTokens } from '../model/calibration-text.ts';
 import { createChatTemplate } from '../model/chat-template.ts';
 import { loadBase } from '../model/load-base.ts';
@@ -30,7 +36,7 @@ import {
 } from './memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import { type Device, OrtError, type Provider } from './device.ts';
-import { GraphSessions, openFp16 } from './bindings.ts';
+import { GraphSessions, openFp16, type WriteAdapting } from './bindings.ts';
 import { kvCalibration } from './kv-calibration.ts';
 import { KV_FORMATS, type KvFormat, tokenBytes, SlotCache } from './kv-cache.ts';
 import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
@@ -316,6 +322,16 @@ async function openRunner(
       : null;
   if (decoding !== null && !keepsKv(decoding.divergence, params))
     return openRunner(loaded, device, params, { ...chosen, kv: 'f32' });
+  // After it is closed, the base still has its configuration.
+  const graph = { base, format, padsLoneRow, context };
+  const writeAdapting: WriteAdapting | null = !adaptsEmbedding(provider)
+    ? null
+    : (which) =>
+        writeAdaptingGraph(built, {
+          ...graph,
+          ...(which === 'first' ? { layers: built.parts[0]! } : {}),
+          kvScales: which === 'decoding' ? (decoding?.scales ?? null) : null,
+        });
   const chunk =
     own === null
       ? PREFILL_CHUNK
@@ -330,7 +346,7 @@ async function openRunner(
   const sessions =
     precision === 'f16' && own !== null
       ? await openFp16({ device, own, config, built, kinds, chunk, onProgress })
-      : await GraphSessions.open({ device, built, decoding, kinds, onProgress });
+      : await GraphSessions.open({ device, built, decoding, kinds, writeAdapting, onProgress });
   if (typeof sessions === 'string') {
     params.onNotice(`serving float32, because on this GPU ${sessions}.`);
     return openRunner(loaded, device, params, { ...chosen, precision: 'f32' });
@@ -386,6 +402,9 @@ function textsFor(
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
 const MAX_RANK_SUM = 256;
 
+/** Elsewhere each session has its own weights, and one more for such rows would take them once more. */
+const adaptsEmbedding = (provider: Provider): boolean => provider === 'cpu';
+
 /** The base's properties for others. */
 export function describeBase(
   base: BaseModel,
@@ -405,6 +424,9 @@ export function describeBase(
   for (let layer = 0; layer < base.config.layers; layer++)
     for (const linear of storedLinears(base.config, layer))
       modules.push({ name: linear.name, ...storedShape(ofLayer(base.config, layer), linear) });
+  const { hidden, vocab } = base.config;
+  if (adaptsEmbedding(provider)) modules.push({ name: EMBEDDING_MODULE, in: vocab, out: hidden });
+  modules.push({ name: HEAD_MODULE, in: hidden, out: vocab });
   return {
     id: base.id,
     digest: base.digest,

@@ -13,6 +13,7 @@ import {
 } from '../engine/ports.ts';
 import {
   DECODING_INPUTS,
+  EMBEDDING_DELTA,
   GRAPH_KINDS,
   type GraphKind,
   linearShapes,
@@ -56,6 +57,8 @@ import type {
   Binding,
   SessionCores,
 } from './device.ts';
+import { nextTurn } from './device.ts';
+import { embedDelta, type EmbeddingDelta, type HeadDelta, HeadDeltas } from './outer-deltas.ts';
 import { Int8Cache, KvCache, type RowsCache, type RowsShape, tokenBytes } from './kv-cache.ts';
 import { RowStates, stateBytes, StatefulCache, withKeys } from './row-states.ts';
 import { FasterLately, type LaneChoice, stepBytes, rowsAlone } from './step-choice.ts';
@@ -108,6 +111,7 @@ export class OrtRunner implements ModelRunner {
   /** Tokens that each slot's memory has had since its last release, at most. */
   private readonly written: number[];
   private readonly placed: PlacedDeltas;
+  private readonly heads: HeadDeltas;
   private readonly decodeSteps: DecodeSteps;
   private readonly chunks: ChunkReader;
 
@@ -127,13 +131,14 @@ export class OrtRunner implements ModelRunner {
     this.kvTokens = params.kvTokens ?? (params.slots + params.swapSlots) * params.base.context;
     this.batch = new DeltaBatch(device, config, params.slots, precision);
     this.placed = new PlacedDeltas(device, config, precision, (delta) => this.decodeSteps.dropLone(delta));
-    const { batch, placed } = this;
+    this.heads = new HeadDeltas(device, config, params.slots);
+    const { batch, placed, heads } = this;
     const { laneChoice = new FasterLately() } = params;
     this.decodeSteps = new DecodeSteps({
-      ...{ ...params, precision, kv, batch, placed, nothing, laneChoice },
+      ...{ ...params, precision, kv, batch, placed, heads, nothing, laneChoice },
       stepBytes: stepBytes(params.config, params.base.weights),
     });
-    this.chunks = new ChunkReader({ ...params, precision, kv, placed, nothing });
+    this.chunks = new ChunkReader({ ...params, precision, kv, placed, heads, nothing });
     this.doublingTokens = doublingTokens(params.config);
     this.rows = new Array<OrtRowDelta | null>(params.slots + params.swapSlots).fill(null);
     this.written = new Array<number>(this.rows.length).fill(0);
@@ -170,6 +175,7 @@ export class OrtRunner implements ModelRunner {
   /** Its memory is the garbage collector's once no row and no composed delta refers to it. */
   unloadAdapter(): void {
     this.placed.clear();
+    this.heads.keepOnly(new Set());
   }
 
   compose(chain: readonly ChainMember[]): RowDelta {
@@ -177,15 +183,18 @@ export class OrtRunner implements ModelRunner {
   }
 
   batchBytes({ rows, deltas }: BatchRows): number {
-    return this.batch.bytesFor(rows, deltas.map(own));
+    const owned = deltas.map(own);
+    return this.batch.bytesFor(rows, owned) + this.heads.bytesFor(headsOf(owned));
   }
 
   get batchHeldBytes(): number {
-    return this.batch.bytes;
+    return this.batch.bytes + this.heads.bytes;
   }
 
   trimBatch({ rows, deltas }: BatchRows): void {
-    this.batch.trim(rows, deltas.map(own));
+    const owned = deltas.map(own);
+    this.batch.trim(rows, owned);
+    this.heads.keepOnly(new Set(headsOf(owned)));
     this.decodeSteps.dropStale();
   }
 
@@ -249,7 +258,8 @@ export class OrtRunner implements ModelRunner {
     beside: DecodeRows,
   ): Promise<Float32Array> {
     const rows = this.rows.slice(0, beside.tokens.length);
-    if (!this.decodeSteps.runTogether(rows)) {
+    const adapts = [this.rows[chunk.slot] ?? null, ...rows].some(adaptsEmbedding);
+    if (adapts || !this.decodeSteps.runTogether(rows)) {
       const read = (await this.prefill(chunk)).slice();
       const decoded = await this.decode(beside);
       const logits = new Float32Array(read.length + decoded.length);
@@ -300,6 +310,7 @@ export class OrtRunner implements ModelRunner {
 
   async close(): Promise<void> {
     this.placed.clear();
+    await this.heads.close();
     this.decodeSteps.close();
     this.chunks.close();
     this.batch.close();
@@ -334,6 +345,10 @@ function doublingTokens(config: LlamaConfig): number {
   return Math.round(weights / (2 * heads * PRODUCTS_FASTER));
 }
 
+const adaptsEmbedding = (delta: OrtRowDelta | null): boolean => (delta?.embedding.length ?? 0) > 0;
+
+const headsOf = (deltas: readonly OrtRowDelta[]): HeadDelta[] => deltas.flatMap(({ head }) => head ?? []);
+
 function own(delta: RowDelta): OrtRowDelta {
   if (!(delta instanceof OrtRowDelta)) throw new Error('the delta was composed by another runner');
   return delta;
@@ -352,7 +367,12 @@ interface Begun {
   step: StepTensors;
   /** The stream between two parts, normed and as it is: of the last part, and for the next. */
   streams: { memory: HostMemory; tensors: [DeviceTensor, DeviceTensor] }[];
+  /** What is added to the tokens' embedding, with its tensor. */
+  embedding: { memory: HostMemory; tensor: DeviceTensor } | null;
 }
+
+/** Tokens of a chunk whose embedding is adapted between other work. */
+const TOKENS_A_TURN = 32;
 
 /** Reads chunks of prompts: whole, or in parts of the base's layers with steps over other rows between them. */
 class ChunkReader {
@@ -368,6 +388,7 @@ class ChunkReader {
       sessions: GraphSessions;
       kv: RowsCache;
       placed: PlacedDeltas;
+      heads: HeadDeltas;
       /** What tensors of the least rank lie in. */
       nothing: DeviceMemory;
     },
@@ -385,23 +406,60 @@ class ChunkReader {
     chunk: Chunk,
     { delta, parts, hidden }: { delta: OrtRowDelta | null; parts: ChunkParts; hidden: HostMemory | null },
   ): Promise<Float32Array | null> {
-    const { sessions } = this.params;
+    const { sessions, heads } = this.params;
     this.takeBack();
     if (hidden !== null) this.lent.push(hidden);
     if (parts.from === 0) this.drop();
     else if (this.begun?.slot !== chunk.slot) throw new Error('the chunk was not begun');
-    const graph = sessions.covering(delta?.graph ?? 'none');
-    this.begun ??= await this.begin(chunk);
-    const run = { begun: this.begun, chunk, delta, graph, hidden };
+    const adapts = adaptsEmbedding(delta);
+    const graph = adapts ? 'all' : sessions.covering(delta?.graph ?? 'none');
+    this.begun ??= await this.begin(chunk, delta);
+    const head = parts.to === this.parts && chunk.positions.length > 0 ? (delta?.head ?? null) : null;
+    const states = hidden ?? (head === null ? null : await this.hiddenOf(chunk.tokens.length));
+    const run = { begun: this.begun, chunk, delta, graph, hidden: states };
     // The same bits, and fewer calls.
-    if (parts.from === 0 && parts.to === this.parts) await this.run(run, await sessions.get(graph));
+    if (parts.from === 0 && parts.to === this.parts)
+      await this.run(run, await (adapts ? sessions.adapting('whole') : sessions.get(graph)));
     else
-      for (let part = parts.from; part < parts.to; part++)
-        await this.run(run, await sessions.part(graph, part), part);
+      for (let part = parts.from; part < parts.to; part++) {
+        const first = adapts && part === 0;
+        await this.run(run, await (first ? sessions.adapting('first') : sessions.part(graph, part)), part);
+      }
     if (parts.to < this.parts) return null;
     const { step } = this.begun;
     this.drop({ lend: true });
+    if (head !== null && states !== null) {
+      const wanted = await this.wantedStates(states, chunk.positions);
+      const logits = { memory: step.memory, at: step.logits.byteOffset - step.memory.offset };
+      await heads.addOnce({ head, positions: chunk.positions.length, states: wanted, logits });
+    }
     return step.logits;
+  }
+
+  /** Memory of each token's hidden states; taken back with the logits. */
+  private async hiddenOf(tokens: number): Promise<HostMemory> {
+    const { device, config } = this.params;
+    const memory = await device.host(tokens * config.hidden * Float32Array.BYTES_PER_ELEMENT);
+    this.lent.push(memory);
+    return memory;
+  }
+
+  /** Those of some tokens, side by side. */
+  private async wantedStates(
+    states: HostMemory,
+    positions: readonly number[],
+  ): Promise<{ memory: HostMemory; at: number }> {
+    const bytes = this.params.config.hidden * Float32Array.BYTES_PER_ELEMENT;
+    const [first] = positions;
+    if (positions.length === 1) return { memory: states, at: first! * bytes };
+    const memory = await this.hiddenOf(positions.length);
+    positions.forEach((position, at) =>
+      memory.write(
+        at * bytes,
+        new Uint8Array(states.buffer as ArrayBuffer, states.offset + position * bytes, bytes),
+      ),
+    );
+    return { memory, at: 0 };
   }
 
   /**
@@ -409,7 +467,7 @@ class ChunkReader {
    * @returns the chunk's logits and then the rows', valid until the next step.
    */
   async readBeside(chunk: Chunk, delta: OrtRowDelta | null, decoding: Decoding): Promise<Float32Array> {
-    const { device, config, precision, sessions, nothing, kv } = this.params;
+    const { device, config, precision, sessions, nothing, kv, heads } = this.params;
     const { slot, past, positions } = chunk;
     this.takeBack();
     this.drop();
@@ -428,12 +486,19 @@ class ChunkReader {
     const sizes = await device.host(2 * BigInt64Array.BYTES_PER_ELEMENT);
     new BigInt64Array(sizes.buffer, sizes.offset, 2).set([BigInt(read), BigInt(rows)]);
     const made = [device.tensor('i64', sizes, 0, [2])];
+    const [own = null, ...others] = [delta, ...decoding.rows].map((row) => row?.head ?? null);
+    const states =
+      own === null && others.every((head) => head === null) ? null : await this.hiddenOf(read + rows);
     const binding = session.bind();
     const bound = { device, config, precision, nothing, binding, graph, slot: 0 };
     try {
       bindStep(binding, step);
       bindDecoding(binding, decoding.step);
       binding.input('stream_parts', made[0]!);
+      if (states !== null) {
+        made.push(device.tensor('f32', states, 0, [1, read + rows, config.hidden]));
+        binding.output('hidden', made.at(-1)!);
+      }
       made.push(
         ...bindDeltas({
           ...{ ...bound, rows: 1, ranks: delta?.ranks ?? noRanks() },
@@ -445,6 +510,21 @@ class ChunkReader {
         }),
       );
       await binding.run();
+      if (states !== null) {
+        const at = step.logits.byteOffset - step.memory.offset;
+        const logits = { memory: step.memory, at };
+        if (own !== null && positions.length > 0)
+          await heads.addOnce({
+            ...{ head: own, positions: positions.length, logits },
+            states: await this.wantedStates(states, positions),
+          });
+        for (const [row, head] of others.entries())
+          if (head !== null)
+            await heads.addOnce({
+              ...{ head, positions: 1, states: await this.wantedStates(states, [read + row]) },
+              logits: { memory: step.memory, at: at + (positions.length + row) * config.vocab * 4 },
+            });
+      }
       this.lent.push(step.memory);
       return step.logits;
     } catch (error) {
@@ -457,7 +537,7 @@ class ChunkReader {
     }
   }
 
-  private async begin({ slot, tokens, past, positions }: Chunk): Promise<Begun> {
+  private async begin({ slot, tokens, past, positions }: Chunk, delta: OrtRowDelta | null): Promise<Begun> {
     const { device, config, kv } = this.params;
     const cache = await kv.rowOf(slot, past, tokens.length);
     // An output of no positions is not asked for: the last one then costs one row of the head.
@@ -467,7 +547,23 @@ class ChunkReader {
     tokens.forEach((token, index) => (step.tokens[index] = BigInt(token)));
     step.lastPosition[0] = past + tokens.length - 1;
     step.total[0] = past + tokens.length;
-    return { slot, step, streams: [] };
+    const embedding = adaptsEmbedding(delta) ? await this.embedding(tokens, delta!.embedding) : null;
+    return { slot, step, streams: [], embedding };
+  }
+
+  private async embedding(
+    tokens: readonly number[],
+    deltas: readonly EmbeddingDelta[],
+  ): Promise<NonNullable<Begun['embedding']>> {
+    const { device, config } = this.params;
+    const memory = await device.host(tokens.length * config.hidden * Float32Array.BYTES_PER_ELEMENT);
+    const values = new Float32Array(memory.buffer, memory.offset, tokens.length * config.hidden);
+    for (const [at, token] of tokens.entries()) {
+      embedDelta(deltas, token, values.subarray(at * config.hidden, (at + 1) * config.hidden));
+      // Each takes up to a tenth of a millisecond.
+      if (at % TOKENS_A_TURN === TOKENS_A_TURN - 1) await nextTurn();
+    }
+    return { memory, tensor: device.tensor('f32', memory, 0, [1, tokens.length, config.hidden]) };
   }
 
   /** @param part all layers unless given. */
@@ -490,6 +586,8 @@ class ChunkReader {
     const binding = session.bind();
     try {
       bindStep(binding, begun.step, layers);
+      if (begun.embedding !== null && (layers?.from ?? 0) === 0)
+        binding.input(EMBEDDING_DELTA, begun.embedding.tensor);
       if (layers !== undefined && layers.from > 0) {
         const { normed, stream } = streamNames(layers.from - 1);
         const [h, x] = begun.streams[(part! - 1) % 2]!.tensors;
@@ -537,9 +635,11 @@ class ChunkReader {
   /** @param params.lend the logits are read until the next step. */
   private drop({ lend = false } = {}): void {
     if (this.begun === null) return;
-    const { step, streams } = this.begun;
+    const { step, streams, embedding } = this.begun;
     this.begun = null;
     for (const tensor of Object.values(step.bound)) tensor.close();
+    embedding?.tensor.close();
+    embedding?.memory.close();
     for (const { memory, tensors } of streams) {
       for (const tensor of tensors) tensor.close();
       memory.close();
@@ -565,6 +665,7 @@ type Rows = readonly (OrtRowDelta | null)[];
 /** Rows that decode beside a chunk: their tokens, and what their attention and deltas are bound to. */
 interface Decoding {
   tokens: DecodeRows['tokens'];
+  rows: Rows;
   step: StepTensors;
   /** Of the batch's deltas. */
   ranks: RankByKind;
@@ -576,10 +677,18 @@ interface Decoding {
 const wider = (a: GraphKind, b: GraphKind): GraphKind =>
   GRAPH_KINDS.indexOf(a) > GRAPH_KINDS.indexOf(b) ? a : b;
 
+interface RowVectors {
+  readonly memory: HostMemory;
+  readonly tensor: DeviceTensor;
+}
+
 /** Rows of slots that lie side by side and run together. Its binding is kept as long as it fits. */
 interface Group {
   readonly from: number;
   readonly step: StepTensors;
+  /** `[rows, 1, hidden]` each, once a row needs them: hidden states, and what is added to the tokens' embedding. */
+  states: RowVectors | null;
+  embedding: RowVectors | null;
   bound: {
     key: string;
     /** The delta whose own memory is bound, when a row is alone. */
@@ -608,6 +717,7 @@ class DecodeSteps {
       kv: RowsCache;
       batch: DeltaBatch;
       placed: PlacedDeltas;
+      heads: HeadDeltas;
       /** What tensors of the least rank lie in. */
       nothing: DeviceMemory;
       slots: number;
@@ -641,8 +751,10 @@ class DecodeSteps {
       feed(group.step, [tokens[slot]!], [lengths[slot]!]);
       const ranks = delta?.ranks ?? (await batch.prepare([null]));
       this.dropStale();
+      await this.embed(group, [tokens[slot]!], [delta]);
       const binding = await this.binding(group, { rows: [delta], ranks, lone: delta, cores: 'all' });
       await binding.run();
+      await this.addHeads(group, [tokens[slot]!], [delta]);
     }
     const { buffer, offset } = this.logits;
     return new Float32Array(buffer, offset, count * config.vocab);
@@ -666,7 +778,7 @@ class DecodeSteps {
     const graph = graphFor(widestRanks(rows.flatMap((row) => row?.ranks ?? [])));
     const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
       placed === null ? batch.memory(layer, kind) : placed.memory(layer, kind);
-    return { tokens, step, ranks, graph, memory };
+    return { tokens, rows, step, ranks, graph, memory };
   }
 
   /** Rows of a step that run by themselves; none where no tensor begins inside the device's memory. */
@@ -687,14 +799,17 @@ class DecodeSteps {
     const ranks = await batch.prepare(rows);
     this.dropStale();
     // Fewer rows than cores would leave some of them idle.
-    const mayGroup = (device.lanes ?? 1) > 1 && count >= device.lanes!;
+    const mayGroup = (device.lanes ?? 1) > 1 && count >= device.lanes! && !rows.some(adaptsEmbedding);
     const lanes = mayGroup && laneChoice.takesLanes(count) ? device.lanes! : 1;
     const bindings: Binding[] = [];
+    const groups: { group: Group; from: number; to: number }[] = [];
     for (let lane = 0, from = 0; lane < lanes; lane++) {
       const to = from + Math.ceil((count - from) / (lanes - lane));
       const group = await this.group(from, to - from);
       feed(group.step, tokens.slice(from, to), lengths.slice(from, to));
       const cores = lanes > 1 ? 'one' : 'all';
+      groups.push({ group, from, to });
+      await this.embed(group, tokens.slice(from, to), rows.slice(from, to));
       bindings.push(await this.binding(group, { rows: rows.slice(from, to), ranks, lone: null, cores }));
       from = to;
     }
@@ -703,6 +818,43 @@ class DecodeSteps {
     const ended = await Promise.allSettled(bindings.map((binding) => binding.run()));
     if (mayGroup) laneChoice.took(performance.now() - startedAt);
     for (const run of ended) if (run.status === 'rejected') throw run.reason;
+    for (const { group, from: first, to } of groups)
+      await this.addHeads(group, tokens.slice(first, to), rows.slice(first, to));
+  }
+
+  /** What is added to the embedding of the rows' tokens. */
+  private async embed(group: Group, tokens: DecodeRows['tokens'], rows: Rows): Promise<void> {
+    if (!rows.some(adaptsEmbedding)) return;
+    const { hidden } = this.params.config;
+    group.embedding ??= await this.rowStates(rows.length);
+    const { buffer, offset } = group.embedding.memory;
+    rows.forEach((row, at) => {
+      const own = new Float32Array(buffer, offset + at * hidden * 4, hidden);
+      embedDelta(row?.embedding ?? [], tokens[at] ?? null, own);
+    });
+  }
+
+  private async addHeads(group: Group, tokens: DecodeRows['tokens'], rows: Rows): Promise<void> {
+    const { config, heads } = this.params;
+    for (const [at, row] of rows.entries()) {
+      const head = row?.head ?? null;
+      if (head === null || tokens[at] === null) continue;
+      await heads.add({
+        head,
+        positions: 1,
+        states: { memory: group.states!.memory, at: at * config.hidden * Float32Array.BYTES_PER_ELEMENT },
+        logits: {
+          memory: this.logits!,
+          at: (group.from + at) * config.vocab * Float32Array.BYTES_PER_ELEMENT,
+        },
+      });
+    }
+  }
+
+  private async rowStates(rows: number): Promise<RowVectors> {
+    const { device, config } = this.params;
+    const memory = await device.host(rows * config.hidden * Float32Array.BYTES_PER_ELEMENT);
+    return { memory, tensor: device.tensor('f32', memory, 0, [rows, 1, config.hidden]) };
   }
 
   private async group(from: number, rows: number): Promise<Group> {
@@ -715,7 +867,7 @@ class DecodeSteps {
     const at = from * config.vocab * Float32Array.BYTES_PER_ELEMENT;
     const shape = { rows, length: 1, positions: [0], config };
     const step = await stepTensors(device, shape, cache, { memory: this.logits!, at });
-    const group = { from, step, bound: null };
+    const group = { from, step, states: null, embedding: null, bound: null };
     this.groups.set(key, group);
     return group;
   }
@@ -728,15 +880,20 @@ class DecodeSteps {
     const { rows, ranks, lone, cores } = params;
     const { device, config, precision, sessions, batch, nothing } = this.params;
     const needed = widestRanks(rows.flatMap((row) => row?.ranks ?? []));
-    const graph = sessions.covering(graphFor(needed));
-    const key = `${graph} ${cores} ${Object.values(ranks).join(',')}`;
+    const adapts = rows.some(adaptsEmbedding);
+    const adaptsHead = rows.some((row) => (row?.head ?? null) !== null);
+    const graph = adapts ? 'all' : sessions.covering(graphFor(needed));
+    const key = `${graph} ${cores} ${adapts} ${adaptsHead} ${Object.values(ranks).join(',')}`;
     if (group.bound !== null && group.bound.key === key && group.bound.lone === lone)
       return group.bound.binding;
     unbind(group);
-    const session = await sessions.decoding(graph, cores);
+    const session = await (adapts ? sessions.adapting('decoding') : sessions.decoding(graph, cores));
+    if (adaptsHead) group.states ??= await this.rowStates(rows.length);
     const placed = lone === null ? null : await this.params.placed.place(lone);
     const binding = session.bind();
     bindStep(binding, group.step);
+    if (adapts) binding.input(EMBEDDING_DELTA, group.embedding!.tensor);
+    if (adaptsHead) binding.output('hidden', group.states!.tensor);
     const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
       placed === null ? batch.memory(layer, kind) : placed.memory(layer, kind);
     const owned = bindDeltas({
@@ -766,6 +923,10 @@ class DecodeSteps {
       const { bound, memory } = group.step;
       for (const tensor of Object.values(bound)) tensor.close();
       memory.close();
+      for (const own of [group.states, group.embedding]) {
+        own?.tensor.close();
+        own?.memory.close();
+      }
     }
     this.logits?.close();
   }

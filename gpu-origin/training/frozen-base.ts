@@ -1,5 +1,5 @@
 /** The base that is trained on, as the origin has it on disk: weights as tensors, tables, the embedding, the basis. */
-import { elementsOf } from '../../adapters/index.ts';
+import { AdapterFormatError, elementsOf, EMBEDDING_MODULE, HEAD_MODULE } from '../../adapters/index.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import {
   LINEAR_KINDS,
@@ -269,20 +269,34 @@ export type FrozenChain = readonly { readonly delta: OrtRowDelta; readonly activ
  * @throws AdapterFormatError when one does not fit the base.
  */
 export async function loadChain(
-  base: Omit<Parameters<typeof loadResidentAdapter>[0], 'file' | 'digest'>,
+  base: Omit<Parameters<typeof loadResidentAdapter>[0], 'file' | 'digest' | 'finalGain'>,
   chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[],
 ): Promise<FrozenChain> {
   const loaded = [];
   for (const { file, digest, scale } of chain)
-    loaded.push({ adapter: await loadResidentAdapter({ ...base, file, digest }), scale });
+    loaded.push({ adapter: await loadResidentAdapter({ ...base, file, digest, finalGain: null }), scale });
   return freezeChain(base.config, loaded);
 }
 
-/** @param chain members that `loadResidentAdapter` made, root first. */
+/**
+ * @param chain members that `loadResidentAdapter` made, root first.
+ * @throws AdapterFormatError `module_unknown` when one adapts the head or the embedding.
+ */
 export function freezeChain(
   config: LlamaConfig,
   chain: readonly { adapter: Awaited<ReturnType<typeof loadResidentAdapter>>; scale: number }[],
 ): FrozenChain {
+  for (const { adapter } of chain) {
+    const outer = adapter.head !== null ? HEAD_MODULE : adapter.embedding !== null ? EMBEDDING_MODULE : null;
+    if (outer !== null)
+      throw new AdapterFormatError({
+        code: 'module_unknown',
+        message:
+          `Adapter ${adapter.digest.slice(0, 12)} adapts ${outer}, and adapters on top of such a one cannot be ` +
+          'trained here. Train it with PEFT.',
+        subject: outer,
+      });
+  }
   const plain = chain.filter(({ adapter }) => adapter.invocation === null);
   const activated = chain.filter(({ adapter }) => adapter.invocation !== null);
   return [

@@ -22,7 +22,7 @@ const DEFAULT_BATCH = 8;
 /**
  * Estimates the largest resident memory that the settings allow, bytes. Trainings took 0.75 to 0.9 of
  * it with rows of the full length, 0.4 to 0.6 with shorter ones.
- * @param given.modules of the base, with their layers. @param given.vocab tokens of the base.
+ * @param given.modules of the base; only those of its layers count. @param given.vocab tokens of the base.
  * @param given.heads of attention; absent = not known. @param given.rowsBytes the rows' file.
  */
 export function trainingMemory(given: {
@@ -33,7 +33,8 @@ export function trainingMemory(given: {
   request: TrainingRequest;
   rowsBytes: number;
 }): number {
-  const { modules, vocab, weights, request, rowsBytes, heads = 1 } = given;
+  const { vocab, weights, request, rowsBytes, heads = 1 } = given;
+  const modules = given.modules.filter(({ name }) => name.includes('.layers.'));
   const hidden = modules[0]?.in ?? 0;
   const linears = modules.reduce((sum, module) => sum + module.in * module.out, 0);
   const head = vocab * hidden;

@@ -15,7 +15,7 @@ import {
   writeGgufAdapter,
   writePeftAdapter,
 } from '../../adapters/index.ts';
-import { transposeTensor } from '../../adapters/format/mlx-adapter.ts';
+import { transposeTensor } from '../../adapters/format/lora-module.ts';
 import {
   BASE_ID,
   filled,

@@ -150,7 +150,7 @@ const CASES: Record<AdapterErrorCode, Case> = {
   lora_bias: config({ lora_bias: true }),
   init_mutates_base: config({ init_lora_weights: 'pissa' }),
   scale_ambiguous: mlx({ alpha: 16 }),
-  embedding_lora: peft('base_model.model.model.embed_tokens.lora_embedding_A'),
+  embedding_lora: peft('base_model.model.transformer.wte.lora_embedding_A'),
   full_weight: peft('base_model.model.lm_head.weight'),
   expert_lora: mlx({}, mlxTensors().set('m.lora_a', tensor([2, 2, 2], ONES))),
   image_lora: kohya('lora_unet_mid_block.lora_up.weight'),

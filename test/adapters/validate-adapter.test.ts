@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { encodeCanonical, validateAdapter, type LoraModule } from '../../adapters/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { base, BASE_ID, loraModule, Q, V } from './make-adapter.ts';
 
 const problems = (modules: LoraModule[], of = BASE_ID) =>
@@ -52,11 +53,45 @@ describe('validateAdapter', () => {
     expect(problem?.message).toMatch(/vision tower, and only text is served\. Train with exclude_modules/);
   });
 
-  it('distinguishes a head from a layer of another base', () => {
-    const [head, layer] = problems([loraModule('lm_head'), loraModule('model.layers.1.self_attn.q_proj')]);
-    expect(head?.message).toMatch(/head cannot be adapted.*Train without "lm_head"/);
+  it('distinguishes what an engine cannot adapt from a layer of another base', () => {
+    const names = ['lm_head', 'model.embed_tokens', 'model.layers.1.self_attn.q_proj'];
+    const [head, embedding, layer] = problems(names.map((name) => loraModule(name)));
+    expect(head?.message).toMatch(/engine that cannot adapt the head\..*train without "lm_head"/);
+    expect(embedding?.message).toMatch(
+      /cannot adapt the embedding of tokens\..*train without "embed_tokens"/,
+    );
     expect(layer?.message).toContain('Train against this base.');
   });
+
+  it.each(['', 'model.language_model', 'language_model.model', 'language_model'])(
+    'finds the head and the embedding in a model whose text is below "%s"',
+    (place) => {
+      const outer: BaseInfo = {
+        ...base,
+        modules: [
+          { name: 'model.embed_tokens', in: 9, out: 4 },
+          { name: 'lm_head', in: 4, out: 9 },
+        ],
+      };
+      const names =
+        place === ''
+          ? ['lm_head', 'model.embed_tokens']
+          : [
+              place === 'model.language_model' ? 'lm_head' : 'language_model.lm_head',
+              `${place}.embed_tokens`,
+            ];
+      const adapter = (inputs: number, outputs: number): Uint8Array =>
+        encodeCanonical({
+          base: BASE_ID,
+          parent: null,
+          modules: [loraModule(names[0], 2, 4, 9), loraModule(names[1], 2, inputs, outputs)],
+        });
+      expect(validateAdapter({ adapter: adapter(9, 4), base: outer })).toEqual([]);
+      expect(validateAdapter({ adapter: adapter(4, 9), base: outer })).toMatchObject([
+        { code: 'shape_mismatch', subject: names[1] },
+      ]);
+    },
+  );
 
   it('refuses a rank above what the origin serves', () => {
     expect(problems([loraModule(Q, 17)])).toMatchObject([{ code: 'rank_sum_exceeded', subject: Q }]);

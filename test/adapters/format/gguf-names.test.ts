@@ -10,6 +10,8 @@ describe('names of linear layers', () => {
     ['blk.125.ffn_gate.weight', 'model.layers.125.mlp.gate_proj'],
     ['blk.1.ffn_up.weight', 'model.layers.1.mlp.up_proj'],
     ['blk.1.ffn_down.weight', 'model.layers.1.mlp.down_proj'],
+    ['token_embd.weight', 'model.embed_tokens'],
+    ['output.weight', 'lm_head'],
   ])('%s is %s', (gguf, module) => {
     expect(moduleOfGguf(gguf, 'llama')).toBe(module);
     expect(ggufOfModule(module, 'llama')).toBe(gguf);
@@ -20,11 +22,13 @@ describe('names of linear layers', () => {
     expect(moduleOfGguf('blk.3.ffn_up.weight', architecture)).toBe(module);
     for (const name of [module, 'language_model.model.layers.3.mlp.up_proj', 'model.layers.3.mlp.up_proj'])
       expect(ggufOfModule(name, architecture)).toBe('blk.3.ffn_up.weight');
+    expect(moduleOfGguf('token_embd.weight', architecture)).toBe('model.language_model.embed_tokens');
+    expect(moduleOfGguf('output.weight', architecture)).toBe('lm_head');
   });
 
   it.each([
-    'token_embd.weight',
-    'output.weight',
+    'token_embd.bias',
+    'output_norm.weight',
     'blk.0.attn_q.bias',
     'blk.0.attn_qkv.weight',
     'blk.0.ffn_gate_exps.weight',
@@ -38,8 +42,8 @@ describe('names of linear layers', () => {
   ])('"%s" is unknown in GGUF', (name) => expect(moduleOfGguf(name, 'llama')).toBeNull());
 
   it.each([
-    'lm_head',
-    'model.embed_tokens',
+    'transformer.wte',
+    'model.lm_head',
     'model.layers.0.self_attn.qkv_proj',
     'model.layers.0.mlp.q_proj',
     'model.layers.01.self_attn.q_proj',

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { readPeftTensors } from '../../../adapters/format/peft-adapter.ts';
+import type { Tensor } from '../../../adapters/index.ts';
 import { filled, peftTensors, Q, refusal, V } from '../make-adapter.ts';
 
 const withTensor = (name: string) => ({
@@ -78,7 +79,11 @@ describe('readPeftTensors', () => {
     [`${P}.lora_magnitude_vector`, 'dora'],
     [`${P}.lora_magnitude_vector.default.weight`, 'dora'],
     [`${P}.lora_diag`, 'kasa'],
-    ['base_model.model.model.embed_tokens.lora_embedding_A', 'embedding_lora'],
+    ['base_model.model.model.embed_tokens.lora_embedding_A', 'missing_pair'],
+    ['base_model.model.model.embed_tokens.lora_A.weight', 'unknown_tensor'],
+    ['base_model.model.transformer.wte.lora_embedding_A', 'embedding_lora'],
+    ['base_model.model.lm_head.lora_embedding_B', 'embedding_lora'],
+    ['base_model.model.lm_head.base_layer.weight', 'full_weight'],
     [`${P}.lora_B.bias`, 'lora_bias'],
     [`${P}.lora_B.default.bias`, 'lora_bias'],
     [`${P}.base_layer.bias`, 'bias'],
@@ -99,6 +104,48 @@ describe('readPeftTensors', () => {
     const error = refusal(code, () => readPeftTensors(withTensor(name), { path: 'w' }));
     expect(error.path).toBe('w');
     expect(error.subject).toBeTruthy();
+  });
+
+  const E = 'base_model.model.model.embed_tokens';
+  const H = 'base_model.model.lm_head';
+  /** As PEFT 0.21 saves them: with the base's own weights, of nine tokens. */
+  const outer = (): Map<string, Tensor> =>
+    new Map([
+      [`${H}.base_layer.weight`, filled(9, 4)],
+      [`${H}.lora_A.weight`, filled(2, 4)],
+      [`${H}.lora_B.weight`, filled(9, 2)],
+      [`${E}.base_layer.weight`, filled(9, 4)],
+      [`${E}.lora_embedding_A`, filled(2, 9)],
+      [`${E}.lora_embedding_B`, filled(4, 2)],
+    ]);
+
+  it("reads pairs of the head and the embedding, and names the base's own weights beside them", () => {
+    const read = (tensors: Map<string, Tensor>) => readPeftTensors({ metadata: new Map(), tensors });
+    const { pairs, own } = read(outer());
+    expect(pairs.map(({ name, a, b }) => [name, a.shape, b.shape])).toEqual([
+      ['lm_head', [2, 4], [9, 2]],
+      ['model.embed_tokens', [2, 9], [4, 2]],
+    ]);
+    expect(own).toEqual(['lm_head', 'model.embed_tokens']);
+    const older = new Map(
+      [...outer()].map(([name, one]) => [name.replace(/(_embedding_[AB])$/, '$1.default'), one]),
+    );
+    expect(read(older).pairs).toEqual(pairs);
+    const headless = new Map(
+      [...outer()].flatMap(([name, one]) =>
+        name.startsWith(E) ? [[name.replace('model.model.', 'model.'), one] as const] : [],
+      ),
+    );
+    expect(read(headless)).toMatchObject({
+      pairs: [{ name: 'model.embed_tokens' }],
+      own: ['model.embed_tokens'],
+    });
+  });
+
+  it.each([`${H}.base_layer.weight`, `${E}.base_layer.weight`])('refuses another size of %s', (name) => {
+    const tensors = outer().set(name, filled(10, 4));
+    const { message } = refusal('shape_invalid', () => readPeftTensors({ metadata: new Map(), tensors }));
+    expect(message).toMatch(/has the shape \[10, 4\], but the pair of .* is for \[9, 4\]/);
   });
 
   it('refuses a file without any', () => {

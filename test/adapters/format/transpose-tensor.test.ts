@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { transposeTensor } from '../../../adapters/format/mlx-adapter.ts';
+import { transposeTensor } from '../../../adapters/format/lora-module.ts';
 import { filled, tensor, transposed } from '../make-adapter.ts';
 
 it.each(['F32', 'F16', 'BF16'] as const)('%s: rows become columns, at any alignment', (dtype) => {

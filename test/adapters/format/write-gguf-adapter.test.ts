@@ -52,6 +52,20 @@ describe('writeGgufAdapter', () => {
     ]);
   });
 
+  it("lays the embedding's A by tokens, as llama.cpp looks them up, and reads it back", () => {
+    const [embedding, head] = [loraModule('model.embed_tokens', 2, 5, 4), loraModule('lm_head', 2, 4, 5)];
+    const bytes = write([embedding, head]);
+    expect([...header(bytes).tensors.values()].map(({ name, shape }) => [name, shape])).toEqual([
+      ['output.weight.lora_a', [2, 4]],
+      ['output.weight.lora_b', [5, 2]],
+      ['token_embd.weight.lora_a', [5, 2]],
+      ['token_embd.weight.lora_b', [4, 2]],
+    ]);
+    const { modules } = readBack(bytes);
+    expect(modules.map(({ name }) => name)).toEqual(['lm_head', 'model.embed_tokens']);
+    expect(modules.map(delta)).toEqual([delta(head), delta(embedding)]);
+  });
+
   it("writes Phi-3's fused layers under its names, and reads them back", () => {
     const modules = ['self_attn.qkv_proj', 'self_attn.o_proj', 'mlp.gate_up_proj', 'mlp.down_proj'].map(
       (path) => loraModule(`model.layers.0.${path}`),
@@ -177,7 +191,7 @@ describe('writeGgufAdapter', () => {
   });
 
   it.each([
-    ['lm_head', 'module_unknown'],
+    ['embed_out', 'module_unknown'],
     ['model.layers.0.block_sparse_moe.gate', 'module_unknown'],
   ] as const)('%s: %s', (name, code) => {
     expect(refusal(code, () => write([loraModule(name)])).subject).toBe(name);

@@ -45,7 +45,13 @@ describe('the configuration', () => {
     ['others in another layer', [layer(0, 'q_proj'), layer(1, 'v_proj')], null],
     ['a gap', [layer(0, 'q_proj'), layer(2, 'q_proj')], null],
     ['not from the first layer on', [layer(1, 'q_proj'), layer(2, 'q_proj')], null],
-    ['one outside the layers', ['lm_head', layer(0, 'q_proj')], null],
+    [
+      'those outside the layers',
+      ['lm_head', 'model.embed_tokens', layer(0, 'q_proj'), layer(1, 'q_proj')],
+      ['embed_tokens', 'lm_head', 'q_proj'],
+    ],
+    ['the head alone', ['lm_head'], null],
+    ['another one outside the layers', ['embed_out', layer(0, 'q_proj')], null],
     ['two stacks', ['a.layers.0.q_proj', 'b.layers.1.q_proj'], null],
   ])('target_modules: %s', (_, names, expected) => {
     expect(configOf(names)['target_modules']).toEqual(expected ?? names.toSorted());
@@ -79,6 +85,23 @@ describe('the tensors', () => {
     expect([b!.shape, [...toFloat32(b!)]]).toEqual([
       [2, 3],
       [2, 0, 0, 3, 0, 0],
+    ]);
+  });
+
+  it('of the embedding have the names that PEFT gives them, and are read back', () => {
+    const given = [loraModule('lm_head', 2, 4, 9), loraModule('model.embed_tokens', 3, 9, 4)];
+    const { safetensors, configJson } = write(given);
+    const shapes = [...parseSafetensors(safetensors).tensors].map(([name, { shape }]) => [name, shape]);
+    expect(Object.fromEntries(shapes)).toEqual({
+      'base_model.model.lm_head.lora_A.weight': [3, 4],
+      'base_model.model.lm_head.lora_B.weight': [9, 3],
+      'base_model.model.model.embed_tokens.lora_embedding_A': [3, 9],
+      'base_model.model.model.embed_tokens.lora_embedding_B': [4, 3],
+    });
+    const { modules } = readAdapter({ weights: safetensors, configJson });
+    expect(modules.map(({ name, scale }) => [name, scale])).toEqual([
+      ['lm_head', 1],
+      ['model.embed_tokens', 1],
     ]);
   });
 
