@@ -96,6 +96,8 @@ export interface LayerSizes {
   readonly ffn: number;
   /** The layer has no `v_proj`: its values are what `k_proj` gives, before the norm of keys. */
   readonly keysAreValues: boolean;
+  /** The layer has neither `k_proj` nor `v_proj`, and reads the keys and values of this one before it; null = its own. */
+  readonly keysOf: number | null;
 }
 
 /**
@@ -294,14 +296,34 @@ export const moduleName = (layer: number, kind: LinearKind): string => `model.la
 export const isDeltaNet = ({ deltaNet }: Pick<LlamaConfig, 'deltaNet'>, layer: number): boolean =>
   deltaNet?.layers[layer] === true;
 
+/** The layer whose keys and values a layer with attention reads. */
+export const keysOf = ({ layerSizes }: Partial<Pick<LlamaConfig, 'layerSizes'>>, layer: number): number =>
+  layerSizes?.[layer]?.keysOf ?? layer;
+
+/**
+ * The last of the first `own` layers with a window, or without, as the layer. @throws BaseModelError if there is none.
+ */
+export function lastOfKind(attention: readonly LayerAttention[], layer: number, own: number): number {
+  const hasWindow = ({ window }: LayerAttention): boolean => window !== null;
+  const last = attention
+    .slice(0, Math.max(0, own))
+    .findLastIndex((other) => hasWindow(other) === hasWindow(attention[layer]!));
+  if (last < 0) throw new BaseModelError(`layer ${layer} shares keys and values of no layer of its kind`);
+  return last;
+}
+
+const sharesKeys = ({ layerSizes }: Pick<LlamaConfig, 'layerSizes'>): boolean =>
+  layerSizes?.some((sizes) => sizes.keysOf !== null) === true;
+
 /** Whether the layer has such a linear; those of experts are not the layer's. */
 export function hasLinear(
-  config: Pick<LlamaConfig, 'deltaNet' | 'outputGate' | 'experts'>,
+  config: Pick<LlamaConfig, 'deltaNet' | 'outputGate' | 'experts' | 'layerSizes'>,
   layer: number,
   kind: LinearKind,
 ): boolean {
   if (isMlpKind(kind)) return config.experts === null;
   if (isDeltaNet(config, layer)) return DELTA_NET_KINDS.includes(kind);
+  if (kind === 'k' || kind === 'v') return keysOf(config, layer) === layer;
   return !DELTA_NET_KINDS.includes(kind) && (kind !== 'outputGate' || config.outputGate);
 }
 
@@ -312,9 +334,15 @@ const layersWhere = ({ layers }: Pick<LlamaConfig, 'layers'>, holds: (layer: num
 export const layersWith = (config: LlamaConfig, kind: LinearKind): number[] =>
   layersWhere(config, (layer) => hasLinear(config, layer, kind));
 
-/** Layers with attention, which keep keys and values, in order. */
-export const attentionLayers = (config: Pick<LlamaConfig, 'layers' | 'deltaNet'>): number[] =>
-  layersWhere(config, (layer) => !isDeltaNet(config, layer));
+/** Layers with attention that keep keys and values, in order. */
+export const attentionLayers = (
+  config: Pick<LlamaConfig, 'layers' | 'deltaNet'> & Partial<Pick<LlamaConfig, 'layerSizes'>>,
+): number[] => layersWhere(config, (layer) => !isDeltaNet(config, layer) && keysOf(config, layer) === layer);
+
+/** Layers that keep something of a row, in order. */
+export const cachedLayers = (
+  config: Pick<LlamaConfig, 'layers'> & Partial<Pick<LlamaConfig, 'layerSizes'>>,
+): number[] => layersWhere(config, (layer) => keysOf(config, layer) === layer);
 
 /** Channels of a {@link DeltaNet}'s convolution, those of q, k and v side by side. */
 export const convolved = ({
@@ -449,6 +477,7 @@ export function storedLinears(
     const q: StoredLinear = { name: moduleName(layer, 'q'), kinds: ['q', 'outputGate'], turns: headDim };
     return [q, ...apart('k', 'v', 'o'), ...mlp];
   }
+  if (keysOf(config, layer) !== layer) return [...apart('q', 'o'), ...mlp];
   return [
     ...(layerSizes?.[layer]?.keysAreValues === true
       ? [...apart('q'), keysAndValues]
@@ -580,6 +609,13 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
       if (!Number.isInteger(value) || value < 1 || value > 10_000_000)
         throw new BaseModelError(`the base's ${name} in layer ${layer} is ${value}`);
     checkHeads({ heads: config.heads, kvHeads, headDim }, rope === null ? null : config[rope]);
+    const source = keysOf(config, layer);
+    const read = headsOf(config, source);
+    const isOwn = Number.isInteger(source) && source >= 0 && keysOf(config, source) === source;
+    if (source > layer || !isOwn || read.kvHeads !== kvHeads || read.headDim !== headDim)
+      throw new BaseModelError(
+        `layer ${layer} of the base cannot read the keys and values of layer ${source}`,
+      );
   });
   return config;
 }
@@ -606,20 +642,28 @@ export function wrongOnGpu({
   attentionCap,
   deltaNet,
   experts,
-}: Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts'>): string | null {
+  layerSizes,
+}: Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes'>): string | null {
   if (attentionCap !== null)
     return 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
   if (deltaNet !== null)
     return 'does not run this base, because graft keeps states of linear attention on processors only';
   if (experts !== null)
     return 'does not run this base, because graft runs mixtures of experts on processors only';
+  if (sharesKeys({ layerSizes }))
+    return 'does not run this base, because graft shares keys and values between layers on processors only';
   return null;
 }
 
 /** @returns why graft does not train on a base, for whoever asked; null if it does. */
-export function notTrained({ deltaNet, experts }: Pick<LlamaConfig, 'deltaNet' | 'experts'>): string | null {
-  const has =
-    deltaNet !== null
+export function notTrained({
+  deltaNet,
+  experts,
+  layerSizes,
+}: Pick<LlamaConfig, 'deltaNet' | 'experts' | 'layerSizes'>): string | null {
+  const has = sharesKeys({ layerSizes })
+    ? 'layers that share keys and values (Gemma 4 E2B and E4B)'
+    : deltaNet !== null
       ? 'layers of linear attention (Qwen3.5)'
       : experts !== null
         ? 'experts (Qwen3-MoE)'

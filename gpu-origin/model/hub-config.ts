@@ -22,6 +22,7 @@ import {
   traitsOf,
   type Rope,
   ATTENTION_PATTERN,
+  lastOfKind,
 } from './base-model.ts';
 
 const fields = z.record(z.string(), z.unknown()).nullish();
@@ -82,6 +83,7 @@ const HubConfig = z.object({
   per_layer_config: z.record(z.string(), z.record(z.string(), z.unknown())).nullish(),
   attention_k_eq_v: z.boolean().nullish(),
   num_kv_shared_layers: z.int().nullish(),
+  use_double_wide_mlp: z.boolean().nullish(),
   hidden_size_per_layer_input: z.int().nullish(),
   enable_moe_block: z.boolean().nullish(),
   full_attention_interval: z.int().min(1).nullish(),
@@ -261,10 +263,6 @@ function refuseOtherGemma4(hub: HubConfig): void {
     throw new BaseModelError(
       'mixtures of experts (enable_moe_block) are not supported for model_type gemma4',
     );
-  if ((hub.num_kv_shared_layers ?? 0) !== 0)
-    throw new BaseModelError(
-      'keys and values shared by layers (num_kv_shared_layers) are not supported for model_type gemma4',
-    );
   // transformers' default is 256.
   if (hub.hidden_size_per_layer_input !== 0)
     throw new BaseModelError(
@@ -277,7 +275,9 @@ function gemma4Sizes(hub: HubConfig, attention: readonly LayerAttention[]): Laye
   const { attention_k_eq_v: keysAreValues } = hub;
   const kvHeads = hub.num_key_value_heads ?? hub.num_attention_heads;
   const headDim = hub.head_dim ?? 256;
+  const own = attention.length - (hub.num_kv_shared_layers ?? 0);
   return attention.map(({ window }, layer) => {
+    const isShared = layer >= own;
     const usual: Readonly<Record<string, unknown>> =
       window !== null
         ? {}
@@ -294,8 +294,9 @@ function gemma4Sizes(hub: HubConfig, attention: readonly LayerAttention[]): Laye
     return {
       kvHeads: Number(given['num_key_value_heads'] ?? kvHeads),
       headDim: Number(given['head_dim'] ?? headDim),
-      ffn: hub.intermediate_size,
-      keysAreValues: keysAreValues === true && window === null,
+      ffn: hub.intermediate_size * (isShared && hub.use_double_wide_mlp === true ? 2 : 1),
+      keysAreValues: keysAreValues === true && window === null && !isShared,
+      keysOf: isShared ? lastOfKind(attention, layer, own) : null,
     };
   });
 }

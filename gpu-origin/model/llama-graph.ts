@@ -7,6 +7,7 @@
 import {
   ADVANCES,
   attentionLayers,
+  keysOf,
   convolved,
   type DeltaNet,
   isDeltaNet,
@@ -82,6 +83,8 @@ const DECODING_ROWS: Rows = { inputs: DECODING_INPUTS, suffix: '.d' };
 
 class LlamaGraph {
   private readonly g = new GraphBuilder();
+  /** Inputs for keys and values of layers before the part. */
+  private readonly borrowed = new Set<string>();
   private readonly split = new Map<string, { chunk: string; rows: string }>();
   private readonly tensors: GraphTensors;
   private readonly products: WeightProducts;
@@ -234,6 +237,7 @@ class LlamaGraph {
     delta: (y: string, kind: LinearKind) => string,
     suffix = '',
   ): string[] {
+    if (group.length === 1) return [delta(y, group[0])];
     const widths = group.map((kind) => this.shape(layer, kind).out);
     const split = this.tensors.sizes('split', widths);
     const names = group.map((kind) => `l${layer}.${kind}.y${suffix}`);
@@ -296,12 +300,17 @@ class LlamaGraph {
     const cache = [`${inputs}B`, kvHeads, 'M', headDim] as const;
     const scales = this.scalesOf(layer, rows);
     const type = scales === undefined ? this.precision : 'i8';
-    const pastK = g.input(`${inputs}past.${layer}.k`, type, cache);
-    const pastV = g.input(`${inputs}past.${layer}.v`, type, cache);
-    const presentK = `${inputs}present.${layer}.k`;
-    const presentV = `${inputs}present.${layer}.v`;
-    g.output(presentK, type, cache);
-    g.output(presentV, type, cache);
+    const past = (part: 'k' | 'v'): string => g.input(`${inputs}past.${layer}.${part}`, type, cache);
+    const present = (part: 'k' | 'v'): string => {
+      const name = `${inputs}present.${layer}.${part}`;
+      g.output(name, type, cache);
+      return name;
+    };
+    const source = keysOf(config, layer);
+    const read = (part: 'k' | 'v'): string => this.keysRead(source, part, type, cache, rows);
+    const from = source === layer ? past : read;
+    const [pastK, pastV] = [from('k'), from('v')];
+    const presents = [present('k'), present('v')];
     const tables = rope === null ? null : rotaryNames(rope);
     const int8 = this.int8Attention(layer, scales);
     return g.node(
@@ -313,7 +322,7 @@ class LlamaGraph {
           : [tables.cos, tables.sin].map((table) => this.tensors.numbers(table, this.precision))),
         ...int8.inputs,
       ],
-      [`l${layer}.attention${suffix}`, presentK, presentV],
+      [`l${layer}.attention${suffix}`, ...presents],
       {
         num_heads: config.heads,
         kv_num_heads: kvHeads,
@@ -327,12 +336,27 @@ class LlamaGraph {
     );
   }
 
+  /** Keys or values of an earlier layer, this step's included, as they are behind it or as a part of the graph gets them. */
+  private keysRead(
+    source: number,
+    part: 'k' | 'v',
+    type: DataType,
+    shape: readonly (string | number)[],
+    { inputs }: Rows,
+  ): string {
+    if (source >= (this.params.layers?.from ?? 0)) return `${inputs}present.${source}.${part}`;
+    const name = `${inputs}past.${source}.${part}`;
+    if (!this.borrowed.has(name)) this.g.input(name, type, shape);
+    this.borrowed.add(name);
+    return name;
+  }
+
   /** Of int8 keys and values; undefined if the rows' are in the precision, as those of a chunk in a mixed graph. */
   private scalesOf(layer: number, rows: Rows): KvScales[number] | undefined {
-    const { mixed, kvScales } = this.params;
+    const { config, mixed, kvScales } = this.params;
     return mixed === true && rows === FIRST_ROWS
       ? undefined
-      : kvScales?.[attentionLayers(this.params.config).indexOf(layer)];
+      : kvScales?.[attentionLayers(config).indexOf(keysOf(config, layer))];
   }
 
   /** What attention takes besides, behind the rotary tables. */
@@ -343,12 +367,29 @@ class LlamaGraph {
     if (scales === undefined) return { inputs: [], attributes: {} };
     const { kvHeads, headDim } = headsOf(this.params.config, layer);
     const scale = (kind: 'k' | 'v'): string =>
-      this.tensors.constant(`l${layer}.${kind}.step`, 'f32', [kvHeads, 1, headDim], scales[kind]);
+      this.tensors.constant(
+        `l${keysOf(this.params.config, layer)}.${kind}.step`,
+        'f32',
+        [kvHeads, 1, headDim],
+        scales[kind],
+      );
     return {
       // Positions, a bias and sinks are left out.
       inputs: ['', '', '', scale('k'), scale('v')],
       attributes: INT8_ATTENTION,
     };
+  }
+
+  /** Of no tokens `[B, 0, keys]`: GroupQueryAttention then appends none (since ONNX Runtime 1.26). @param of `[B, T, queries]` */
+  private noKeys(of: string, layer: number, suffix: string): string {
+    const { kvHeads, headDim } = headsOf(this.params.config, layer);
+    const { tensors } = this;
+    const ranges = [
+      [0, 0],
+      [0, kvHeads * headDim],
+      [1, 2],
+    ].map((values) => tensors.sizes('shape', values));
+    return this.g.node('Slice', [of, ...ranges], `l${layer}.none${suffix}`);
   }
 
   /** The heads' values of all rows. @param y the product of q, k and v with x. */
@@ -380,9 +421,14 @@ class LlamaGraph {
     const group = streamGroup(config, layer);
     const apart = this.separate(y, layer, group, add, rows.suffix);
     const part = (kind: LinearKind): string => apart[group.indexOf(kind)]!;
+    const { suffix } = rows;
+    if (keysOf(config, layer) !== layer) {
+      const q = config.qkNorm === null ? part('q') : this.norms.ofQk(part('q'), layer, 'q', suffix);
+      const none = this.noKeys(q, layer, suffix);
+      return this.attention(layer, q, none, none, rows);
+    }
     const [q, k, v] = [part('q'), part('k'), part('v')];
     if (config.qkNorm === null) return this.attention(layer, q, k, v, rows);
-    const { suffix } = rows;
     const attended = this.attention(
       layer,
       this.norms.ofQk(q, layer, 'q', suffix),

@@ -41,6 +41,8 @@ import {
   storedShape,
   type StoredLinear,
   storesGainsMinusOne,
+  keysOf,
+  lastOfKind,
 } from './base-model.ts';
 import { fileDigest, readFully } from './read-file.ts';
 import {
@@ -509,11 +511,13 @@ function gemma4Sizes(
     if (typeof own !== 'number') throw new BaseModelError(`the base's metadata lacks gemma4.${key}`);
     return own;
   };
+  const own = attention.length - metadata.number('attention.shared_kv_layers', 0);
   return attention.map(({ window }, layer) => ({
     kvHeads: of('attention.head_count_kv', layer),
     headDim: of(window === null ? 'attention.key_length' : 'attention.key_length_swa', layer),
     ffn: of('feed_forward_length', layer),
-    keysAreValues: !tensors.has(`blk.${layer}.attn_v.weight`),
+    keysAreValues: layer < own && !tensors.has(`blk.${layer}.attn_v.weight`),
+    keysOf: layer < own ? null : lastOfKind(attention, layer, own),
   }));
 }
 
@@ -544,7 +548,7 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       if (metadata.value(key) !== undefined)
         throw new BaseModelError(`the base's metadata has glm4.${key}, which is not supported`);
   if (family === 'gemma4')
-    for (const key of ['attention.shared_kv_layers', 'embedding_length_per_layer_input', 'expert_count'])
+    for (const key of ['embedding_length_per_layer_input', 'expert_count'])
       if (metadata.number(key, 0) !== 0)
         throw new BaseModelError(`the base's metadata has gemma4.${key}, which is not supported`);
   const heads = metadata.number('attention.head_count');
@@ -645,13 +649,24 @@ export function neededTensors(config: LlamaConfig): Set<string> {
  * @param storedName the file's name of a Hugging Face tensor.
  * @throws BaseModelError that names an unused tensor.
  */
+/** Gemma 4's files have k and v of layers that read those of another one; transformers ignores them, too. */
+function isIgnored(name: string, config: LlamaConfig): boolean {
+  const layer =
+    /(?:layers|blk)\.(\d+)\.(?:self_attn\.(?:k_proj|v_proj|k_norm)|attn_(?:k|v|k_norm))\.weight$/.exec(
+      name,
+    )?.[1];
+  return layer !== undefined && keysOf(config, Number(layer)) !== Number(layer);
+}
+
 function refuseUnused(
   stored: Iterable<string>,
   config: LlamaConfig,
   storedName: (name: string) => string = (name) => name,
 ): void {
   const needed = new Set([...neededTensors(config)].map(storedName));
-  const unused = [...stored].filter((name) => !needed.has(name) && !FREQUENCIES.test(name));
+  const unused = [...stored].filter(
+    (name) => !needed.has(name) && !FREQUENCIES.test(name) && !isIgnored(name, config),
+  );
   const [first] = unused;
   if (first === undefined) return;
   const more = unused.length === 1 ? '' : ` and ${unused.length - 1} more`;

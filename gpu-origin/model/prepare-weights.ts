@@ -12,6 +12,7 @@ import {
   convolvedChannels,
   type DeltaNet,
   isDeltaNet,
+  keysOf,
   type LinearKind,
   linearShape,
   type LlamaConfig,
@@ -83,11 +84,13 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
 const ATTENTION: LinearGroup = ['q', 'k', 'v'];
 const GATED_ATTENTION: LinearGroup = ['q', 'outputGate', 'k', 'v'];
 const MLP_GROUPS = [['gate', 'up'], ['down']] as const satisfies readonly LinearGroup[];
+const QUERIES: LinearGroup = ['q'];
 const DELTA_NET: LinearGroup = ['deltaQkv', 'deltaGate', 'deltaBeta', 'deltaDecay'];
 
 /** What a layer's attention, or what it has instead, computes of the stream. */
 export function streamGroup(config: LlamaConfig, layer: number): LinearGroup {
   if (isDeltaNet(config, layer)) return DELTA_NET;
+  if (keysOf(config, layer) !== layer) return QUERIES;
   return config.outputGate ? GATED_ATTENTION : ATTENTION;
 }
 
@@ -124,7 +127,7 @@ export function keptGains(config: LlamaConfig, layer: number): [path: string, si
   const kept: [path: string, size: number][] = [];
   if (deltaNet !== null && isDeltaNet(config, layer)) kept.push([DELTA_NORM, deltaNet.valueDim]);
   else if (qkNorm !== null)
-    for (const kind of ['q', 'k'] as const)
+    for (const kind of keysOf(config, layer) === layer ? (['q', 'k'] as const) : (['q'] as const))
       kept.push([`self_attn.${kind}_norm`, qkNormSize(ofLayer(config, layer), kind)]);
   if (!postNorms) return kept;
   const before = normsBefore(config);

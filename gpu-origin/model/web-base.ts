@@ -36,7 +36,12 @@ const ConfigJson = z.strictObject({
   headDim: z.int(),
   ffn: z.int(),
   layerSizes: z
-    .array(z.strictObject({ kvHeads: z.int(), headDim: z.int(), ffn: z.int(), keysAreValues: z.boolean() }))
+    .array(
+      z.strictObject({
+        ...{ kvHeads: z.int(), headDim: z.int(), ffn: z.int() },
+        ...{ keysAreValues: z.boolean(), keysOf: z.int().nullable() },
+      }),
+    )
     .nullable(),
   vocab: z.int(),
   context: z.int(),

@@ -5,7 +5,9 @@ import {
   type LinearKind,
   headsOf,
   hasLinear,
+  cachedLayers,
   cacheParts,
+  keysOf,
   linearShape,
   ofLayer,
   shapesByLayer,
@@ -119,12 +121,12 @@ export function bindDecoding(binding: Binding, step: StepTensors): void {
   for (const name of ['last_position', 'total_length'] as const)
     binding.input(`${DECODING_INPUTS}${name}`, step.bound[name]);
   if (step.bound.advances !== undefined) binding.input(`${DECODING_INPUTS}${ADVANCES}`, step.bound.advances);
-  bindCache(binding, step, { from: 0, to: step.cache.length >> 1 }, DECODING_INPUTS);
+  bindCache(binding, step, { from: 0, to: step.config.layers }, DECODING_INPUTS);
 }
 
 /** @param layers of the part that runs; all unless given. */
 export function bindStep(binding: Binding, step: StepTensors, layers?: Layers): void {
-  const all = step.cache.length >> 1;
+  const all = step.config.layers;
   const { from, to } = layers ?? { from: 0, to: all };
   for (const name of ['last_position', 'total_length'] as const) binding.input(name, step.bound[name]);
   if (step.bound.advances !== undefined) binding.input(ADVANCES, step.bound.advances);
@@ -142,14 +144,17 @@ function bindCache(
   { from, to }: Layers,
   prefix: string,
 ): void {
-  cache.forEach((tensor, index) => {
-    const layer = index >> 1;
-    if (layer < from || layer >= to) return;
-    const name = `${layer}.${cacheParts(config, layer)[index & 1]}`;
-    // The same memory in and out: GroupQueryAttention then appends in place.
-    binding.input(`${prefix}past.${name}`, tensor);
-    binding.output(`${prefix}present.${name}`, tensor);
-  });
+  const cached = cachedLayers(config);
+  for (let layer = from; layer < to; layer++) {
+    const source = keysOf(config, layer);
+    cacheParts(config, layer).forEach((part, index) => {
+      const tensor = cache[2 * cached.indexOf(source) + index]!;
+      // Of a layer in the same part, its graph has them.
+      if (source === layer || source < from) binding.input(`${prefix}past.${source}.${part}`, tensor);
+      // The same memory in and out: GroupQueryAttention then appends in place.
+      binding.output(`${prefix}present.${layer}.${part}`, tensor);
+    });
+  }
 }
 
 /**
