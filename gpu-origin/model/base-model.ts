@@ -175,6 +175,11 @@ export interface LlamaConfig {
    * q and k in another order, so that they are as far apart as elsewhere, i and i + dim / 2.
    */
   interleavedRope: boolean;
+  /**
+   * Numbers of a token's own embedding for each layer, which a gate lets into the stream behind the MLP (Gemma 4 E2B and
+   * E4B); null = none.
+   */
+  layerEmbedding: number | null;
   /** In place of each layer's MLP, which `ffn` is then the width of; null = none (all but Qwen3-MoE). */
   experts: Experts | null;
 }
@@ -201,6 +206,7 @@ export const PLAIN_FAMILY = {
   fusedGateUp: false,
   interleavedRope: false,
   experts: null,
+  layerEmbedding: null,
 } as const satisfies Partial<LlamaConfig>;
 
 function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
@@ -240,10 +246,11 @@ export const graniteConstants = (given: {
   rmsEpsilon: given.rmsEpsilon / given.residual ** 2,
 });
 
-/** Linears that all layers have, those of layers with attention, and those of a {@link DeltaNet}. */
+/** Linears that all layers have, those of layers with attention, of embeddings by layer, and of a {@link DeltaNet}. */
 export type LinearKind =
   | ('gate' | 'up' | 'down')
   | ('q' | 'outputGate' | 'k' | 'v' | 'o')
+  | ('layerGate' | 'layerOut')
   | ('deltaQkv' | 'deltaGate' | 'deltaBeta' | 'deltaDecay' | 'deltaOut');
 
 /** Linears of an MLP, and of each expert. */
@@ -252,6 +259,7 @@ export type MlpKind = (typeof MLP_KINDS)[number];
 
 const isMlpKind = (kind: LinearKind): boolean => (MLP_KINDS as readonly LinearKind[]).includes(kind);
 
+const LAYER_EMBEDDING_KINDS: readonly LinearKind[] = ['layerGate', 'layerOut'];
 const DELTA_NET_KINDS: readonly LinearKind[] = [
   'deltaQkv',
   'deltaGate',
@@ -269,6 +277,7 @@ export const LINEAR_KINDS: readonly LinearKind[] = [
   'gate',
   'up',
   'down',
+  ...LAYER_EMBEDDING_KINDS,
   ...DELTA_NET_KINDS,
 ];
 
@@ -282,6 +291,8 @@ const PATH: Record<LinearKind, string> = {
   gate: 'mlp.gate_proj',
   up: 'mlp.up_proj',
   down: 'mlp.down_proj',
+  layerGate: 'per_layer_input_gate',
+  layerOut: 'per_layer_projection',
   deltaQkv: 'linear_attn.in_proj_qkv',
   deltaGate: 'linear_attn.in_proj_z',
   deltaBeta: 'linear_attn.in_proj_b',
@@ -317,11 +328,12 @@ const sharesKeys = ({ layerSizes }: Pick<LlamaConfig, 'layerSizes'>): boolean =>
 
 /** Whether the layer has such a linear; those of experts are not the layer's. */
 export function hasLinear(
-  config: Pick<LlamaConfig, 'deltaNet' | 'outputGate' | 'experts' | 'layerSizes'>,
+  config: Pick<LlamaConfig, 'deltaNet' | 'outputGate' | 'experts' | 'layerSizes' | 'layerEmbedding'>,
   layer: number,
   kind: LinearKind,
 ): boolean {
   if (isMlpKind(kind)) return config.experts === null;
+  if (LAYER_EMBEDDING_KINDS.includes(kind)) return config.layerEmbedding !== null;
   if (isDeltaNet(config, layer)) return DELTA_NET_KINDS.includes(kind);
   if (kind === 'k' || kind === 'v') return keysOf(config, layer) === layer;
   return !DELTA_NET_KINDS.includes(kind) && (kind !== 'outputGate' || config.outputGate);
@@ -410,7 +422,7 @@ export function linearShapes(config: LlamaConfig, experts: 'all' | 'chosen'): { 
 export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number; out: number } {
   const attention = config.heads * config.headDim;
   const keyValue = config.kvHeads * config.headDim;
-  const { hidden, ffn, deltaNet } = config;
+  const { hidden, ffn, deltaNet, layerEmbedding } = config;
   switch (kind) {
     case 'q':
       return { in: hidden, out: attention };
@@ -426,6 +438,10 @@ export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number
       return { in: hidden, out: ffn };
     case 'down':
       return { in: ffn, out: hidden };
+    case 'layerGate':
+      return { in: hidden, out: layerEmbedding ?? 0 };
+    case 'layerOut':
+      return { in: layerEmbedding ?? 0, out: hidden };
   }
   if (deltaNet === null) return { in: 0, out: 0 };
   const values = deltaNet.valueHeads * deltaNet.valueDim;
@@ -456,7 +472,8 @@ export interface StoredLinear {
 export function storedLinears(
   config: Pick<
     LlamaConfig,
-    'fusedQkv' | 'fusedGateUp' | 'layerSizes' | 'outputGate' | 'deltaNet' | 'headDim' | 'experts'
+    | ('fusedQkv' | 'fusedGateUp' | 'layerSizes' | 'outputGate' | 'deltaNet' | 'headDim')
+    | ('experts' | 'layerEmbedding')
   >,
   layer: number,
 ): StoredLinear[] {
@@ -471,7 +488,10 @@ export function storedLinears(
     ...(fusedGateUp ? fused('mlp.gate_up_proj', 'gate', 'up') : apart('gate', 'up')),
     ...apart('down'),
   ];
-  const mlp = experts === null ? denseMlp : [];
+  const mlp = [
+    ...(experts === null ? denseMlp : []),
+    ...(config.layerEmbedding === null ? [] : apart(...LAYER_EMBEDDING_KINDS)),
+  ];
   if (isDeltaNet(config, layer)) return [...apart(...DELTA_NET_KINDS), ...mlp];
   if (outputGate) {
     const q: StoredLinear = { name: moduleName(layer, 'q'), kinds: ['q', 'outputGate'], turns: headDim };
@@ -538,6 +558,12 @@ export function storedShape(
   return { in: shapes[0]!.in, out: shapes.reduce((sum, { out }) => sum + out, 0) };
 }
 
+/** Of each row of a table. */
+export interface Columns {
+  from: number;
+  count: number;
+}
+
 export interface BaseModel {
   /** Short lower-case id, served as `model`. */
   id: string;
@@ -547,9 +573,10 @@ export interface BaseModel {
   /**
    * float32 values of a Hugging Face tensor, `[out, in]` for linears, in Hugging Face's row order. Gains of
    * norms are the actual factors, even if a family stores them minus one.
-   * @throws BaseModelError when it is missing or has another shape.
+   * @param columns of a table that is too large to be read whole. @throws BaseModelError when it is missing or has another
+   * shape.
    */
-  tensor(name: string, shape: readonly number[]): Float32Array<ArrayBuffer>;
+  tensor(name: string, shape: readonly number[], columns?: Columns): Float32Array<ArrayBuffer>;
   close(): void;
 }
 
@@ -581,6 +608,12 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
       throw new BaseModelError(`the base's ${key} is ${cap}`);
   }
   if (config.experts !== null) checkExperts(config.experts);
+  const { layerEmbedding } = config;
+  if (
+    layerEmbedding !== null &&
+    !(Number.isInteger(layerEmbedding) && layerEmbedding >= 1 && layerEmbedding <= 10_000)
+  )
+    throw new BaseModelError(`the base's embedding of each layer has ${layerEmbedding} numbers`);
   const { deltaNet } = config;
   if (deltaNet !== null) {
     for (const key of ['keyHeads', 'valueHeads', 'keyDim', 'valueDim', 'kernel'] as const) {
@@ -643,15 +676,17 @@ export function wrongOnGpu({
   deltaNet,
   experts,
   layerSizes,
-}: Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes'>): string | null {
+  layerEmbedding,
+}: Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>):
+  string | null {
   if (attentionCap !== null)
     return 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
   if (deltaNet !== null)
     return 'does not run this base, because graft keeps states of linear attention on processors only';
   if (experts !== null)
     return 'does not run this base, because graft runs mixtures of experts on processors only';
-  if (sharesKeys({ layerSizes }))
-    return 'does not run this base, because graft shares keys and values between layers on processors only';
+  if (sharesKeys({ layerSizes }) || layerEmbedding !== null)
+    return 'does not run this base, because graft shares keys and values between layers, and has embeddings of each layer, on processors only';
   return null;
 }
 
@@ -660,14 +695,16 @@ export function notTrained({
   deltaNet,
   experts,
   layerSizes,
-}: Pick<LlamaConfig, 'deltaNet' | 'experts' | 'layerSizes'>): string | null {
-  const has = sharesKeys({ layerSizes })
-    ? 'layers that share keys and values (Gemma 4 E2B and E4B)'
-    : deltaNet !== null
-      ? 'layers of linear attention (Qwen3.5)'
-      : experts !== null
-        ? 'experts (Qwen3-MoE)'
-        : null;
+  layerEmbedding,
+}: Pick<LlamaConfig, 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>): string | null {
+  const has =
+    sharesKeys({ layerSizes }) || layerEmbedding !== null
+      ? 'shared keys and values or embeddings of each layer (Gemma 4 E2B and E4B)'
+      : deltaNet !== null
+        ? 'layers of linear attention (Qwen3.5)'
+        : experts !== null
+          ? 'experts (Qwen3-MoE)'
+          : null;
   return has === null
     ? null
     : `this base has ${has}, through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base`;

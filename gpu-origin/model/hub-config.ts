@@ -85,6 +85,7 @@ const HubConfig = z.object({
   num_kv_shared_layers: z.int().nullish(),
   use_double_wide_mlp: z.boolean().nullish(),
   hidden_size_per_layer_input: z.int().nullish(),
+  vocab_size_per_layer_input: z.int().nullish(),
   enable_moe_block: z.boolean().nullish(),
   full_attention_interval: z.int().min(1).nullish(),
   attn_output_gate: z.boolean().nullish(),
@@ -263,12 +264,15 @@ function refuseOtherGemma4(hub: HubConfig): void {
     throw new BaseModelError(
       'mixtures of experts (enable_moe_block) are not supported for model_type gemma4',
     );
-  // transformers' default is 256.
-  if (hub.hidden_size_per_layer_input !== 0)
+  if ((hub.vocab_size_per_layer_input ?? hub.vocab_size) !== hub.vocab_size && layerEmbeddingOf(hub) !== null)
     throw new BaseModelError(
-      'embeddings of each layer (hidden_size_per_layer_input) are not supported for model_type gemma4',
+      `embeddings of each layer for ${hub.vocab_size_per_layer_input} of ${hub.vocab_size} tokens ` +
+        '(vocab_size_per_layer_input) are not supported',
     );
 }
+
+/** transformers' default is 256. */
+const layerEmbeddingOf = (hub: HubConfig): number | null => (hub.hidden_size_per_layer_input ?? 256) || null;
 
 /** Sizes of Gemma 4's layers, as `per_layer_config` has them or follow from older fields. @throws BaseModelError */
 function gemma4Sizes(hub: HubConfig, attention: readonly LayerAttention[]): LayerSizes[] {
@@ -637,7 +641,13 @@ export function readHubConfig(
           logitCap: valueOr(hub.final_logit_softcapping, GEMMA_2.logitCap),
         }
       : {}),
-    ...(family === 'gemma4' ? { logitCap: hub.final_logit_softcapping ?? null, layerScalars: true } : {}),
+    ...(family === 'gemma4'
+      ? {
+          logitCap: hub.final_logit_softcapping ?? null,
+          layerScalars: true,
+          layerEmbedding: layerEmbeddingOf(hub),
+        }
+      : {}),
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
     qkvBias: hasBiases(hub, family),
     ...traitsOf(family),

@@ -38,8 +38,10 @@ import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
   DELTA_NORM,
   deltaNetNames,
-  EMBEDDING_SCALES,
   groupName,
+  LAYER_EMBEDDING_NORM,
+  LAYER_PROJECTION_NORM,
+  layerEmbeddingNames,
   HEAD_PRODUCT,
   type LinearGroup,
   rotaryNames,
@@ -85,6 +87,8 @@ class LlamaGraph {
   private readonly g = new GraphBuilder();
   /** Inputs for keys and values of layers before the part. */
   private readonly borrowed = new Set<string>();
+  private embedding: string | null = null;
+  private embeddedInput: string | null = null;
   private readonly split = new Map<string, { chunk: string; rows: string }>();
   private readonly tensors: GraphTensors;
   private readonly products: WeightProducts;
@@ -140,16 +144,15 @@ class LlamaGraph {
   }
 
   /** The tokens' rows of the embedding; from int8, its values times the row's scale. */
-  private embedded(): string {
+  private embedded(table = 'embed', output = 'x'): string {
     const g = this.g;
-    const rows = (table: string, output: string): string =>
-      g.node('Gather', [table, 'tokens'], output, { axis: 0 });
-    if (!this.tensors.has(EMBEDDING_SCALES))
-      return rows(this.tensors.numbers('embed', this.streamPrecision), 'x');
-    const bytes = rows(this.tensors.weight('embed'), 'embed.i8');
-    const values = g.node('Cast', [bytes], 'embed.values', { to: DataType.f32 });
-    const scales = rows(this.tensors.weight(EMBEDDING_SCALES), 'embed.scales');
-    return this.tensors.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
+    const rows = (of: string, name: string): string => g.node('Gather', [of, 'tokens'], name, { axis: 0 });
+    if (!this.tensors.has(`${table}.s`))
+      return rows(this.tensors.numbers(table, this.streamPrecision), output);
+    const bytes = rows(this.tensors.weight(table), `${table}.i8`);
+    const values = g.node('Cast', [bytes], `${table}.values`, { to: DataType.f32 });
+    const scales = rows(this.tensors.weight(`${table}.s`), `${table}.scales`);
+    return this.tensors.cast(g.node('Mul', [values, scales], output), 'f32', this.streamPrecision);
   }
 
   /** `Sum` and not `Add`, which ONNX Runtime may fuse with the norm behind it: that stays the other graphs' kernel. */
@@ -557,6 +560,39 @@ class LlamaGraph {
     });
   }
 
+  /**
+   * The stream, and what is added to it last: the layer's own embedding of each token, as far as a gate over the stream
+   * lets it pass, or `y` itself where there is none.
+   */
+  private withLayerEmbedding(x: string, y: string, layer: number): { x: string; y: string } {
+    const { config } = this.params;
+    const { layerEmbedding } = config;
+    if (layerEmbedding === null) return { x, y };
+    const g = this.g;
+    const p = `l${layer}.own`;
+    const stream = g.node('Add', [x, y], `${p}.stream`);
+    const gate = this.activation(this.linear(this.input(stream), layer, 'layerGate'), p);
+    const gated = g.node('Mul', [gate, this.layerEmbedding(layer, layerEmbedding)], `${p}.gated`);
+    const own = this.norms.after(this.linear(gated, layer, 'layerOut'), layer, LAYER_EMBEDDING_NORM);
+    return { x: stream, y: own };
+  }
+
+  /** The embedding of each token for the layer, and a projection of its usual one, normed. */
+  private layerEmbedding(layer: number, width: number): string {
+    const names = layerEmbeddingNames(layer);
+    const shape = { K: this.params.config.hidden, N: width };
+    this.embeddedInput ??= this.input(this.embedding!);
+    const y = this.products.multiply(
+      this.embeddedInput,
+      names.projection,
+      shape,
+      this.precision,
+      `${names.projection}.y`,
+    );
+    const normed = this.norms.first(y, LAYER_PROJECTION_NORM, `${names.projection}.n`);
+    return this.g.node('Add', [normed, this.embedded(names.table, `${names.table}.x`)], `l${layer}.own.x`);
+  }
+
   private layer(layer: number, h: string, x: string): { h: string; x: string } {
     const { config } = this.params;
     const p = `l${layer}`;
@@ -573,16 +609,16 @@ class LlamaGraph {
     const middle = this.norms.add(x, o, between, before === null ? null : gainName(layer, before.mlp));
     const read = this.input(middle.h);
     const mlp = config.experts === null ? this.dense(read, layer) : this.sparse(read, layer, config.experts);
-    const down = this.norms.after(mlp, layer, 'post_feedforward_layernorm');
+    const ofMlp = this.norms.after(mlp, layer, 'post_feedforward_layernorm');
+    const { x: stream, y: down } = this.withLayerEmbedding(middle.x, ofMlp, layer);
     const next =
       layer + 1 === config.layers
         ? FINAL_NORM
         : before === null
           ? null
           : gainName(layer + 1, before.attention);
-    if (!config.layerScalars || next === null)
-      return this.norms.add(middle.x, down, streamNames(layer), next);
-    return this.norms.addScaled(middle.x, down, layer, next);
+    if (!config.layerScalars || next === null) return this.norms.add(stream, down, streamNames(layer), next);
+    return this.norms.addScaled(stream, down, layer, next);
   }
 
   /** The stream before the first layer: from the tokens, or from the previous part. */
@@ -591,8 +627,13 @@ class LlamaGraph {
     if (layer === 0) {
       g.input('tokens', 'i64', ['B', 'T']);
       const x = this.adaptedEmbedding(this.embedded());
+      this.embedding = x;
       const before = normsBefore(this.params.config);
       return { h: before === null ? x : this.norms.first(x, gainName(0, before.attention), 'h'), x };
+    }
+    if (this.params.config.layerEmbedding !== null) {
+      g.input('tokens', 'i64', ['B', 'T']);
+      this.embedding = this.embedded();
     }
     const shape = ['B', 'T', this.params.config.hidden];
     const { normed, stream } = streamNames(layer - 1);

@@ -61,6 +61,7 @@ import {
   DELTA_NORM,
   FINAL_NORM,
   keptGains,
+  LAYER_EMBEDDING,
   normsBefore,
   scalarNames,
   storedDeltaNet,
@@ -92,6 +93,18 @@ function readExactly(fd: number, length: number, position: number): Uint8Array<A
   if (!readFully(fd, bytes, position))
     throw new BaseModelError('a safetensors file ends before its last tensor: it is truncated');
   return bytes;
+}
+
+/** Bytes at the same place of each row, one behind the other. */
+function readColumns(
+  fd: number,
+  position: number,
+  { rows, rowBytes, from, bytes }: { rows: number; rowBytes: number; from: number; bytes: number },
+): Uint8Array<ArrayBuffer> {
+  const all = new Uint8Array(rows * bytes);
+  for (let row = 0; row < rows; row++)
+    all.set(readExactly(fd, bytes, position + row * rowBytes + from), row * bytes);
+  return all;
 }
 
 /**
@@ -219,7 +232,7 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
       id: params.id ?? baseIdOf(repository || basename(folder)),
       digest: createHash('sha256').update(digests.join('')).digest('hex'),
       config,
-      tensor(name, shape) {
+      tensor(name, shape, columns) {
         const stored = hubName(name, config);
         const located = tensors.get(stored);
         if (located === undefined) throw new BaseModelError(`the base lacks ${stored}`);
@@ -228,7 +241,14 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
           throw new BaseModelError(
             `${stored} has shape [${located.entry.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
           );
-        const data = readExactly(located.fd, end - begin, located.dataStart + begin);
+        const at = located.dataStart + begin;
+        if (columns !== undefined) {
+          const value = (end - begin) / shape.reduce((product, size) => product * size, 1);
+          const strips = { rows: shape[0]!, rowBytes: shape[1]! * value, from: columns.from * value };
+          const data = readColumns(located.fd, at, { ...strips, bytes: columns.count * value });
+          return toFloat32({ dtype, shape: [shape[0]!, columns.count], data });
+        }
+        const data = readExactly(located.fd, end - begin, at);
         const values = toFloat32({ dtype, shape: [...shape], data });
         // As `Gemma2RMSNorm`, `Gemma3RMSNorm` and `Qwen3_5RMSNorm` in transformers: 1 + weight.
         if (storesGainsMinusOne(config.family) && NORM.test(name) && !name.includes(DELTA_NORM))
@@ -624,6 +644,7 @@ const HEAD = 'lm_head.weight';
 /** @returns Hugging Face names of everything that `prepareWeights` reads, as stored. */
 export function neededTensors(config: LlamaConfig): Set<string> {
   const names = new Set([EMBEDDING, FINAL_NORM]);
+  if (config.layerEmbedding !== null) for (const name of Object.values(LAYER_EMBEDDING)) names.add(name);
   if (!config.tiedHead) names.add(HEAD);
   for (let layer = 0; layer < config.layers; layer++) {
     if (config.layerScalars) names.add(scalarNames(layer).stored);
@@ -712,9 +733,9 @@ function splitFused(base: BaseModel): BaseModel {
     }
   return {
     ...base,
-    tensor(name, shape) {
+    tensor(name, shape, some) {
       const part = parts.get(name);
-      if (part === undefined) return base.tensor(name, shape);
+      if (part === undefined) return base.tensor(name, shape, some);
       const { linear, kind } = part;
       const { in: columns, out: rows } = storedShape(config, linear);
       const whole = base.tensor(`${linear.name}.weight`, [rows, columns]);

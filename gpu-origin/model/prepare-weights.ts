@@ -42,7 +42,8 @@ export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 export const HEAD_PRODUCT = 'head';
 
 /** The graph's name of the scales of an embedding in int8, `[vocab, 1]`. */
-export const EMBEDDING_SCALES = 'embed.s';
+const EMBEDDING = 'embed';
+export const EMBEDDING_SCALES = `${EMBEDDING}.s`;
 
 /** Format of a product's weights: with 4 bit the head stays in int8, because it affects the logits most. */
 export const formatOf = (product: string, format: WeightFormat): WeightFormat =>
@@ -58,7 +59,10 @@ interface PreparedTensor {
 /** The rotations of a linear's columns (its input) and rows (its output). */
 export const ROTATED: Record<
   LinearKind,
-  { columns: Exclude<keyof RotationSet, 'stream' | 'value' | 'layers'>; rows: 'stream' | 'value' | null }
+  {
+    columns: Exclude<keyof RotationSet, 'stream' | 'value' | 'layers'> | null;
+    rows: 'stream' | 'value' | null;
+  }
 > = {
   q: { columns: 'input', rows: null },
   outputGate: { columns: 'input', rows: null },
@@ -68,6 +72,8 @@ export const ROTATED: Record<
   gate: { columns: 'input', rows: null },
   up: { columns: 'input', rows: null },
   down: { columns: 'down', rows: 'stream' },
+  layerGate: { columns: 'input', rows: null },
+  layerOut: { columns: null, rows: 'stream' },
   deltaQkv: { columns: 'input', rows: null },
   deltaGate: { columns: 'input', rows: null },
   deltaBeta: { columns: 'input', rows: null },
@@ -83,6 +89,7 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
  */
 const ATTENTION: LinearGroup = ['q', 'k', 'v'];
 const GATED_ATTENTION: LinearGroup = ['q', 'outputGate', 'k', 'v'];
+const LAYER_EMBEDDING_GROUPS: readonly LinearGroup[] = [['layerGate'], ['layerOut']];
 const MLP_GROUPS = [['gate', 'up'], ['down']] as const satisfies readonly LinearGroup[];
 const QUERIES: LinearGroup = ['q'];
 const DELTA_NET: LinearGroup = ['deltaQkv', 'deltaGate', 'deltaBeta', 'deltaDecay'];
@@ -96,7 +103,11 @@ export function streamGroup(config: LlamaConfig, layer: number): LinearGroup {
 
 function groupsOf(config: LlamaConfig, layer: number): LinearGroup[] {
   const back: LinearGroup = isDeltaNet(config, layer) ? ['deltaOut'] : ['o'];
-  return [streamGroup(config, layer), back, ...(config.experts === null ? MLP_GROUPS : [])];
+  return [
+    ...[streamGroup(config, layer), back],
+    ...(config.experts === null ? MLP_GROUPS : []),
+    ...(config.layerEmbedding === null ? [] : LAYER_EMBEDDING_GROUPS),
+  ];
 }
 
 export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
@@ -135,6 +146,7 @@ export function keptGains(config: LlamaConfig, layer: number): [path: string, si
   kept.push(['post_attention_layernorm', hidden]);
   if (before !== null) kept.push([before.mlp, hidden]);
   kept.push(['post_feedforward_layernorm', hidden]);
+  if (config.layerEmbedding !== null) kept.push([LAYER_EMBEDDING_NORM, hidden]);
   return kept;
 }
 
@@ -147,7 +159,8 @@ export const gainName = (layer: number, path: string): string => `l${layer}.${pa
 
 function normBefore(config: LlamaConfig, kind: LinearKind): string | null {
   const before = normsBefore(config);
-  if (before === null || kind === 'o' || kind === 'deltaOut' || kind === 'down') return null;
+  const read: readonly LinearKind[] = ['o', 'deltaOut', 'down', 'layerGate', 'layerOut'];
+  if (before === null || read.includes(kind)) return null;
   return kind === 'gate' || kind === 'up' ? before.mlp : before.attention;
 }
 
@@ -306,7 +319,7 @@ function transformed(
   if (pairs !== null && bias !== null) orderRows(bias, 1, pairs);
   if (rotations !== null) {
     const rotated = ROTATED[kind];
-    rotateColumns(weight, columns, rotations[rotated.columns]);
+    if (rotated.columns !== null) rotateColumns(weight, columns, rotations[rotated.columns]);
     const rotation = rotated.rows === null ? null : rotations[rotated.rows];
     if (rotation !== null) {
       rotateRows(weight, columns, rotation);
@@ -361,6 +374,49 @@ function* expertTensors(
     }
 }
 
+/** Hugging Face's names of what embeddings of each layer are made of, and of the norm behind what a layer makes of its own. */
+export const LAYER_EMBEDDING = {
+  table: 'model.embed_tokens_per_layer.weight',
+  projection: 'model.per_layer_model_projection.weight',
+  norm: 'model.per_layer_projection_norm.weight',
+} as const;
+export const LAYER_EMBEDDING_NORM = 'post_per_layer_input_norm';
+
+/** The graph's. `table` has rows as the embedding has; `projection` is a product. */
+export const layerEmbeddingNames = (
+  layer: number,
+): { table: string; scales: string; projection: string } => ({
+  table: `l${layer}.layerEmbedding`,
+  scales: `l${layer}.layerEmbedding.s`,
+  projection: `l${layer}.layerProjection`,
+});
+export const LAYER_PROJECTION_NORM = 'layerProjection.norm';
+
+/**
+ * A layer's own embedding of each token, and what projects the token's usual one to the same width. transformers adds both,
+ * the latter normed, and multiplies by 2 ** -0.5, which is in the table and in the norm's gain here.
+ */
+function* layerEmbeddingTensors(
+  base: BaseModel,
+  layer: number,
+  width: number,
+  served: Served,
+  rotations: RotationSet | null,
+): Generator<PreparedTensor> {
+  const { vocab, hidden, layers } = base.config;
+  const names = layerEmbeddingNames(layer);
+  const columns = { from: layer * width, count: width };
+  const table = base.tensor(LAYER_EMBEDDING.table, [vocab, layers * width], columns);
+  const scale = Math.sqrt(width / 2);
+  for (let i = 0; i < table.length; i++) table[i]! *= scale;
+  yield* lookedUp(names.table, table, vocab, width, served.format === 'f32' ? 'f32' : 'int8');
+  const all = base.tensor(LAYER_EMBEDDING.projection, [layers * width, hidden]);
+  const projection = all.slice(layer * width * hidden, (layer + 1) * width * hidden);
+  for (let i = 0; i < projection.length; i++) projection[i]! *= hidden ** -0.5;
+  if (rotations !== null) rotateColumns(projection, hidden, rotations.input);
+  yield* linear(names.projection, projection, width, hidden, served);
+}
+
 function* layerTensors(
   base: BaseModel,
   layer: number,
@@ -383,6 +439,8 @@ function* layerTensors(
     const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
     yield { name: gainName(layer, path), type: 'f32', dims: [size], data };
   }
+  if (config.layerEmbedding !== null)
+    yield* layerEmbeddingTensors(base, layer, config.layerEmbedding, served, rotations);
   if (config.layerScalars) {
     const { graph, stored } = scalarNames(layer);
     yield { name: graph, type: 'f32', dims: [1], data: base.tensor(stored, [1]) };
@@ -440,17 +498,19 @@ function* rotaryTables(
   yield { name: names.sin, type: 'f32', dims: [context, half], data: sin };
 }
 
-function* embeddingTensors(
-  embedding: Float32Array<ArrayBuffer>,
-  vocab: number,
-  hidden: number,
+/** A table whose rows are looked up; in int8 with a scale for each, `<name>.s`. @param table `[rows, columns]` */
+function* lookedUp(
+  name: string,
+  table: Float32Array<ArrayBuffer>,
+  rows: number,
+  columns: number,
   format: 'f32' | 'int8',
 ): Generator<PreparedTensor> {
-  const dims = [vocab, hidden];
-  if (format === 'f32') return yield { name: 'embed', type: 'f32', dims, data: embedding };
-  const { values, scales } = quantizeRows(embedding, vocab, hidden);
-  yield { name: 'embed', type: 'i8', dims, data: values };
-  yield { name: EMBEDDING_SCALES, type: 'f32', dims: [vocab, 1], data: scales };
+  const dims = [rows, columns];
+  if (format === 'f32') return yield { name, type: 'f32', dims, data: table };
+  const { values, scales } = quantizeRows(table, rows, columns);
+  yield { name, type: 'i8', dims, data: values };
+  yield { name: `${name}.s`, type: 'f32', dims: [rows, 1], data: scales };
 }
 
 /**
@@ -472,7 +532,8 @@ export function* prepareWeights(params: {
 }): Generator<PreparedTensor> {
   const { base, format, flavour = 'cpu', limitsPairs = false, rotations, onLayer } = params;
   const served = { format, flavour, limitsPairs };
-  const { hidden, layers, vocab, tiedHead, embeddingScale, logitScale, rope, localRope } = base.config;
+  const { hidden, layers, vocab, tiedHead, embeddingScale, logitScale, rope, localRope, layerEmbedding } =
+    base.config;
   const embedding = base.tensor('model.embed_tokens.weight', [vocab, hidden]);
   const head = tiedHead ? embedding.slice() : base.tensor('lm_head.weight', [vocab, hidden]);
   const finalGain: Float32Array<ArrayBuffer> = base.tensor(FINAL_NORM, [hidden]);
@@ -484,10 +545,19 @@ export function* prepareWeights(params: {
     if (rotations.stream !== null) rotateColumns(embedding, hidden, rotations.stream);
     rotateColumns(head, hidden, rotations.input);
   }
-  yield* embeddingTensors(embedding, vocab, hidden, params.embedding ?? 'f32');
+  yield* lookedUp(EMBEDDING, embedding, vocab, hidden, params.embedding ?? 'f32');
   yield* linear(HEAD_PRODUCT, head, vocab, hidden, served);
   yield* rotaryTables(rope, params.context, rotaryNames('rope'));
   if (localRope !== null) yield* rotaryTables(localRope, params.context, rotaryNames('localRope'));
+  if (layerEmbedding !== null) {
+    const gain = base.tensor(LAYER_EMBEDDING.norm, [layerEmbedding]);
+    yield {
+      name: LAYER_PROJECTION_NORM,
+      type: 'f32',
+      dims: [layerEmbedding],
+      data: gain.map((one) => one * Math.SQRT1_2),
+    };
+  }
   for (let layer = 0; layer < layers; layer++) {
     yield* layerTensors(base, layer, served, rotations);
     onLayer(layer + 1, layers);

@@ -78,6 +78,7 @@ const ConfigJson = z.strictObject({
   fusedQkv: z.boolean(),
   fusedGateUp: z.boolean(),
   interleavedRope: z.boolean(),
+  layerEmbedding: z.int().nullable(),
   experts: z
     .strictObject({
       count: z.int(),

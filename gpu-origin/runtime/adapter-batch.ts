@@ -68,7 +68,7 @@ export function rankBucket(rank: number): number {
 export type RankByKind = Record<LinearKind, number>;
 
 export const noRanks = (): RankByKind => ({
-  ...{ q: 0, outputGate: 0, k: 0, v: 0, o: 0, gate: 0, up: 0, down: 0 },
+  ...{ q: 0, outputGate: 0, k: 0, v: 0, o: 0, gate: 0, up: 0, down: 0, layerGate: 0, layerOut: 0 },
   ...{ deltaQkv: 0, deltaGate: 0, deltaBeta: 0, deltaDecay: 0, deltaOut: 0 },
 });
 

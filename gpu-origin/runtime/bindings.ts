@@ -130,7 +130,7 @@ export function bindStep(binding: Binding, step: StepTensors, layers?: Layers): 
   const { from, to } = layers ?? { from: 0, to: all };
   for (const name of ['last_position', 'total_length'] as const) binding.input(name, step.bound[name]);
   if (step.bound.advances !== undefined) binding.input(ADVANCES, step.bound.advances);
-  if (from === 0) binding.input('tokens', step.bound.tokens);
+  if (from === 0 || step.config.layerEmbedding !== null) binding.input('tokens', step.bound.tokens);
   if (to === all) {
     binding.input('positions', step.bound.positions);
     binding.output('logits', step.bound.logits);

@@ -152,7 +152,7 @@ function unrotated(base: ServedBase, entry: WeightEntry): Float32Array<ArrayBuff
   const columns = entry.dims.at(-1)!;
   if (side === 'w') {
     const input = kinds.length === 0 ? 'input' : ROTATED[kinds[0]!].columns;
-    undoRows(values, columns, rotations[input]);
+    if (input !== null) undoRows(values, columns, rotations[input]);
   }
   let from = 0;
   for (const kind of kinds) {
