@@ -111,8 +111,9 @@ function unknownModule(name: string, base: string): string {
   const outer = OUTER[textModule(name)];
   if (outer !== undefined)
     return (
-      `the base ${base} is served by an engine that cannot adapt ${outer}. Serve it with graft's own engine on a ` +
-      `processor, or train without "${textModule(name).split('.').at(-1)}" in target_modules.`
+      `the base ${base}, as it is served, takes no adapters of ${outer}. graft's own engine does on a processor, ` +
+      'except for an embedding of Gemma 4 E2B or E4B. Serve it so, or train without ' +
+      `"${textModule(name).split('.').at(-1)}" in target_modules.`
     );
   if (isVision(name))
     return (
@@ -123,6 +124,11 @@ function unknownModule(name: string, base: string): string {
     return (
       'experts and their router cannot be adapted, only attention. Train with target_modules ' +
       '["q_proj", "k_proj", "v_proj", "o_proj"].'
+    );
+  if (name.endsWith('.per_layer_model_projection'))
+    return (
+      'what projects the embedding into the layers of Gemma 4 cannot be adapted. Train with exclude_modules ' +
+      '".*per_layer_model_projection.*".'
     );
   return `the base ${base} has no such linear layer. Train against this base.`;
 }

@@ -34,6 +34,8 @@ export interface GgufFile {
   readonly tensors: ReadonlyMap<string, GgufTensor>;
   /** @returns the tensor's values, dequantized to float32. */
   readTensor(name: string): Float32Array<ArrayBuffer>;
+  /** Of a table, some columns of each row, which begin and end at blocks. @throws GgufError otherwise. */
+  readColumns(name: string, columns: { from: number; count: number }): Float32Array<ArrayBuffer>;
   close(): void;
 }
 
@@ -88,6 +90,11 @@ export function readGguf(path: string): GgufFile {
         tensors.set(name, tensor);
         places.set(name, part);
       }
+    const find = (name: string): { tensor: GgufTensor; place: { path: string; fd: number } } => {
+      const [tensor, place] = [tensors.get(name), places.get(name)];
+      if (tensor === undefined || place === undefined) throw new GgufError(`${path} has no tensor ${name}`);
+      return { tensor, place };
+    };
     const expected = metadata.get('split.tensors.count');
     if (parts.length > 1 && typeof expected === 'number' && tensors.size !== expected)
       throw new GgufError(`${path} and its other parts have ${tensors.size} of ${expected} tensors`);
@@ -97,9 +104,22 @@ export function readGguf(path: string): GgufFile {
       metadata,
       tensors,
       readTensor(name) {
-        const [tensor, place] = [tensors.get(name), places.get(name)];
-        if (tensor === undefined || place === undefined) throw new GgufError(`${path} has no tensor ${name}`);
+        const { tensor, place } = find(name);
         return dequantize(tensor.type, readExactly(place.path, place.fd, tensor.bytes, tensor.offset));
+      },
+      readColumns(name, { from, count }) {
+        const { tensor, place } = find(name);
+        const [rows, width] = tensor.shape as [number, number];
+        const { elements, bytes } = blockFormat(tensor.type)!;
+        if (from % elements !== 0 || count % elements !== 0)
+          throw new GgufError(`${path}: ${name} has no blocks of its own for ${count} of ${width} columns`);
+        const part = (count / elements) * bytes;
+        const all = new Uint8Array(rows * part);
+        for (let row = 0; row < rows; row++) {
+          const at = tensor.offset + ((row * width + from) / elements) * bytes;
+          all.set(readExactly(place.path, place.fd, part, at), row * part);
+        }
+        return dequantize(tensor.type, all);
       },
       close,
     };

@@ -269,6 +269,12 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
 const GGUF_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.mlp\.gate\.weight$/, 'blk.$1.ffn_gate_inp.weight'],
   [/^model\.layers\.(\d+)\.mlp\.experts\.(gate|up|down)_proj\.weight$/, 'blk.$1.ffn_$2_exps.weight'],
+  [/^model\.embed_tokens_per_layer\.weight$/, 'per_layer_token_embd.weight'],
+  [/^model\.per_layer_model_projection\.weight$/, 'per_layer_model_proj.weight'],
+  [/^model\.per_layer_projection_norm\.weight$/, 'per_layer_proj_norm.weight'],
+  [/^model\.layers\.(\d+)\.per_layer_input_gate\.weight$/, 'blk.$1.inp_gate.weight'],
+  [/^model\.layers\.(\d+)\.per_layer_projection\.weight$/, 'blk.$1.proj.weight'],
+  [/^model\.layers\.(\d+)\.post_per_layer_input_norm\.weight$/, 'blk.$1.post_norm.weight'],
   [/^model\.embed_tokens\.weight$/, 'token_embd.weight'],
   [/^model\.norm\.weight$/, 'output_norm.weight'],
   [/^lm_head\.weight$/, 'output.weight'],
@@ -348,7 +354,7 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
     id: id ?? idOfGgufFile(file.path),
     digest: await digestOf(file),
     config,
-    tensor(name, shape) {
+    tensor(name, shape, columns) {
       const stored = ggufName(name, config);
       const tensor = file.tensors.get(stored);
       if (tensor === undefined) throw new BaseModelError(`the base lacks ${stored} (${name})`);
@@ -356,6 +362,7 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
         throw new BaseModelError(
           `${stored} has shape [${tensor.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
         );
+      if (columns !== undefined) return file.readColumns(stored, columns);
       const values = file.readTensor(stored);
       const attention = /self_attn\.([qk])_proj\./.exec(name)?.[1];
       if (!permuted || attention === undefined) return values;
@@ -568,9 +575,8 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       if (metadata.value(key) !== undefined)
         throw new BaseModelError(`the base's metadata has glm4.${key}, which is not supported`);
   if (family === 'gemma4')
-    for (const key of ['embedding_length_per_layer_input', 'expert_count'])
-      if (metadata.number(key, 0) !== 0)
-        throw new BaseModelError(`the base's metadata has gemma4.${key}, which is not supported`);
+    if (metadata.number('expert_count', 0) !== 0)
+      throw new BaseModelError("the base's metadata has gemma4.expert_count, which is not supported");
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
   const layers = metadata.number('block_count');
@@ -625,6 +631,7 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       ? {
           logitCap: metadata.number('final_logit_softcapping', 0) || null,
           layerScalars: file.tensors.has('blk.0.layer_output_scale.weight'),
+          layerEmbedding: metadata.number('embedding_length_per_layer_input', 0) || null,
         }
       : {}),
     tiedHead: !file.tensors.has('output.weight'),

@@ -425,7 +425,9 @@ export function describeBase(
     for (const linear of storedLinears(base.config, layer))
       modules.push({ name: linear.name, ...storedShape(ofLayer(base.config, layer), linear) });
   const { hidden, vocab } = base.config;
-  if (adaptsEmbedding(provider)) modules.push({ name: EMBEDDING_MODULE, in: vocab, out: hidden });
+  // Embeddings of each layer are made from the tokens' in every part of the graphs.
+  if (adaptsEmbedding(provider) && base.config.layerEmbedding === null)
+    modules.push({ name: EMBEDDING_MODULE, in: vocab, out: hidden });
   modules.push({ name: HEAD_MODULE, in: hidden, out: vocab });
   return {
     id: base.id,

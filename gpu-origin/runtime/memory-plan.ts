@@ -221,11 +221,15 @@ export function planMemory(
   },
 ): MemoryPlan {
   const { format, flavour = 'cpu', precision = 'f32', kv = 'f32', rows, context, sessions = 1 } = given;
-  const { hidden, vocab, layers, experts } = config;
+  const { hidden, vocab, layers, experts, layerEmbedding } = config;
   const products = [
     ...linearShapes(config, 'all').map((shape) => ({ ...shape, format, precision })),
+    { in: hidden, out: layers * (layerEmbedding ?? 0), format, precision },
     { in: hidden, out: vocab, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
   ];
+  // Of embeddings of each layer: numbers of each token's, and a scale if they are bytes.
+  const ofToken =
+    layerEmbedding === null ? 0 : format === 'f32' ? layerEmbedding * F32 : layerEmbedding + F32;
   const bytes = (which: 'stored' | 'packed'): number =>
     products.reduce((sum, { in: columns, out, format: own }) => {
       // One scale per output.
@@ -239,7 +243,7 @@ export function planMemory(
     vocab * hidden * NUMBER_BYTES[config.postNorms ? 'f32' : precision],
   );
   const routers = layers * hidden * (experts?.count ?? 0) * F32;
-  const weights = vocab * hidden * F32 + routers + bytes('stored');
+  const weights = vocab * (hidden * F32 + layers * ofToken) + routers + bytes('stored');
   const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
   const process = PROCESS_BYTES + vocab * TOKENIZER_BYTES;
   // On a GPU there is no second copy.

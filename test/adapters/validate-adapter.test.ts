@@ -56,9 +56,9 @@ describe('validateAdapter', () => {
   it('distinguishes what an engine cannot adapt from a layer of another base', () => {
     const names = ['lm_head', 'model.embed_tokens', 'model.layers.1.self_attn.q_proj'];
     const [head, embedding, layer] = problems(names.map((name) => loraModule(name)));
-    expect(head?.message).toMatch(/engine that cannot adapt the head\..*train without "lm_head"/);
+    expect(head?.message).toMatch(/takes no adapters of the head\..*train without "lm_head"/);
     expect(embedding?.message).toMatch(
-      /cannot adapt the embedding of tokens\..*train without "embed_tokens"/,
+      /takes no adapters of the embedding of tokens\..*train without "embed_tokens"/,
     );
     expect(layer?.message).toContain('Train against this base.');
   });

@@ -378,6 +378,7 @@ describe('Gemma 4', () => {
   const sizes = (kvHeads: number, headDim: number, keysAreValues = false): object => ({
     ...{ kvHeads, headDim, keysAreValues },
     ffn: 96,
+    keysOf: null,
   });
 
   it('has heads of two sizes, from older fields or from those of each layer', () => {
@@ -396,6 +397,24 @@ describe('Gemma 4', () => {
       ...local,
       sizes(2, 512),
     ]);
+  });
+
+  it('has layers that read the keys and values of the last one of their kind, and wider MLPs in them', () => {
+    const layer_types = [...SLIDING.slice(2), 'full_attention', 'sliding_attention', 'full_attention'].slice(
+      -LAYERS,
+    );
+    const { layerSizes } = of({ layer_types, num_kv_shared_layers: 2, use_double_wide_mlp: true });
+    expect(layerSizes!.map(({ keysOf, ffn }) => [keysOf, ffn])).toEqual([
+      [null, 96],
+      [null, 96],
+      [0, 192],
+      [1, 192],
+    ]);
+  });
+
+  it('has embeddings of each layer unless their size is 0', () => {
+    expect(of({}).layerEmbedding).toBeNull();
+    expect(of({ hidden_size_per_layer_input: undefined }).layerEmbedding).toBe(256);
   });
 
   it('turns the first quarter of the pairs of global layers', () => {
@@ -421,9 +440,12 @@ describe('Gemma 4', () => {
 
   it.each([
     [{ enable_moe_block: true }, 'mixtures of experts (enable_moe_block)'],
-    [{ num_kv_shared_layers: 2 }, 'keys and values shared by layers (num_kv_shared_layers)'],
-    [{ hidden_size_per_layer_input: 256 }, 'embeddings of each layer (hidden_size_per_layer_input)'],
-    [{ hidden_size_per_layer_input: undefined }, 'embeddings of each layer (hidden_size_per_layer_input)'],
+    [{ num_kv_shared_layers: LAYERS }, 'layer 0 shares keys and values of no layer of its kind'],
+    [{ num_kv_shared_layers: 1 }, 'layer 3 shares keys and values of no layer of its kind'],
+    [
+      { hidden_size_per_layer_input: undefined, vocab_size_per_layer_input: 5 },
+      'embeddings of each layer for 5 of',
+    ],
     [{ use_bidirectional_attention: 'all' }, 'bidirectional attention'],
     [{ hidden_activation: 'relu' }, 'activation relu is not supported'],
     [{ attention_bias: true }, 'biases on o_proj'],

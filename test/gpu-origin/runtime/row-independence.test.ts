@@ -2,7 +2,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RowDelta } from '../../../gpu-origin/engine/ports.ts';
 import type { KvFormat } from '../../../gpu-origin/runtime/kv-cache.ts';
 import { ortLibrary } from '../../../gpu-origin/runtime/native/native-device.ts';
-import { TINY_GEMMA4_SHARED, TINY_OUTER_ADAPTERS, TINY_QWEN3MOE, TINY_SHAPES } from '../../fixtures/tiny-base.ts';
+import {
+  TINY_GEMMA4_E2B,
+  TINY_OUTER_ADAPTERS,
+  TINY_QWEN3MOE,
+  TINY_SHAPES,
+} from '../../fixtures/tiny-base.ts';
 import { argmax, makeTinyRunner, prefillAll, type TinyRunner } from '../../fixtures/tiny-runner.ts';
 
 const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
@@ -21,16 +26,18 @@ const WAYS: Record<Ways, (step: number) => boolean> = {
  * values in float32 beside one format of weights, and for one base beside both.
  */
 const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
-  Object.entries({ ...TINY_SHAPES, qwen3moe: TINY_QWEN3MOE, gemma4_shared: TINY_GEMMA4_SHARED }).flatMap(([name, shape], index) => {
-    const each: Ways[] = index === 0 ? ['in groups', 'by turns', 'together'] : ['by turns'];
-    const formats: KvFormat[] = index === 0 || weights === 'int8' ? ['int8', 'f32'] : ['int8'];
-    return formats.flatMap((kv) =>
-      each.map((ways) => ({
-        ...{ weights, kv, name, shape, ways, outer: false },
-        threads: ways === 'in groups' ? 3 : 2,
-      })),
-    );
-  }),
+  Object.entries({ ...TINY_SHAPES, qwen3moe: TINY_QWEN3MOE, gemma4_e2b: TINY_GEMMA4_E2B }).flatMap(
+    ([name, shape], index) => {
+      const each: Ways[] = index === 0 ? ['in groups', 'by turns', 'together'] : ['by turns'];
+      const formats: KvFormat[] = index === 0 || weights === 'int8' ? ['int8', 'f32'] : ['int8'];
+      return formats.flatMap((kv) =>
+        each.map((ways) => ({
+          ...{ weights, kv, name, shape, ways, outer: false },
+          threads: ways === 'in groups' ? 3 : 2,
+        })),
+      );
+    },
+  ),
 );
 /** Again with adapters of the head and of the embedding among the rows; of other bases, one with a soft cap, and one with states. */
 const OUTER_CASES = CASES.filter(
