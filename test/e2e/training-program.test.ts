@@ -17,6 +17,7 @@ import type { TrainingFailure } from '../../protocol/training.ts';
 import {
   TINY_ADAPTERS,
   TINY_PHI3,
+  TINY_GEMMA4_E2B,
   TINY_QWEN3_5,
   TINY_QWEN3MOE,
   TINY_QWEN,
@@ -328,6 +329,8 @@ describe('ends with a failure that the command understands', () => {
     await fails({ base: 'qwen3_5' }, 'settings_invalid', /linear attention/);
     writeTinyBase(join(folder, 'qwen3moe'), TINY_QWEN3MOE);
     await fails({ base: 'qwen3moe' }, 'settings_invalid', /has experts/);
+    writeTinyBase(join(folder, 'gemma4_e2b'), TINY_GEMMA4_E2B);
+    await fails({ base: 'gemma4_e2b' }, 'settings_invalid', /has shared keys and values/);
     await fails({ request: { continues: true } }, 'settings_invalid', /no adapter to continue/);
   });
 

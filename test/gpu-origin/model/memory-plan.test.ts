@@ -133,6 +133,26 @@ it('estimates what is written, and refuses a base that does not fit before anyth
   }
 });
 
+it('counts embeddings of each layer, and keys and values only of layers that keep their own', () => {
+  // Gemma 4 E2B: 35 layers, of which the last 20 read keys and values of others.
+  const layerSizes = Array.from({ length: 35 }, (_, layer) => ({
+    ...{ kvHeads: 1, headDim: layer % 5 === 4 ? 512 : 256, ffn: layer < 15 ? 6_144 : 12_288 },
+    ...{ keysAreValues: false, keysOf: layer < 15 ? null : 13 + Number(layer % 5 === 4) },
+  }));
+  const base = {
+    ...{ hidden: 1_536, layers: 35, heads: 8, kvHeads: 1, headDim: 256, ffn: 6_144, vocab: 262_144 },
+    ...{ outputGate: false, deltaNet: null, experts: null, layerSizes, layerEmbedding: 256 },
+  } as unknown as typeof SMOLLM2;
+  const plan = planMemory(base, { format: 'int8', rows: 8, context: 1_024 });
+  const without = planMemory({ ...base, layerEmbedding: null }, { format: 'int8', rows: 8, context: 1_024 });
+  // 262,144 rows of 35 times 256 bytes and a scale; and three small products in each layer.
+  const tables = 262_144 * 35 * (256 + 4);
+  expect(plan.weights - without.weights).toBeGreaterThan(tables);
+  expect(plan.weights - without.weights).toBeLessThan(tables * 1.03);
+  // Twelve layers with heads of 256 numbers, three with heads of 512.
+  expect(plan.keysAndValues).toBe(8 * 1_024 * 2 * (12 * 256 + 3 * 512) * 4);
+});
+
 it('counts states of linear attention by row, and keys and values only where there is attention', () => {
   const deltaNet = {
     ...{ keyHeads: 16, valueHeads: 16, keyDim: 128, valueDim: 128, kernel: 4 },

@@ -1,9 +1,11 @@
 /** Compares other providers with the native library, on a tiny base of each family. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { logitsOf, meanDivergence, worstDifference } from '../../fixtures/provider-logits.ts';
-import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
+import { TINY_GEMMA4_E2B, TINY_QWEN3MOE, TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 
-describe.each(Object.entries(TINY_SHAPES))('WebAssembly beside the native library, %s', (_name, shape) => {
+const SHAPES = { ...TINY_SHAPES, qwen3moe: TINY_QWEN3MOE, gemma4_e2b: TINY_GEMMA4_E2B };
+
+describe.each(Object.entries(SHAPES))('WebAssembly beside the native library, %s', (_name, shape) => {
   let wanted: Float32Array[];
   beforeAll(async () => {
     wanted = await logitsOf(shape, 'cpu', 'f32');
