@@ -461,7 +461,12 @@ function ropeFields(hub: HubConfig, kind: string): RopeFields {
 }
 
 /** Part of a head that turns where nothing says it, in families in which it may be a part. */
-const ROTARY_PART: Partial<Record<Family, number>> = { phi3: 1, glm4: 0.5, chatglm: 0.5, qwen35: 0.25 };
+export const ROTARY_PART: Partial<Record<Family, number>> = {
+  phi3: 1,
+  glm4: 0.5,
+  chatglm: 0.5,
+  qwen35: 0.25,
+};
 
 function ropesOf(
   hub: HubConfig,

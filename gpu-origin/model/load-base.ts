@@ -25,7 +25,6 @@ import {
   graniteConstants,
   isDeltaNet,
   isGemma,
-  isGlm,
   SOFT_CAPS,
   type LayerAttention,
   type LlamaConfig,
@@ -43,6 +42,7 @@ import {
   storesGainsMinusOne,
   keysOf,
   lastOfKind,
+  type DeltaNet,
 } from './base-model.ts';
 import { fileDigest, readFully } from './read-file.ts';
 import {
@@ -50,6 +50,7 @@ import {
   longRopeScale,
   readHubConfig,
   refuseOtherModels,
+  ROTARY_PART,
   sees,
   yarnDivisors,
   yarnScale,
@@ -289,6 +290,20 @@ const GGUF_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.(weight|bias)$/, 'blk.$1.ffn_$2.$3'],
 ];
 
+/** Of Qwen3.5. */
+const DELTA_NET_NAMES: [RegExp, string][] = [
+  [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.post_attention_norm.weight'],
+  [/^model\.layers\.(\d+)\.linear_attn\.in_proj_qkv\.weight$/, 'blk.$1.attn_qkv.weight'],
+  [/^model\.layers\.(\d+)\.linear_attn\.in_proj_z\.weight$/, 'blk.$1.attn_gate.weight'],
+  [/^model\.layers\.(\d+)\.linear_attn\.in_proj_b\.weight$/, 'blk.$1.ssm_beta.weight'],
+  [/^model\.layers\.(\d+)\.linear_attn\.in_proj_a\.weight$/, 'blk.$1.ssm_alpha.weight'],
+  [/^model\.layers\.(\d+)\.linear_attn\.out_proj\.weight$/, 'blk.$1.ssm_out.weight'],
+  [/^model\.layers\.(\d+)\.linear_attn\.conv1d\.weight$/, 'blk.$1.ssm_conv1d.weight'],
+  [/^model\.layers\.(\d+)\.linear_attn\.norm\.weight$/, 'blk.$1.ssm_norm.weight'],
+  [/^model\.layers\.(\d+)\.linear_attn\.A_log$/, 'blk.$1.ssm_a'],
+  [/^model\.layers\.(\d+)\.linear_attn\.dt_bias$/, 'blk.$1.ssm_dt.bias'],
+];
+
 /** With norms behind attention and MLP: `post_attention_layernorm` follows the attention. */
 const POST_NORM_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.post_attention_norm.weight'],
@@ -297,7 +312,8 @@ const POST_NORM_NAMES: [RegExp, string][] = [
 ];
 
 function ggufName(name: string, config: LlamaConfig): string {
-  for (const [pattern, replacement] of [...(config.postNorms ? POST_NORM_NAMES : []), ...GGUF_NAMES])
+  const own = config.deltaNet !== null ? DELTA_NET_NAMES : config.postNorms ? POST_NORM_NAMES : [];
+  for (const [pattern, replacement] of [...own, ...GGUF_NAMES])
     if (pattern.test(name)) return name.replace(pattern, replacement);
   throw new Error(`no GGUF name is known for ${name}`);
 }
@@ -358,12 +374,17 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
       const stored = ggufName(name, config);
       const tensor = file.tensors.get(stored);
       if (tensor === undefined) throw new BaseModelError(`the base lacks ${stored} (${name})`);
-      if (tensor.shape.join() !== shape.join())
+      // llama.cpp's kernels of a convolution lack the size of 1.
+      if (
+        tensor.shape.join() !==
+        shape.filter((size) => size !== 1 || tensor.shape.length === shape.length).join()
+      )
         throw new BaseModelError(
           `${stored} has shape [${tensor.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
         );
       if (columns !== undefined) return file.readColumns(stored, columns);
       const values = file.readTensor(stored);
+      if (config.deltaNet !== null) return fromGgufDeltaNet(name, values, shape, config.deltaNet);
       const attention = /self_attn\.([qk])_proj\./.exec(name)?.[1];
       if (!permuted || attention === undefined) return values;
       const heads = attention === 'q' ? config.heads : config.kvHeads;
@@ -477,7 +498,7 @@ function yarnOf(
 /** @returns the rotary positions, and the number of tokens for which they are valid. */
 function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
   const dim = metadata.number('rope.dimension_count', headDim);
-  if (dim !== headDim && metadata.family !== 'phi3' && !isGlm(metadata.family))
+  if (dim !== headDim && ROTARY_PART[metadata.family] === undefined)
     throw new BaseModelError(
       `partial rotary positions (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
         `${headDim} numbers) are not supported`,
@@ -526,6 +547,55 @@ const expertsOf = (metadata: Metadata): Experts => ({
   storage: 'stacked',
 });
 
+/** Defaults and names of llama.cpp's `qwen35.cpp`. */
+function deltaNetOf(metadata: Metadata, layers: number): DeltaNet {
+  const valueHeads = metadata.number('ssm.time_step_rank');
+  const given = metadata.value('attention.recurrent_layers');
+  const interval = metadata.number('full_attention_interval', 4);
+  return {
+    keyHeads: metadata.number('ssm.group_count'),
+    valueHeads,
+    keyDim: metadata.number('ssm.state_size'),
+    valueDim: metadata.number('ssm.inner_size') / valueHeads,
+    kernel: metadata.number('ssm.conv_kernel'),
+    layers: Array.from({ length: layers }, (_, layer) =>
+      Array.isArray(given) ? given[layer] === true : (layer + 1) % interval !== 0,
+    ),
+  };
+}
+
+/**
+ * What a GGUF stores of Gated DeltaNet, as Hugging Face has it. llama.cpp has value heads in turns, the first of each key
+ * head, then the second of each; transformers has those of a key head together. Decays are stored as -exp(A_log).
+ */
+function fromGgufDeltaNet(
+  name: string,
+  values: Float32Array<ArrayBuffer>,
+  shape: readonly number[],
+  { keyHeads, keyDim, valueHeads, valueDim }: DeltaNet,
+): Float32Array<ArrayBuffer> {
+  const part = /linear_attn\.(in_proj_[qkvzab]+|out_proj|conv1d|A_log|dt_bias)/.exec(name)?.[1];
+  if (part === undefined) return values;
+  const each = valueHeads / keyHeads;
+  const moved = values.slice();
+  // Numbers of a head that lie together, of the rows' `lines`, from `begin` on.
+  const untie = (size: number, begin = 0, lines = 1): void => {
+    const line = (values.length - begin) / lines;
+    for (let at = begin; at < values.length; at += line)
+      for (let head = 0; head < valueHeads; head++) {
+        const from = at + ((head % each) * keyHeads + Math.floor(head / each)) * size;
+        moved.set(values.subarray(from, from + size), at + head * size);
+      }
+  };
+  const width = values.length / shape[0]!;
+  if (part === 'out_proj') untie(valueDim, 0, shape[0]);
+  else if (part === 'in_proj_qkv' || part === 'conv1d')
+    untie(valueDim * width, 2 * keyHeads * keyDim * width);
+  else if (part === 'in_proj_z') untie(valueDim * width);
+  else untie(width);
+  return part === 'A_log' ? moved.map((value) => Math.log(-value)) : moved;
+}
+
 /** Sizes of Gemma 4's layers: each number is one for all layers, or a list. @throws BaseModelError */
 function gemma4Sizes(
   { tensors }: GgufFile,
@@ -548,23 +618,16 @@ function gemma4Sizes(
   }));
 }
 
-/** llama.cpp stores its heads in another order. */
-const NOT_IN_GGUF: Family = 'qwen35';
-
 /**
  * A GGUF's metadata as the graph builder's configuration; defaults and patterns as in llama.cpp's `llama-model.cpp`.
  * @throws BaseModelError
  */
 function readGgufConfig(file: GgufFile): LlamaConfig {
   const architecture = String(file.metadata.get('general.architecture'));
-  if (architecture === NOT_IN_GGUF)
-    throw new BaseModelError(
-      'Qwen3.5 is not supported as GGUF. Give its Hugging Face folder (safetensors), or hf:owner/name',
-    );
   const family = FAMILIES.find((name) => name === architecture);
   if (family === undefined)
     throw new BaseModelError(
-      `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.filter((name) => name !== NOT_IN_GGUF).join(', ')}`,
+      `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.join(', ')}`,
     );
   const metadata = new Metadata(file, family);
   for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
@@ -579,11 +642,16 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
       throw new BaseModelError("the base's metadata has gemma4.expert_count, which is not supported");
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
-  const layers = metadata.number('block_count');
+  // Layers of Qwen3.5 that predict further tokens come last, and are not served.
+  const layers =
+    metadata.number('block_count') - (family === 'qwen35' ? metadata.number('nextn_predict_layers', 0) : 0);
   const gemma = isGemma(family);
   const headDim = metadata.number('attention.key_length', hidden / heads);
   const { rope, context } = ropeOf(file, metadata, headDim);
-  const attention = attentionOf(metadata, layers);
+  const deltaNet = family === 'qwen35' ? deltaNetOf(metadata, layers) : null;
+  const attention = attentionOf(metadata, layers).map((of, layer) =>
+    deltaNet?.layers[layer] === true ? { window: null, rope: null } : of,
+  );
   const layerSizes = family === 'gemma4' ? gemma4Sizes(file, metadata, attention) : null;
   const ofWindows = attention.findIndex(({ window }) => window !== null);
   return checkConfig({
@@ -600,6 +668,7 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
         ? metadata.number(family === 'qwen3moe' ? 'expert_feed_forward_length' : 'feed_forward_length')
         : layerSizes[0]!.ffn,
     experts: family === 'qwen3moe' ? expertsOf(metadata) : null,
+    deltaNet,
     vocab: file.tensors.get('token_embd.weight')?.shape[0] ?? metadata.number('vocab_size'),
     context,
     rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
@@ -671,14 +740,11 @@ export function neededTensors(config: LlamaConfig): Set<string> {
 }
 
 /**
- * Compares a base's stored tensors with those that its graphs use: an ignored one would silently make answers
- * wrong.
- * @param stored names in the file.
- * @param storedName the file's name of a Hugging Face tensor.
- * @throws BaseModelError that names an unused tensor.
+ * Gemma 4's files have k and v of layers that read those of another one; transformers ignores them, too. GGUF files of
+ * Qwen3.5 have layers that predict further tokens behind all others.
  */
-/** Gemma 4's files have k and v of layers that read those of another one; transformers ignores them, too. */
 function isIgnored(name: string, config: LlamaConfig): boolean {
+  if (config.deltaNet !== null && Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? 0) >= config.layers) return true;
   const layer =
     /(?:layers|blk)\.(\d+)\.(?:self_attn\.(?:k_proj|v_proj|k_norm)|attn_(?:k|v|k_norm))\.weight$/.exec(
       name,
@@ -686,6 +752,13 @@ function isIgnored(name: string, config: LlamaConfig): boolean {
   return layer !== undefined && keysOf(config, Number(layer)) !== Number(layer);
 }
 
+/**
+ * Compares a base's stored tensors with those that its graphs use: an ignored one would silently make answers
+ * wrong.
+ * @param stored names in the file.
+ * @param storedName the file's name of a Hugging Face tensor.
+ * @throws BaseModelError that names an unused tensor.
+ */
 function refuseUnused(
   stored: Iterable<string>,
   config: LlamaConfig,

@@ -192,6 +192,14 @@ const QWEN2: PreType = {
   addBos: false,
 };
 
+/** Marks are parts of words. */
+const QWEN35: PreType = {
+  ...QWEN2,
+  preTokenizer: splitThenBytesBy(
+    String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
+  ),
+};
+
 const PRE_TYPES = new Map<string, PreType>([
   ['gpt-2', GPT2],
   ['smollm', SMOLLM],
@@ -205,6 +213,7 @@ const PRE_TYPES = new Map<string, PreType>([
   ['tekken', TEKKEN],
   ['gpt-4o', GPT4O],
   ['qwen2', QWEN2],
+  ['qwen35', QWEN35],
   ['deepseek-r1-qwen', QWEN2],
 ]);
 

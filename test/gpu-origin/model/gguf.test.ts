@@ -20,6 +20,7 @@ import {
   TINY_QWEN,
   TINY_SEEING,
   TINY_SHAPES,
+  TINY_QWEN3_5,
   TINY_VARIANTS,
   writeTinyBase,
 } from '../../fixtures/tiny-base.ts';
@@ -87,9 +88,7 @@ describe('block formats', () => {
 });
 
 describe('a base in GGUF', () => {
-  // Qwen3.5 is not served from GGUF.
-  const { qwen3_5: _, ...shapes } = TINY_SHAPES;
-  it.each(Object.entries({ ...shapes, ...TINY_SEEING, ...TINY_VARIANTS }))(
+  it.each(Object.entries({ ...TINY_SHAPES, ...TINY_SEEING, ...TINY_VARIANTS }))(
     '%s has the configuration and weights of the Hugging Face folder that it was made from',
     async (name, shape) => {
       const hub = join(folder, name);
@@ -126,14 +125,23 @@ describe('a base in GGUF', () => {
       for (const format of prepareWeights({
         base: {
           ...source,
-          tensor: (tensor, dims) => (shapes.set(tensor, [...dims]), source.tensor(tensor, dims)),
+          tensor(tensor, dims, columns) {
+            shapes.set(tensor, [...dims]);
+            const values = source.tensor(tensor, dims, columns);
+            if (columns !== undefined) expect(base.tensor(tensor, dims, columns)).toEqual(values);
+            return values;
+          },
         },
         ...{ format: 'f32', context: 16, rotations: null, onLayer: () => undefined },
       }))
         expect(format.type).toBe('f32');
       expect(shapes.size).toBeGreaterThan(12);
-      for (const [tensor, dims] of shapes)
-        expect(base.tensor(tensor, dims)).toEqual(source.tensor(tensor, dims));
+      for (const [tensor, dims] of shapes) {
+        const [got, wanted] = [base.tensor(tensor, dims), source.tensor(tensor, dims)];
+        // Stored as their exponentials.
+        if (!tensor.endsWith('A_log')) expect(got).toEqual(wanted);
+        else got.forEach((value, head) => expect(value).toBeCloseTo(wanted[head]!, 6));
+      }
       expect(() => base.tensor('model.norm.weight', [1])).toThrow(/has shape \[\d+\]; \[1\] is needed/);
       base.close();
       source.close();
@@ -267,6 +275,21 @@ describe('a base in GGUF', () => {
     await expect(loadGgufBase({ path })).rejects.toThrow(`metadata has ${key}, which is not supported`);
   });
 
+  it('leaves out the layers of a Qwen3.5 that predict further tokens', async () => {
+    const [hub, path] = [join(folder, 'further'), join(folder, 'further.gguf')];
+    writeTinyBase(hub, TINY_QWEN3_5);
+    const { layers } = TINY_QWEN3_5;
+    writeTinyGguf(path, hub, TINY_QWEN3_5, {
+      metadata: { 'qwen35.block_count': layers + 1, 'qwen35.nextn_predict_layers': 1 },
+      tensors: [
+        { name: `blk.${layers}.nextn.eh_proj.weight`, shape: [2, 2], type: 0, data: f32(new Float32Array(4)) },
+      ],
+    });
+    const { base } = await loadGgufBase({ path });
+    expect(base.config.layers).toBe(layers);
+    base.close();
+  });
+
   it.each([
     ['attention.shared_kv_layers', 'layer 2 shares keys and values of no layer of its kind'],
     ['expert_count', 'metadata has gemma4.expert_count, which is not supported'],
@@ -293,18 +316,12 @@ describe('a base in GGUF that cannot be served', () => {
     return path;
   };
 
-  it('Qwen3.5 is refused with what to give instead', async () => {
-    await expect(loadGgufBase({ path: write({ 'general.architecture': 'qwen35' }, []) })).rejects.toThrow(
-      'Qwen3.5 is not supported as GGUF. Give its Hugging Face folder',
-    );
-  });
-
   it('another architecture is called by its name, whatever its quantization', async () => {
     const quantized = { name: 't', shape: [256], type: 16, data: new Uint8Array(66) };
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, qwen3moe, gemma2, gemma3, gemma4, olmo2, glm4, chatglm, smollm3, phi3",
+      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, qwen3moe, qwen35, gemma2, gemma3, gemma4, olmo2, glm4, chatglm, smollm3, phi3",
     );
   });
 

@@ -36,5 +36,7 @@ for family in families:
     # subclassed.
     for one in (plain, *(inner for inner in vars(plain).values() if isinstance(inner, type))):
         one.set_vocab = set_vocab
+    # Qwen3.5 without layers that predict further tokens.
+    plain.no_mtp = True
     with torch.inference_mode():
         plain(base, gguf.LlamaFileType.ALL_F32, folder / f"{family}.gguf").write()
