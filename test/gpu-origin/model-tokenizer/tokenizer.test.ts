@@ -105,9 +105,12 @@ describe('loadTokenizer', () => {
     ['gpt-4o', '1212', ['121', '2']],
     ['smaug-bpe', '1212', ['121', '2']],
     ['chatglm-bpe', '1212', ['121', '2']],
+    // An x and a mark above it, which is no letter.
+    ['qwen2', 'x\u0301', ['x', 'Ì', 'ģ']],
+    ['qwen35', 'x\u0301', ['xÌ', 'ģ']],
   ])('splits words as %s does: %s', (pre, text, pieces) => {
-    const made = [...new Set(['aB', 'Ba', 'aBa', "a'", "'s", "a's", '12', '121', '1212'])];
-    const merges = ['a B', 'B a', 'aB a', "a '", "' s", "a' s", '1 2', '12 1', '121 2'];
+    const made = [...new Set(['aB', 'Ba', 'aBa', "a'", "'s", "a's", '12', '121', '1212', 'xÌ'])];
+    const merges = ['a B', 'B a', 'aB a', "a '", "' s", "a' s", '1 2', '12 1', '121 2', 'x Ì'];
     const [own, types] = ['tokens', 'token_type'].map(
       (key) => tinyMetadata().get(`tokenizer.ggml.${key}`) as unknown[],
     );
