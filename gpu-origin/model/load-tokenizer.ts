@@ -248,10 +248,10 @@ function byteLevelSteps(metadata: ReadonlyMap<string, unknown>, vocab: Record<st
 export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): TokenizerDefinition {
   const model = metadata.get('tokenizer.ggml.model');
   if (model === undefined) throw new TokenizerError('the GGUF has no tokenizer (tokenizer.ggml.model)');
-  if (model !== 'gpt2' && model !== 'llama')
+  if (model !== 'gpt2' && model !== 'llama' && model !== 'gemma4')
     throw new TokenizerError(
-      `the GGUF's tokenizer "${String(model)}" is not supported; supported are gpt2 (byte-level BPE) ` +
-        'and llama (SentencePiece BPE)',
+      `the GGUF's tokenizer "${String(model)}" is not supported; supported are gpt2 (byte-level BPE), ` +
+        'llama (SentencePiece BPE) and gemma4',
     );
   const tokens = strings(metadata, 'tokenizer.ggml.tokens');
   const given = metadata.get('tokenizer.ggml.token_type');
@@ -284,13 +284,15 @@ export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): Tokenizer
             vocab,
             types,
             scores: (metadata.get('tokenizer.ggml.scores') ?? []) as unknown[],
+            merges: model === 'gemma4' ? strings(metadata, 'tokenizer.ggml.merges') : null,
             unknownId: id('unknown'),
             spacePrefix: metadata.get('tokenizer.ggml.add_space_prefix') !== false,
           }),
           addBos: true,
         };
   const bosId = id('bos');
-  const adds = metadata.get('tokenizer.ggml.add_bos_token') ?? addBos;
+  // llama.cpp does so for Gemma 4, whatever its file says.
+  const adds = model === 'gemma4' || (metadata.get('tokenizer.ggml.add_bos_token') ?? addBos);
   const template = metadata.get('tokenizer.chat_template');
   return {
     json: { added_tokens: added, ...steps, post_processor: null },
@@ -370,10 +372,12 @@ function sentencePieceSteps(params: {
   vocab: Record<string, number>;
   types: readonly unknown[];
   scores: readonly unknown[];
+  /** In the order in which they are tried; null = they follow from the scores. */
+  merges: string[] | null;
   unknownId: number | null;
   spacePrefix: boolean;
 }): Pick<TokenizerJson, 'normalizer' | 'pre_tokenizer' | 'decoder' | 'model'> {
-  const { tokens, vocab, types, scores, unknownId, spacePrefix } = params;
+  const { tokens, vocab, types, scores, merges, unknownId, spacePrefix } = params;
   if (scores.length !== tokens.length || types.length !== tokens.length)
     throw new TokenizerError("the GGUF's metadata lacks tokenizer.ggml.scores or token_type for each token");
   const pieces = tokens.flatMap((text, id) =>
@@ -400,7 +404,7 @@ function sentencePieceSteps(params: {
     model: {
       type: 'BPE',
       vocab,
-      merges: mergesOf(vocab, pieces),
+      merges: merges ?? mergesOf(vocab, pieces),
       unk_token: unknown ?? null,
       fuse_unk: true,
       byte_fallback: true,

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { checkTokenizer } from '../../../gpu-origin/load-services.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
-import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
+import { loadTokenizer, readTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { tinyMetadata } from './tiny-tokenizer.ts';
 
 interface Vocabulary {
@@ -49,6 +49,26 @@ describe.each(['llama', 'gemma'] as const)("SentencePiece in GGUF, %s's way", (k
   });
 });
 
+describe("Gemma 4's way in GGUF, with merges and without scores", () => {
+  const { merges } = readTokenizer({ kind: 'gguf', metadata: metadata('gemma') }).json.model;
+  const tokenizer = loadTokenizer({
+    kind: 'gguf',
+    metadata: metadata('gemma', {
+      'tokenizer.ggml.model': 'gemma4',
+      'tokenizer.ggml.merges': merges!.map((merge) => (typeof merge === 'string' ? merge : merge.join(' '))),
+      'tokenizer.ggml.scores': reference.gemma.tokens.map(() => -1_000),
+      'tokenizer.ggml.add_bos_token': false,
+    }),
+  });
+
+  it.each(reference.texts.map((text, at) => [text, reference.gemma.ids[at]!] as const))('%j', (text, ids) =>
+    expect(tokenizer.encode(text, { allowSpecial: false })).toEqual(ids),
+  );
+
+  it('begins with the beginning, whatever the file says', () =>
+    expect(tokenizer.prefixIds).toEqual([reference.gemma.tokens.indexOf('<s>')]));
+});
+
 describe('control tokens of Phi-3, which its GGUF does not say to take blanks', () => {
   const template =
     "{% for message in messages %}{{ '<|user|>\n' + message.content + '<|end|>\n' }}{% endfor %}{{ '<|assistant|>\n' }}";
@@ -83,7 +103,7 @@ it('is refused without scores, and other kinds by their name', () => {
   const load = (map: Map<string, unknown>) => () => loadTokenizer({ kind: 'gguf', metadata: map });
   expect(load(metadata('llama', { 'tokenizer.ggml.scores': [] }))).toThrow(/lacks tokenizer\.ggml\.scores/);
   expect(load(tinyMetadata({ 'tokenizer.ggml.model': 't5' }))).toThrow(
-    'tokenizer "t5" is not supported; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)',
+    'tokenizer "t5" is not supported; supported are gpt2 (byte-level BPE), llama (SentencePiece BPE) and gemma4',
   );
   expect(load(new Map())).toThrow('the GGUF has no tokenizer');
 });
