@@ -1,9 +1,10 @@
 /** Adapters of the head and of the embedding from PEFT's folders to their answers, against a whole stack with a tiny base. */
-import { cp, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { TINY_LLAMA } from '../fixtures/tiny-base.ts';
+import { writeSafetensors } from '../../adapters/index.ts';
+import { TINY_LLAMA, TINY_VOCAB } from '../fixtures/tiny-base.ts';
 import { startTinyStack, type TinyStack } from './tiny-stack.ts';
 
 const fixture = (name: string): string => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
@@ -85,6 +86,31 @@ it('is downloaded and converted again, and stays the same adapter', async () => 
     const same = await stack.graft('diff', 'tied-both', `as-${kind}`, '--base', 'tiny-base');
     expect([same.code, same.stdout]).toEqual([0, expect.stringMatching(/1\.0/)]);
   }
+});
+
+it('is published although it changes the embedding of one token alone, which no trial prompt has', async () => {
+  const folder = path.join(stack.folder, 'one-token');
+  await mkdir(folder);
+  const { hidden } = TINY_LLAMA;
+  // A byte that begins no text.
+  const token = 3 + 0xfe;
+  const a = Float32Array.from({ length: TINY_VOCAB }, (_, at) => (at === token ? 4 : 0));
+  const b = Float32Array.from({ length: hidden }, (_, at) => (at % 5) - 2);
+  const tensor = (shape: number[], values: Float32Array<ArrayBuffer>) => ({
+    ...{ dtype: 'F32' as const, shape, data: new Uint8Array(values.buffer) },
+  });
+  const prefix = 'base_model.model.model.embed_tokens.lora_embedding';
+  const tensors = new Map([
+    [`${prefix}_A`, tensor([1, TINY_VOCAB], a)],
+    [`${prefix}_B`, tensor([hidden, 1], b)],
+  ]);
+  await writeFile(path.join(folder, 'adapter_model.safetensors'), writeSafetensors({ tensors }));
+  const config = { peft_type: 'LORA', base_model_name_or_path: 'tiny/tiny-base', r: 1, lora_alpha: 1 };
+  await writeFile(path.join(folder, 'adapter_config.json'), JSON.stringify(config));
+  const published = await stack.graft('publish', 'one-token', '--name', 'clinic/one-token');
+  expect([published.code, published.stderr]).toEqual([0, expect.any(String)]);
+  const verified = await stack.graft('verify', 'clinic/one-token');
+  expect([verified.code, verified.stderr]).toEqual([0, expect.any(String)]);
 });
 
 it('refuses whole heads by name', async () => {
