@@ -9,7 +9,7 @@ import { WebgpuDevice } from '../../gpu-origin/runtime/native/webgpu-device.ts';
 import { describeModelRunner } from '../contracts/model-runner.ts';
 import { logitsOf, meanDivergence, worstDifference } from '../fixtures/provider-logits.ts';
 import { useSoftwareVulkan } from '../fixtures/software-vulkan.ts';
-import { TINY_OUTER_ADAPTERS, TINY_SHAPES } from '../fixtures/tiny-base.ts';
+import { TINY_SHAPES } from '../fixtures/tiny-base.ts';
 import { forContract, makeTinyRunner } from '../fixtures/tiny-runner.ts';
 import {
   asBatch,
@@ -104,28 +104,22 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
   );
 
   // Gemma 4 has a soft cap of logits.
-  it.each(['llama', 'qwen2', 'gemma4'] as const)('adapts heads as the processor does: %s', async (name) => {
+  it.each([
+    ...(['llama', 'gemma4'] as const).map((name) => ({ name, pair: 'heads' as const })),
+    ...(['llama'] as const).map((name) => ({ name, pair: 'outer' as const })),
+  ])('adapts heads and embeddings as the processor does: $pair of $name', async ({ name, pair }) => {
     const shape = TINY_SHAPES[name]!;
-    const pair = 'heads';
     const wanted = await logitsOf(shape, 'cpu', 'f32', { pair });
     expect(new Set(wanted.slice(0, 4).map((logits) => logits.join())).size).toBe(4);
     const worst = worstDifference(wanted, await logitsOf(shape, 'webgpu', 'f32', { pair }));
     const kl8 = meanDivergence(wanted, await logitsOf(shape, 'webgpu', 'int8', { pair }));
     const half = halves ? await logitsOf(shape, 'webgpu', 'int8', { pair, precision: 'f16' }) : null;
     console.log(
-      `heads of ${name}: float32 within ${worst.toExponential(1)}, int8 KL ${kl8.toExponential(1)}`,
+      `${pair} of ${name}: float32 within ${worst.toExponential(1)}, int8 KL ${kl8.toExponential(1)}`,
     );
     expect(worst).toBeLessThan(1e-2);
     expect(kl8).toBeLessThan(0.02);
     if (half !== null) expect(meanDivergence(wanted, half)).toBeLessThan(0.02);
-  });
-
-  it('refuses adapters of the embedding, by name', async () => {
-    const tiny = await makeTinyRunner({ provider: 'webgpu', slots: 2 });
-    await expect(tiny.adapter('tokens', TINY_OUTER_ADAPTERS['tokens'])).rejects.toThrow(
-      /embed_tokens: the base tiny-base is served by an engine that cannot adapt the embedding of tokens/,
-    );
-    await tiny.close();
   });
 
   it.skipIf(!halves).each(['llama', 'qwen2', 'gemma3', 'olmo2', 'phi3'] as const)(
