@@ -58,7 +58,13 @@ export async function exportWebBase(params: ExportParams): Promise<WebBaseManife
       ...{ base, format: 'int8', context, rotate: true, cacheDir, onProgress },
       ...(isEven ? { embedding: 'int8' as const } : {}),
     });
-    const info = describeBase(base, { format: 'int8', context, provider: 'web', bits: true });
+    const info = describeBase(base, {
+      format: 'int8',
+      context,
+      provider: 'web',
+      bits: true,
+      adaptsEmbedding: false,
+    });
     return await writeWebBase({ ...params, base, info, built, tokenizer });
   } finally {
     base.close();

@@ -201,7 +201,13 @@ async function trainRows(
   const { hidden } = base.config;
   const settings = settingsOf(request, { rows: rows.trained.length, hidden, activated });
   const { config } = base;
-  const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
+  const info = describeBase(base, {
+    format,
+    context: config.context,
+    provider: 'cpu',
+    bits: true,
+    adaptsEmbedding: true,
+  });
   if (Math.fround(settings.alpha / settings.rank) === 0)
     throw new TrainingEnd(
       'settings_invalid',

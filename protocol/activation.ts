@@ -57,4 +57,6 @@ export interface AdapterTraits {
   readonly invocation: readonly number[] | null;
   /** It has a classification head. */
   readonly classifies: boolean;
+  /** Some tokens whose embedding it moves most; empty = it moves none. */
+  readonly moves: readonly number[];
 }

@@ -43,6 +43,28 @@ export const isEmbedding = (name: string): boolean => textModule(name) === EMBED
 const VISION = /^(?:model\.)?(?:visual|vision_tower|embed_vision|multi_modal_projector)\./;
 export const isVision = (path: string): boolean => VISION.test(path);
 
+/** Tokens that {@link movedTokens} names at most. */
+const MOVED_TOKENS = 8;
+
+/** @returns tokens with the largest values in an embedding's A: it is zero for those that training did not see. */
+export function movedTokens({ a, rank }: Pick<LoraModule, 'a' | 'rank'>): number[] {
+  const values = toFloat32(a);
+  const tokens = values.length / rank;
+  const largest = new Float32Array(tokens);
+  for (let at = 0; at < values.length; at++) {
+    const token = at % tokens;
+    largest[token] = Math.max(largest[token]!, Math.abs(values[at]!));
+  }
+  const best: number[] = [];
+  largest.forEach((value, token) => {
+    if (value === 0 || (best.length === MOVED_TOKENS && value <= largest[best.at(-1)!]!)) return;
+    const place = best.findIndex((other) => largest[other]! < value);
+    best.splice(place === -1 ? best.length : place, 0, token);
+    best.length = Math.min(best.length, MOVED_TOKENS);
+  });
+  return best;
+}
+
 const LORA_DTYPES: ReadonlySet<Dtype> = new Set<Dtype>(['F32', 'F16', 'BF16']);
 /** Python attribute names and list indexes, as PyTorch joins them. */
 const MODULE_NAME = /^[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*$/;

@@ -69,6 +69,16 @@ export function readPeftAdapter(params: {
       `The base's own weights of ${own.map(printable).join(' and ')} are left out. PEFT saves them along with such ` +
         'an adapter; to keep them out of the file, save with save_embedding_layers=False.',
     );
+  const embedding = modules.find(({ name }) => isEmbedding(name));
+  if (config.invocation !== undefined && embedding !== undefined)
+    throw new AdapterFormatError({
+      code: 'alora',
+      message:
+        `alora_invocation_tokens is set, but ${printable(embedding.name)} is adapted, too: PEFT has no activated ` +
+        'adapters of embeddings. Train without it in target_modules.',
+      path: params.configPath,
+      subject: embedding.name,
+    });
   const read = { baseModel: config.baseModel, modules, invocation: config.invocation, warnings };
   if (head === null) return read;
   const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {

@@ -17,7 +17,7 @@ import { leavePartial, ownPartial, sizeOf, takeOver } from '../local/partial-fil
 import { parseRepository, type RepositoryContent, type RepositoryFile } from '../local/repository.ts';
 import type { Output } from '../output.ts';
 import { TRAINING_FILE } from '../../protocol/training.ts';
-import { CONFIG, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS } from './read-input.ts';
+import { CONFIG, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, NOT_A_MODEL, WEIGHTS } from './read-input.ts';
 
 type Env = Record<string, string | undefined>;
 
@@ -203,7 +203,7 @@ const unavailable = (url: URL, reason: string): CliError =>
   new CliError({ message: `Could not download ${shown(url)}: ${reason}.`, code: CODE });
 const tooLarge = (what: string, bytes: number, most: number): CliError =>
   new CliError({
-    message: `${what} has ${bytes} bytes; at most ${most} are fetched. Give the adapter, not a whole model.`,
+    message: `${what} has ${bytes} bytes; at most ${most} are fetched. ${NOT_A_MODEL}`,
     exitCode: EXIT.refused,
     code: 'adapter_invalid',
   });

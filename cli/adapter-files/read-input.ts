@@ -23,6 +23,8 @@ export interface AdapterInput {
 export const MAX_WEIGHTS_BYTES = MAX_PARTS * MAX_PART_BYTES;
 /** A rank and an alpha for each module of a large model stay well below it. */
 export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
+export const NOT_A_MODEL =
+  "Give the adapter, not a whole model. PEFT leaves the base's embeddings out with save_embedding_layers=False.";
 /** File names that a message lists. */
 const MAX_LISTED = 10;
 
@@ -160,9 +162,7 @@ async function readCapped(file: string, limit: number): Promise<Uint8Array> {
   const entry = await statOf(file);
   if (!entry.isFile()) throw unusable(`${file} is not a file. ${EXPECTED}`);
   if (entry.size > limit)
-    throw refused(
-      `${file} has ${entry.size} bytes; at most ${limit} are read. Give the adapter, not a whole model.`,
-    );
+    throw refused(`${file} has ${entry.size} bytes; at most ${limit} are read. ${NOT_A_MODEL}`);
   try {
     // In one piece of known size: the asynchronous `readFile` joins chunks, which takes twice the memory.
     return readFileSync(file);

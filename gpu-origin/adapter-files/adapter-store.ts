@@ -17,7 +17,7 @@ import {
   rename,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AdapterFormatError, parseCanonical } from '../../adapters/index.ts';
+import { AdapterFormatError, isEmbedding, movedTokens, parseCanonical } from '../../adapters/index.ts';
 import type { AdapterTraits } from '../../protocol/activation.ts';
 import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
@@ -211,8 +211,13 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       const file = await read(digest);
       if (file === null) return null;
       try {
-        const { config, classifier } = parseCanonical(file);
-        return { invocation: config.invocation ?? null, classifies: classifier !== undefined };
+        const { config, classifier, modules } = parseCanonical(file);
+        const embedding = modules.find(({ name }) => isEmbedding(name));
+        return {
+          invocation: config.invocation ?? null,
+          classifies: classifier !== undefined,
+          moves: embedding === undefined ? [] : movedTokens(embedding),
+        };
       } catch (error) {
         if (error instanceof AdapterFormatError) return null;
         throw error;

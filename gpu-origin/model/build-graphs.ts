@@ -24,6 +24,7 @@ import {
   type GraphKind,
   graphParts,
   type Layers,
+  type Precision,
   PRECISIONS,
   type WeightEntry,
 } from './base-model.ts';
@@ -295,15 +296,16 @@ export async function buildDecodingGraphs(
  */
 export function writeAdaptingGraph(
   { folder, weights, rotations }: BuiltGraphs,
-  params: Pick<BuildOptions, 'base' | 'format' | 'padsLoneRow' | 'context'> & {
+  params: Pick<BuildOptions, 'base' | 'format' | 'flavour' | 'padsLoneRow' | 'context'> & {
+    precision: Precision;
     layers?: Layers;
     kvScales?: KvScales | null;
   },
 ): string {
-  const { base, layers, kvScales = null } = params;
+  const { base, flavour = 'cpu', precision, layers, kvScales = null } = params;
   const model = buildLlamaGraph({
     ...{ config: base.config, kind: 'all', context: params.context, format: params.format },
-    ...{ flavour: 'cpu', padsLoneRow: params.padsLoneRow ?? false, rotations, adaptsEmbedding: true },
+    ...{ flavour, precision, padsLoneRow: params.padsLoneRow ?? false, rotations, adaptsEmbedding: true },
     ...{ weights, weightsFile: WEIGHTS_FILE, kvScales },
     ...(layers === undefined ? {} : { layers }),
   });

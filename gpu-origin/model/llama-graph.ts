@@ -158,8 +158,8 @@ class LlamaGraph {
   /** `Sum` and not `Add`, which ONNX Runtime may fuse with the norm behind it: that stays the other graphs' kernel. */
   private adaptedEmbedding(x: string): string {
     if (this.params.adaptsEmbedding !== true) return x;
-    const delta = this.g.input(EMBEDDING_DELTA, this.streamPrecision, ['B', 'T', this.params.config.hidden]);
-    return this.g.node('Sum', [x, delta], 'x.adapted');
+    const delta = this.g.input(EMBEDDING_DELTA, 'f32', ['B', 'T', this.params.config.hidden]);
+    return this.g.node('Sum', [x, this.tensors.cast(delta, 'f32', this.streamPrecision)], 'x.adapted');
   }
 
   private shape(layer: number, kind: LinearKind): { in: number; out: number } {

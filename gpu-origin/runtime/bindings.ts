@@ -434,10 +434,11 @@ export async function openFp16(
     built: BuiltGraphs;
     kinds: readonly GraphKind[];
     chunk: number;
+    writeAdapting?: WriteAdapting | null;
     onProgress: Progress;
   },
 ): Promise<GraphSessions | string> {
-  const { device, built, kinds, onProgress } = params;
+  const { device, built, kinds, writeAdapting = null, onProgress } = params;
   const { fp16Graphs } = built;
   if (fp16Graphs === null) throw new Error('graphs of a processor have no float16');
   const first = kinds[0]!;
@@ -449,6 +450,7 @@ export async function openFp16(
       device,
       built: { ...built, graphs: fp16Graphs },
       kinds,
+      writeAdapting,
       onProgress,
     });
     const logits = await logitsOf(params, await sessions.get(first), first, 'f16', tokens);

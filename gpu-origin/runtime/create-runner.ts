@@ -287,7 +287,7 @@ async function openRunner(
   // One is read beside the others if no tensor may begin inside another.
   const rows = slots + swapSlots + (own === null ? 0 : 1);
   const one = planMemory(base.config, { format, flavour, precision, context: 1, rows });
-  const { kinds, context, notice } = fitDevice({
+  const { kinds, context, notice, spare } = fitDevice({
     ...{ addressableBytes: own === null ? addressableBytes : ASSUMED_BYTES, assumed: own !== null },
     ...{ sharesWeights, most, asked: params.context },
     sessionBytes: one.session,
@@ -323,8 +323,8 @@ async function openRunner(
   if (decoding !== null && !keepsKv(decoding.divergence, params))
     return openRunner(loaded, device, params, { ...chosen, kv: 'f32' });
   // After it is closed, the base still has its configuration.
-  const graph = { base, format, padsLoneRow, context };
-  const writeAdapting: WriteAdapting | null = !adaptsEmbedding(provider)
+  const graph = { base, format, flavour, precision, padsLoneRow, context };
+  const writeAdapting: WriteAdapting | null = !spare
     ? null
     : (which) =>
         writeAdaptingGraph(built, {
@@ -345,14 +345,14 @@ async function openRunner(
     );
   const sessions =
     precision === 'f16' && own !== null
-      ? await openFp16({ device, own, config, built, kinds, chunk, onProgress })
+      ? await openFp16({ device, own, config, built, kinds, chunk, writeAdapting, onProgress })
       : await GraphSessions.open({ device, built, decoding, kinds, writeAdapting, onProgress });
   if (typeof sessions === 'string') {
     params.onNotice(`serving float32, because on this GPU ${sessions}.`);
     return openRunner(loaded, device, params, { ...chosen, precision: 'f32' });
   }
   return OrtRunner.open({
-    base: describeBase(base, { format, context, provider, precision, kv, bits }),
+    base: describeBase(base, { format, context, provider, precision, kv, bits, adaptsEmbedding: spare }),
     ...{ config, precision, device, sessions, kvScales: decoding?.scales ?? null },
     gains: readGains(base),
     finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
@@ -402,9 +402,6 @@ function textsFor(
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
 const MAX_RANK_SUM = 256;
 
-/** Elsewhere each session has its own weights, and one more for such rows would take them once more. */
-const adaptsEmbedding = (provider: Provider): boolean => provider === 'cpu';
-
 /** The base's properties for others. */
 export function describeBase(
   base: BaseModel,
@@ -417,16 +414,18 @@ export function describeBase(
     /** float32, or the precision, unless given. */
     kv?: KvFormat;
     bits: boolean;
+    /** Whether there is room for the graphs that it takes. */
+    adaptsEmbedding: boolean;
   },
 ): BaseInfo {
-  const { format, context, provider, precision, kv, bits } = served;
+  const { format, context, provider, precision, kv, bits, adaptsEmbedding } = served;
   const modules = [];
   for (let layer = 0; layer < base.config.layers; layer++)
     for (const linear of storedLinears(base.config, layer))
       modules.push({ name: linear.name, ...storedShape(ofLayer(base.config, layer), linear) });
   const { hidden, vocab } = base.config;
   // Embeddings of each layer are made from the tokens' in every part of the graphs.
-  if (adaptsEmbedding(provider) && base.config.layerEmbedding === null)
+  if (adaptsEmbedding && base.config.layerEmbedding === null)
     modules.push({ name: EMBEDDING_MODULE, in: vocab, out: hidden });
   modules.push({ name: HEAD_MODULE, in: hidden, out: vocab });
   return {

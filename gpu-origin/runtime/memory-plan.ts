@@ -60,6 +60,8 @@ interface Fit {
   context: number;
   /** A sentence for the operator if less than the default is served; null = all of it. */
   notice: string | null;
+  /** Whether there is room for one more session, in half of what is kept for steps. */
+  spare: boolean;
 }
 
 /**
@@ -70,7 +72,7 @@ export function fitDevice(params: FitParams): Fit {
   const { addressableBytes, sessionBytes, tokenBytes, stateBytes = 0 } = params;
   const wanted = Math.min(params.asked ?? params.most, params.most);
   if (addressableBytes === null || (params.assumed && params.asked !== undefined))
-    return { kinds: GRAPH_KINDS, context: wanted, notice: null };
+    return { kinds: GRAPH_KINDS, context: wanted, notice: null, spare: true };
   const usable = addressableBytes * (1 - KEPT_SHARE);
   const room = (kinds: readonly GraphKind[]): number => {
     const sessions = sessionBytes * (params.sharesWeights ? 1 : kinds.length);
@@ -89,7 +91,9 @@ export function fitDevice(params: FitParams): Fit {
         `${params.asked === undefined ? '' : 'a shorter --context, '}--weights int8, a smaller base or ` +
         '--provider cpu',
     );
-  if (context === wanted) return { kinds, context, notice: null };
+  const held = sessionBytes * (kinds.length + 1) + stateBytes + tokenBytes * context;
+  const spare = params.sharesWeights || held <= addressableBytes * (1 - KEPT_SHARE / 2);
+  if (context === wanted) return { kinds, context, notice: null, spare };
   const limit = `${(addressableBytes / 1e9).toFixed(1)} GB`;
   const row =
     `a row has ${context.toLocaleString('en')} of the ${wanted.toLocaleString('en')} tokens that the ` +
@@ -97,7 +101,7 @@ export function fitDevice(params: FitParams): Fit {
   const notice = params.assumed
     ? `the GPU's memory size is unknown, so ${row}, which fits ${limit}; --context ${wanted} allows more`
     : `this provider addresses ${limit}, so ${row}; fewer --slots leave room for more`;
-  return { kinds, context, notice };
+  return { kinds, context, notice, spare };
 }
 
 /**

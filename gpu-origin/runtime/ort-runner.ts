@@ -175,7 +175,7 @@ export class OrtRunner implements ModelRunner {
   /** Its memory is the garbage collector's once no row and no composed delta refers to it. */
   unloadAdapter(): void {
     this.placed.clear();
-    this.heads.keepOnly(new Set());
+    this.heads.keepOnly([]);
   }
 
   compose(chain: readonly ChainMember[]): RowDelta {
@@ -194,7 +194,7 @@ export class OrtRunner implements ModelRunner {
   trimBatch({ rows, deltas }: BatchRows): void {
     const owned = deltas.map(own);
     this.batch.trim(rows, owned);
-    this.heads.keepOnly(new Set(headsOf(owned)));
+    this.heads.keepOnly(headsOf(this.rows));
     this.decodeSteps.dropStale();
   }
 
@@ -229,6 +229,7 @@ export class OrtRunner implements ModelRunner {
   release(slot: number): void {
     this.rows[slot] = null;
     this.batch.forget(slot);
+    this.heads.keepOnly(headsOf(this.rows));
     this.kv.release(slot, this.written[slot]!);
     this.written[slot] = 0;
     this.chunks.release(slot);
@@ -347,7 +348,8 @@ function doublingTokens(config: LlamaConfig): number {
 
 const adaptsEmbedding = (delta: OrtRowDelta | null): boolean => (delta?.embedding.length ?? 0) > 0;
 
-const headsOf = (deltas: readonly OrtRowDelta[]): HeadDelta[] => deltas.flatMap(({ head }) => head ?? []);
+const headsOf = (deltas: readonly (OrtRowDelta | null)[]): HeadDelta[] =>
+  deltas.flatMap((delta) => delta?.head ?? []);
 
 function own(delta: RowDelta): OrtRowDelta {
   if (!(delta instanceof OrtRowDelta)) throw new Error('the delta was composed by another runner');
@@ -372,7 +374,7 @@ interface Begun {
 }
 
 /** Tokens of a chunk whose embedding is adapted between other work. */
-const TOKENS_A_TURN = 32;
+const TOKENS_A_TURN = 16;
 
 /** Reads chunks of prompts: whole, or in parts of the base's layers with steps over other rows between them. */
 class ChunkReader {
@@ -560,7 +562,7 @@ class ChunkReader {
     const values = new Float32Array(memory.buffer, memory.offset, tokens.length * config.hidden);
     for (const [at, token] of tokens.entries()) {
       embedDelta(deltas, token, values.subarray(at * config.hidden, (at + 1) * config.hidden));
-      // Each takes up to a tenth of a millisecond.
+      // Of rank 16 and 4,096 numbers, each takes 0.15 ms.
       if (at % TOKENS_A_TURN === TOKENS_A_TURN - 1) await nextTurn();
     }
     return { memory, tensor: device.tensor('f32', memory, 0, [1, tokens.length, config.hidden]) };

@@ -219,14 +219,24 @@ export class HeadDeltas {
     }
   }
 
-  /** Frees what was copied for all others. */
-  keepOnly(heads: ReadonlySet<HeadDelta>): void {
-    for (const [head, placed] of this.placed) if (!heads.has(head)) this.drop(head, placed);
+  /** Forgets all others, and frees what was copied for them. */
+  keepOnly(heads: readonly HeadDelta[]): void {
+    for (const [head, placed] of this.placed) if (!heads.includes(head)) this.drop(head, placed);
   }
 
   async close(): Promise<void> {
-    this.keepOnly(new Set());
+    this.keepOnly([]);
     (await this.session)?.close();
+  }
+
+  /** Opened when the first row needs it; a failed one is retried at the next. */
+  private opened(): Promise<Session> {
+    if (this.session !== null) return this.session;
+    const { device, config } = this;
+    const opening = device.session(buildHeadDelta(config, device.flavour), null);
+    this.session = opening;
+    opening.catch(() => (this.session = null));
+    return opening;
   }
 
   private async bind({ head, positions, states, logits }: HeadRow): Promise<Binding> {
@@ -237,8 +247,7 @@ export class HeadDeltas {
     if (bound?.key === key && bound.states === states.memory && bound.logits === logits.memory)
       return bound.binding;
     unbind(placed);
-    this.session ??= device.session(buildHeadDelta(config, device.flavour), null);
-    const binding = (await this.session).bind();
+    const binding = (await this.opened()).bind();
     const { hidden, vocab } = config;
     const [a, b] = placed.shared.memories;
     const owned = [

@@ -71,6 +71,8 @@ interface Attempt {
   whole: boolean;
   /** Tokens that activate the chain's adapters, root first. */
   invocations: readonly (readonly number[])[];
+  /** Tokens behind the prompt. */
+  behind: readonly number[];
 }
 
 /** Root first; null for missing or bad files, which are for the engine to report. */
@@ -100,11 +102,14 @@ export async function verifyAdapter(params: VerifyParams): Promise<Result<Verifi
   const { expected } = params;
   const traits = await traitsOf(params);
   const invocations = traits.flatMap((known) => (known?.invocation == null ? [] : [known.invocation]));
+  const moves = traits.at(-1)?.moves ?? [];
   const classifies = traits.some((known) => known?.classifies === true);
   const [first, ...others] = expected === null ? PROBES : [expected.prompt ?? PROBES[0]];
   const attempts: Attempt[] = [
-    { prompt: first, whole: false, invocations },
-    ...[first, ...others].map((prompt) => ({ prompt, whole: true, invocations })),
+    { prompt: first, whole: false, invocations, behind: [] },
+    ...[first, ...others].map((prompt) => ({ prompt, whole: true, invocations, behind: [] })),
+    // An embedding's delta is nothing for tokens that training did not see.
+    ...(moves.length === 0 ? [] : [{ prompt: first, whole: true, invocations, behind: moves }]),
   ];
   let last: Result<Verification, ApiError> | null = null;
   for (const attempt of attempts) {
@@ -336,7 +341,7 @@ async function run(
   const scored = await runScored(services, {
     id: requestId,
     tenant,
-    prompt: activated(encoded.value, attempt.invocations),
+    prompt: activated([...encoded.value, ...attempt.behind], attempt.invocations),
     chain,
     sampling: { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: COMPARED },
     promptLogprobs: attempt.whole ? 0 : null,

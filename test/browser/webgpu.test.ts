@@ -103,6 +103,25 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
     },
   );
 
+  // Gemma 4 has a soft cap of logits.
+  it.each([
+    ...(['llama', 'gemma4'] as const).map((name) => ({ name, pair: 'heads' as const })),
+    ...(['llama'] as const).map((name) => ({ name, pair: 'outer' as const })),
+  ])('adapts heads and embeddings as the processor does: $pair of $name', async ({ name, pair }) => {
+    const shape = TINY_SHAPES[name]!;
+    const wanted = await logitsOf(shape, 'cpu', 'f32', { pair });
+    expect(new Set(wanted.slice(0, 4).map((logits) => logits.join())).size).toBe(4);
+    const worst = worstDifference(wanted, await logitsOf(shape, 'webgpu', 'f32', { pair }));
+    const kl8 = meanDivergence(wanted, await logitsOf(shape, 'webgpu', 'int8', { pair }));
+    const half = halves ? await logitsOf(shape, 'webgpu', 'int8', { pair, precision: 'f16' }) : null;
+    console.log(
+      `${pair} of ${name}: float32 within ${worst.toExponential(1)}, int8 KL ${kl8.toExponential(1)}`,
+    );
+    expect(worst).toBeLessThan(1e-2);
+    expect(kl8).toBeLessThan(0.02);
+    if (half !== null) expect(meanDivergence(wanted, half)).toBeLessThan(0.02);
+  });
+
   it.skipIf(!halves).each(['llama', 'qwen2', 'gemma3', 'olmo2', 'phi3'] as const)(
     'answers in float16 as the processor does in float32: %s (skipped where the driver has no float16)',
     async (name) => {

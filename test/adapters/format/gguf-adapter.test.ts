@@ -1,7 +1,9 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AdapterFormatError, type AdapterErrorCode } from '../../../adapters/errors.ts';
 import { toFloat32 } from '../../../adapters/format/dtype.ts';
+import { readAdapter, type LoraModule } from '../../../adapters/index.ts';
 import { readGgufAdapter } from '../../../adapters/format/gguf-adapter.ts';
 import { MAX_ADAPTER_TENSORS } from '../../../adapters/format/safetensors.ts';
 import { encodeGguf, type GgufTensorInput } from '../../fixtures/write-gguf.ts';
@@ -49,6 +51,20 @@ const without = (key: keyof typeof METADATA): Uint8Array =>
 const read = (bytes: Uint8Array) => readGgufAdapter(bytes, { path: 'x.gguf', attention: ATTENTION });
 const floats = (values: readonly number[], rows: number): number[][] =>
   Array.from({ length: rows }, (_, row) => values.slice(row * RANK, (row + 1) * RANK));
+
+/** The head and the embedding among others, saved by PEFT and then converted by llama.cpp (test/fixtures/make-outer-reference.py). */
+it("reads llama.cpp's own file of a head and an embedding as PEFT's folder", () => {
+  const fixture = (name: string): Uint8Array =>
+    new Uint8Array(readFileSync(new URL(`../../fixtures/peft-outer/${name}`, import.meta.url)));
+  const peft = readAdapter({
+    weights: fixture('untied/adapter_model.safetensors'),
+    configJson: new TextDecoder().decode(fixture('untied/adapter_config.json')),
+  });
+  const { modules } = read(fixture('untied.gguf'));
+  const values = ({ name, a, b }: LoraModule) => [name, a, b];
+  expect(modules.map(({ name }) => name).slice(0, 2)).toEqual(['lm_head', 'model.embed_tokens']);
+  expect(modules.map(values)).toEqual(peft.modules.map(values));
+});
 
 describe('reading what llama.cpp writes', () => {
   it('returns modules in Hugging Face names, sorted, scale = alpha / rank', () => {

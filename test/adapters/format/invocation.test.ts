@@ -16,7 +16,7 @@ import {
 import { CONFIG_KEY, parseCanonicalHead } from '../../../adapters/format/canonical.ts';
 import { chainId } from '../../../protocol/identity.ts';
 import { MAX_INVOCATION_TOKENS, MAX_VOCABULARY } from '../../../protocol/limits.ts';
-import { base, BASE_ID, loraModule, peftFiles, Q, refusal, V } from '../make-adapter.ts';
+import { base, BASE_ID, filled, loraModule, peftFiles, peftTensors, Q, refusal, V } from '../make-adapter.ts';
 
 const INVOCATION = [1, 520, 9_531];
 const modules = [loraModule(Q), loraModule(V, 1, 4, 2, 0.5)];
@@ -46,6 +46,15 @@ describe('an activated adapter', () => {
     expect(plain.config).not.toHaveProperty('invocation');
     expect(inspectAdapter(one.bytes)).toMatchObject({ invocation: INVOCATION });
     expect(inspectAdapter(plain.bytes)).not.toHaveProperty('invocation');
+  });
+
+  it('is refused if it adapts the embedding, which PEFT never does', () => {
+    const tensors = peftTensors();
+    const path = 'base_model.model.model.embed_tokens.lora_embedding';
+    tensors.set(`${path}_A`, filled(2, 9)).set(`${path}_B`, filled(4, 2));
+    expect(readAdapter(peftFiles({}, tensors)).modules).toHaveLength(3);
+    const files = peftFiles({ alora_invocation_tokens: INVOCATION }, tensors);
+    expect(refusal('alora', () => readAdapter(files)).subject).toBe('model.embed_tokens');
   });
 
   it('is read back from its bytes and from its head, and packs again to the same bytes', async () => {

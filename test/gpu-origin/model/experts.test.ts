@@ -66,7 +66,13 @@ it('plans memory for every expert, whatever a token chooses', async () => {
 });
 
 it('refuses adapters of experts and routers by name, and WebGPU', () => {
-  const info = describeBase(base, { format: 'int8', context: 16, provider: 'cpu', bits: true });
+  const info = describeBase(base, {
+    format: 'int8',
+    context: 16,
+    provider: 'cpu',
+    bits: true,
+    adaptsEmbedding: true,
+  });
   expect(info.modules.map(({ name }) => name)).not.toContainEqual(expect.stringContaining('mlp'));
   for (const name of ['model.layers.0.mlp.experts.3.gate_proj', 'model.layers.0.mlp.gate']) {
     const module = { name, rank: 2, a: { shape: [2, 64] }, b: { shape: [48, 2] } };

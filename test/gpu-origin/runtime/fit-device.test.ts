@@ -22,7 +22,12 @@ const WASM: FitParams = {
 
 it('changes nothing if the device addresses as much as the process', () => {
   const native = { ...WASM, addressableBytes: null, sharesWeights: true };
-  expect(fitDevice(native)).toEqual({ kinds: ['none', 'qv', 'all'], context: 8_192, notice: null });
+  expect(fitDevice(native)).toEqual({
+    kinds: ['none', 'qv', 'all'],
+    context: 8_192,
+    notice: null,
+    spare: true,
+  });
   expect(fitDevice({ ...native, asked: 512 }).context).toBe(512);
   expect(fitDevice({ ...native, asked: 100_000 }).context).toBe(8_192);
 });
@@ -33,13 +38,15 @@ it('shortens the context of 16 rows until all three graphs and all rows fit', ()
     context: 2_176,
     notice:
       'this provider addresses 4.3 GB, so a row has 2,176 of the 8,192 tokens that the base was trained for; fewer --slots leave room for more',
+    spare: true,
   });
 });
 
 it('takes one graph for all rows where three leave too little', () => {
   const float32 = { ...WASM, sessionBytes: 1.2e9 };
-  expect(fitDevice(float32)).toMatchObject({ kinds: ['all'], context: 2_176 });
-  expect(fitDevice({ ...WASM, asked: 2_304 })).toEqual({ kinds: ['all'], context: 2_304, notice: null });
+  // Nor is there room for the weights of one more session, which rows that adapt the embedding need.
+  expect(fitDevice(float32)).toMatchObject({ kinds: ['all'], context: 2_176, spare: false });
+  expect(fitDevice({ ...WASM, asked: 2_304 })).toMatchObject({ kinds: ['all'], context: 2_304, spare: true });
 });
 
 it('refuses what does not fit, and suggests what would', () => {
@@ -58,9 +65,10 @@ it('assumes some memory of a GPU that reports none, and refuses nothing', () => 
     context: 2_176,
     notice:
       "the GPU's memory size is unknown, so a row has 2,176 of the 8,192 tokens that the base was trained for, which fits 4.3 GB; --context 8192 allows more",
+    spare: true,
   });
   expect(fitDevice({ ...gpu, asked: 8_192 })).toEqual({
-    ...{ kinds: ['none', 'qv', 'all'], context: 8_192, notice: null },
+    ...{ kinds: ['none', 'qv', 'all'], context: 8_192, notice: null, spare: true },
   });
   expect(fitDevice({ ...gpu, sessionBytes: 9e9 })).toMatchObject({ kinds: ['all'], context: 256 });
 });
@@ -83,6 +91,7 @@ it('never exceeds what the device addresses, nor the requested context', () => {
       }
       const held = given.sessionBytes * fit.kinds.length + given.tokenBytes * fit.context;
       expect(held).toBeLessThanOrEqual(2 ** 32);
+      if (fit.spare) expect(held + given.sessionBytes).toBeLessThanOrEqual(2 ** 32);
       expect(fit.kinds).toContain('all');
       if (given.asked !== undefined) expect(fit.context).toBe(Math.min(given.asked, given.most));
     }),

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packAdapter } from '../../../adapters/index.ts';
 import { readInput } from '../../../cli/adapter-files/read-input.ts';
+import { stagesOf } from '../../../gpu-origin/engine/adapters/activation.ts';
 import type { ResidentAdapter } from '../../../gpu-origin/engine/ports.ts';
 import { TINY_OUTER_ADAPTERS, TINY_SEEING, TINY_SHAPES, TINY_VARIANTS } from '../../fixtures/tiny-base.ts';
 import {
@@ -125,13 +126,22 @@ describe('adapters that PEFT saved', () => {
     const { files } = await readInput(folder);
     const packed = await packAdapter({ files, baseId: tiny.runner.base.id, parentChainId: null });
     const adapter = await tiny.runner.loadAdapter(packed.bytes, packed.digest);
-    tiny.runner.assign(0, tiny.runner.compose([{ adapter, scale: 1 }]));
-    const rows = await prefillAll(
-      tiny.runner,
-      0,
-      PROMPT,
-      PROMPT.map((_, at) => at),
-    );
+    const delta = tiny.runner.compose([{ adapter, scale: 1 }]);
+    const chain = [{ digest: packed.digest, scale: 1 }];
+    const stages = stagesOf(chain, new Map([[packed.digest, adapter]]), PROMPT);
+    expect(stages).toHaveLength(adapter.invocation === null ? 1 : 2);
+    const rows: Float32Array[] = [];
+    for (const [at, { from, chain: acting }] of stages.entries()) {
+      const to = stages[at + 1]?.from ?? PROMPT.length;
+      tiny.runner.changeDelta(0, acting.length === 0 ? null : delta);
+      for (let past = from; past < to; past += tiny.runner.chunk) {
+        const tokens = PROMPT.slice(past, Math.min(to, past + tiny.runner.chunk));
+        const positions = tokens.map((_, position) => position);
+        const logits = await tiny.runner.prefill({ slot: 0, tokens, past, positions });
+        const size = tiny.runner.vocabSize;
+        positions.forEach((position) => rows.push(logits.slice(position * size, (position + 1) * size)));
+      }
+    }
     const worst = expectClose(rows, row);
     await tiny.close();
     expect(worst).toBeLessThan(2e-4);
