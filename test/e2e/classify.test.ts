@@ -77,6 +77,48 @@ it('is trained by graft from rows with labels, and classifies as it was taught',
   expect(data.map(({ label }) => label)).toEqual(['food', 'weather']);
 });
 
+it('is evaluated by accuracy, F1 and confused classes, and refused labels that it lacks', async () => {
+  const rows = ['weather', 'food', 'food', 'weather'].map((label, at) => ({
+    text: `${at} ${at < 2 ? 'rain' : 'bread'} 1`,
+    label,
+  }));
+  const write = (file: string, all: object[]) =>
+    writeFile(path.join(stack.folder, file), all.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  await write('holdout.jsonl', rows);
+  expect((await stack.graft('eval', 'add', 'clinic/topic', 'holdout.jsonl')).stdout).toContain(
+    'keeps 4 rows',
+  );
+  const { code, stdout, stderr } = await stack.graft('eval', 'clinic/topic');
+  expect([code, stderr]).toEqual([
+    0,
+    expect.stringContaining('gives other classes than holdout in rows 2, 4'),
+  ]);
+  expect(stdout).toMatch(/\n1 +live +holdout +2 of 4 \(50 %\) .* 0\.500\n/);
+  expect(stdout).toMatch(
+    /classes that clinic\/topic@1 gives holdout:\nLABEL +food +weather\nfood +1 +1\nweather +1 +1/,
+  );
+  const json = await stack.graft('eval', 'clinic/topic', '--json');
+  expect(JSON.parse(json.stdout)).toMatchObject({
+    scores: [{ labelled: true, exact: 2, macro_f1: 0.5 }],
+    confusions: [{ adapter: 'clinic/topic@1', label: 'holdout', labels: ['food', 'weather'] }],
+  });
+
+  await write('others.jsonl', [{ text: 'a', label: 'sport' }]);
+  await stack.graft('eval', 'add', 'clinic/topic', 'others.jsonl');
+  const refused = await stack.graft('eval', 'clinic/topic', '--as', 'others');
+  expect([refused.code, refused.stderr]).toEqual([
+    ...[1, expect.stringContaining("has no class 'sport', but food, weather.")],
+  ]);
+  await write('text.jsonl', [{ prompt: 'a', expected: 'b' }]);
+  await stack.graft('eval', 'add', 'clinic/topic', 'text.jsonl');
+  expect((await stack.graft('eval', 'clinic/topic', '--as', 'text')).stderr).toContain('/v1/classify');
+
+  const low = await stack.graft(
+    ...['publish', 'intent', '--name', 'clinic/intent', '--eval', 'holdout.jsonl', '--json'],
+  );
+  expect([low.code, low.stderr]).toEqual([2, expect.stringContaining('label_unknown')]);
+});
+
 it('cannot be the parent of another one', async () => {
   const child = await stack.graft(
     'publish',
