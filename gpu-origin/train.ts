@@ -55,7 +55,7 @@ import { type Activation, activationOf } from './training/activation.ts';
 import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
-import { newHead, trainedClassifier } from './training/classifier.ts';
+import { type HeadKind, newHead, trainedClassifier } from './training/classifier.ts';
 import { loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
 import { parseRows, type Row } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
@@ -200,10 +200,14 @@ async function trainRows(
   if (!activation.ok) throw new TrainingEnd('settings_invalid', activation.error);
   const { activated } = activation.value;
   const reading = { ...params, ...activation.value, request };
-  const { rows, leftOut, classes } = await readRows(reading, { file, heldOutFile }, tokenizer);
-  checkHeads(files, { classes, continues: request.continues === true });
+  const { rows, leftOut, head } = await readRows(reading, { file, heldOutFile }, tokenizer);
+  checkHeads(files, { head, continues: request.continues === true });
   const { hidden } = base.config;
-  const settings = settingsOf(request, { rows: rows.trained.length, hidden, activated });
+  const problem = head?.problemType ?? null;
+  const settings = settingsOf(
+    { ...request, ...(problem === null ? {} : { problem_type: problem }) },
+    { rows: rows.trained.length, hidden, activated },
+  );
   const { config } = base;
   const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
   if (Math.fround(settings.alpha / settings.rank) === 0)
@@ -218,7 +222,7 @@ async function trainRows(
       `this base stores some linears as one, so that ${settings.targets.join(', ')} cannot be trained ` +
         'alone. Use --targets all',
     );
-  if (classes !== null) parameters.push(newHead(classes.length, config));
+  if (head !== null) parameters.push(newHead(head.labels?.length ?? 1, config));
   if (settings.continues === true && params.chain.length === 0)
     throw new TrainingEnd('settings_invalid', 'there is no adapter to continue');
   const optimizer = new AdamW(parameters);
@@ -273,13 +277,14 @@ async function trainRows(
     scale: settings.alpha / settings.rank,
     chain,
     activated: activated !== undefined,
-    ...(classes === null
+    ...(head === null
       ? {}
       : {
           classifier: {
             gain: finalGain,
             epsilon: config.rmsEpsilon,
             rotation: served.rotations?.stream ?? null,
+            problemType: head.problemType,
           },
         }),
     mostTokens: mostTokensOf(rows, settings.batch),
@@ -321,7 +326,7 @@ async function trainRows(
     const baseModel = params.baseName ?? info.id;
     /** What is trained so far. */
     const trained = (heldOut: HeldOutScore | null): AdapterContent & { card: TrainingCard } => {
-      const classifier = classes === null ? undefined : trainedClassifier(parameters.at(-1)!, classes);
+      const classifier = head === null ? undefined : trainedClassifier(parameters.at(-1)!, head);
       const own = trainedModules(parameters, settings.alpha);
       const { modules, continued } =
         last === undefined ? { modules: own, continued: undefined } : continuedModules(own, last);
@@ -490,17 +495,17 @@ async function readRows(
 ): Promise<{
   rows: { trained: TrainingRow[]; heldOut: TrainingRow[] };
   leftOut: number;
-  /** Labels, sorted; null = rows have answers. */
-  classes: string[] | null;
+  /** null = rows have answers. */
+  head: HeadKind | null;
 }> {
   const { request, rowsPath, validationPath = '', tell } = params;
   const all = await encodeFile(params, { path: rowsPath, bytes: file, what: 'line' }, tokenizer);
-  const { classes } = all;
+  const { head } = all;
   const rows = splitRows(all.rows, heldOutFile === null ? request.validation : 0);
   let { leftOut } = all;
   if (heldOutFile !== null) {
     const wanted = { path: validationPath, bytes: heldOutFile, what: 'validation file, line' };
-    const heldOut = await encodeFile(params, { ...wanted, classes }, tokenizer);
+    const heldOut = await encodeFile(params, { ...wanted, head }, tokenizer);
     rows.heldOut = heldOut.rows;
     leftOut = [...leftOut, ...heldOut.leftOut];
     if (rows.heldOut.length === 0) throw noRows(wanted.what, heldOut.leftOut);
@@ -516,46 +521,77 @@ async function readRows(
     longest: lengths.reduce((most, length) => Math.max(most, length), 0),
     tokens: lengths.reduce((sum, length) => sum + length, 0),
   });
-  return { rows, leftOut: leftOut.length, classes };
+  return { rows, leftOut: leftOut.length, head };
 }
 
 type Encoded = Awaited<ReturnType<typeof encodeInTurns>>;
 
+type RowKind = 'label' | 'score' | 'answer';
+const kindOf = ({ label, score }: Row): RowKind =>
+  label !== undefined ? 'label' : score !== undefined ? 'score' : 'answer';
+
 /**
- * @param known labels of the rows that are trained on; null = those have answers, undefined = these are the ones.
- * @returns the labels, sorted; null = the rows have answers. @throws TrainingEnd unless all rows are of one kind.
+ * @param known of the rows that are trained on; null = those have answers, undefined = these are the ones.
+ * @param problemType as asked for. @returns the head that is trained, with its labels sorted; null = the rows have
+ * answers. @throws TrainingEnd unless all rows are of one kind.
  */
-function classesOf(rows: readonly Row[], what: string, known: readonly string[] | null | undefined) {
-  const labelled = known === undefined ? rows[0]?.label !== undefined : known !== null;
-  const odd = rows.find(({ label }) => (label !== undefined) !== labelled);
+function headOf(
+  rows: readonly Row[],
+  what: string,
+  known: HeadKind | null | undefined,
+  problemType: TrainingRequest['problem_type'],
+): HeadKind | null {
+  const first: RowKind = rows[0] === undefined ? 'answer' : kindOf(rows[0]);
+  const kind =
+    known === undefined ? first : known === null ? 'answer' : known.labels === null ? 'score' : 'label';
+  const odd = rows.find((row) => kindOf(row) !== kind);
   if (odd !== undefined)
     throw new TrainingEnd(
       'rows_invalid',
-      `${what} ${odd.line}: the row has ${labelled ? 'no' : 'a'} label, unlike others. Train an adapter on one kind of rows`,
+      `${what} ${odd.line}: the row has ${kind === 'answer' ? `a ${kindOf(odd)}` : `no ${kind}`}, unlike others. Train an adapter on one kind of rows`,
     );
-  if (!labelled) return null;
+  if (kind !== 'score' && problemType !== undefined)
+    throw new TrainingEnd('settings_invalid', `--problem-type is for rows with a score, and these have none`);
+  if (kind === 'answer') return null;
+  if (kind === 'score') return scoreHead(rows, what, problemType ?? 'regression');
   const classes = [...new Set(rows.flatMap(({ label }) => label ?? []))].sort();
-  if (known != null) {
-    const unknown = rows.find(({ label }) => !known.includes(label ?? ''));
+  if (known?.labels != null) {
+    const { labels } = known;
+    const unknown = rows.find(({ label }) => !labels.includes(label ?? ''));
     if (unknown !== undefined)
       throw new TrainingEnd(
         'rows_invalid',
         `${what} ${unknown.line}: no row that is trained on has this label`,
       );
-    return [...known];
+    return known;
   }
   if (classes.length < 2 || classes.length > MAX_CLASSES)
     throw new TrainingEnd(
       'rows_invalid',
       `the rows have ${classes.length === 1 ? 'one label' : `${classes.length} labels`}; a classification head is trained on 2 to ${MAX_CLASSES}`,
     );
-  return classes;
+  return { labels: classes, problemType: null };
+}
+
+/** A head of one output. @throws TrainingEnd for a score that its loss does not take. */
+function scoreHead(
+  rows: readonly Row[],
+  what: string,
+  problemType: NonNullable<TrainingRequest['problem_type']>,
+): HeadKind {
+  const outside = rows.find(({ score = 0 }) => score < 0 || score > 1);
+  if (problemType === 'multi_label_classification' && outside !== undefined)
+    throw new TrainingEnd(
+      'rows_invalid',
+      `${what} ${outside.line}: the score ${outside.score} is not from 0 to 1, as multi_label_classification wants. Train a regression`,
+    );
+  return { labels: null, problemType };
 }
 
 /** A chain has one classification head at most, and one that has it is trained no further. @throws TrainingEnd */
 function checkHeads(
   files: ReturnType<typeof readChain>,
-  { classes, continues }: { classes: readonly string[] | null; continues: boolean },
+  { head, continues }: { head: HeadKind | null; continues: boolean },
 ): void {
   const below = files.find(({ file }) => parseCanonical(file).classifier !== undefined);
   if (below !== undefined)
@@ -563,10 +599,10 @@ function checkHeads(
       'settings_invalid',
       `adapter ${below.digest.slice(0, 12)} below has a classification head. Train on the base, or on an adapter without one`,
     );
-  if (classes !== null && continues)
+  if (head !== null && continues)
     throw new TrainingEnd(
       'settings_invalid',
-      'rows with a label train a new classification head, which continues no version. Train on top of it with --parent',
+      'rows with a label or score train a new classification head, which continues no version. Train on top of it with --parent',
     );
 }
 
@@ -577,15 +613,15 @@ async function encodeFile(
     path,
     bytes,
     what,
-    classes: known,
+    head: known,
   }: {
     path: string;
     bytes: Uint8Array;
     what: string;
-    classes?: readonly string[] | null;
+    head?: HeadKind | null;
   },
   tokenizer: ReturnType<typeof loadTokenizer>,
-): Promise<Encoded & { classes: string[] | null }> {
+): Promise<Encoded & { head: HeadKind | null }> {
   const parsed = parseRows({
     bytes,
     format: path.endsWith('.csv') ? 'csv' : 'jsonl',
@@ -602,13 +638,13 @@ async function encodeFile(
     );
   const template = createChatTemplate(tokenizer);
   const total = parsed.rows.length;
-  const classes = classesOf(parsed.rows, what, known);
+  const head = headOf(parsed.rows, what, known, request.problem_type);
   const encoding = {
     tokenizer,
     template,
     maxLength: request.max_length,
     begins,
-    classes: classes ?? undefined,
+    classes: head?.labels ?? undefined,
   };
   const encoded = await encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {
     if (total > ROWS_AT_ONCE) onProgress('Reading the rows', done, total);
@@ -620,7 +656,7 @@ async function encodeFile(
       'rows_invalid',
       `${what} ${listed(silent.map(({ line }) => line))}: ${silent[0]!.why} ${silent.length} such rows`,
     );
-  return { ...encoded, classes };
+  return { ...encoded, head };
 }
 
 function noRows(what: string, leftOut: Encoded['leftOut']): TrainingEnd {

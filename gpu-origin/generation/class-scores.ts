@@ -23,7 +23,7 @@ export function activated({ scores, head }: Classes, activates: boolean): number
   return powers.map((power) => power / sum);
 }
 
-export const sigmoid = (score: number): number => 1 / (1 + Math.exp(-score));
+const sigmoid = (score: number): number => 1 / (1 + Math.exp(-score));
 
 /** The first of equal ones, as NumPy's argmax. */
 export const likeliest = (scores: readonly number[]): number => scores.indexOf(Math.max(...scores));

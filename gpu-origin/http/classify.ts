@@ -20,7 +20,7 @@ import { embeddingInputs } from '../../protocol/embed-tokenize.ts';
 import { CLASSES_HEADER, writeClasses } from '../../protocol/origin-wire.ts';
 import { MAX_PROBABILITIES } from '../../protocol/limits.ts';
 import type { Parsed, ParseOptions } from '../../protocol/parse-body.ts';
-import { activated, type Classes, likeliest, sigmoid } from '../generation/class-scores.ts';
+import { activated, type Classes, likeliest } from '../generation/class-scores.ts';
 import { idsOfInput, type PromptCaller, promptOf, type PromptServices } from '../prompts/prompt.ts';
 import { answerText } from './completions.ts';
 import { startGeneration } from './generation.ts';
@@ -186,7 +186,10 @@ function handle<T extends { model?: string | null | undefined }>(
   });
 }
 
-/** Of heads of one class, whatever its kind of problem. */
+/**
+ * Of heads of one class. Unlike in vLLM, a regression keeps its numbers: transformers calls every head of one output so
+ * that was trained on numbers, and these are the trained ones.
+ */
 function scoresOf(classes: readonly Classes[], activates: boolean): Result<number[], ApiError> {
   const several = classes.find(({ scores }) => scores.length > 1)?.scores.length;
   if (several !== undefined)
@@ -195,5 +198,5 @@ function scoresOf(classes: readonly Classes[], activates: boolean): Result<numbe
       message: `This model's head has ${several} classes, and scores need a head of one. Ask it at /v1/classify.`,
       param: 'model',
     });
-  return ok(classes.map(({ scores }) => (activates ? sigmoid(scores[0]!) : scores[0]!)));
+  return ok(classes.map((one) => activated(one, activates)[0]!));
 }
