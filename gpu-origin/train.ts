@@ -26,7 +26,6 @@ import {
   writePeftAdapter,
 } from '../adapters/index.ts';
 import { ChainEntry, chainId } from '../protocol/identity.ts';
-import { MAX_CLASSES } from '../protocol/limits.ts';
 import {
   CHECKPOINT_FILE,
   checkpointFile,
@@ -57,7 +56,7 @@ import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
 import { type HeadKind, newHead, trainedClassifier } from './training/classifier.ts';
 import { loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
-import { parseRows, type Row } from '../protocol/training-rows.ts';
+import { headOfRows, kindOfRow, otherKind, parseRows, type Row } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
   continuedModules,
@@ -526,14 +525,10 @@ async function readRows(
 
 type Encoded = Awaited<ReturnType<typeof encodeInTurns>>;
 
-type RowKind = 'label' | 'score' | 'answer';
-const kindOf = ({ label, score }: Row): RowKind =>
-  label !== undefined ? 'label' : score !== undefined ? 'score' : 'answer';
-
 /**
  * @param known of the rows that are trained on; null = those have answers, undefined = these are the ones.
- * @param problemType as asked for. @returns the head that is trained, with its labels sorted; null = the rows have
- * answers. @throws TrainingEnd unless all rows are of one kind.
+ * @param problemType as asked for. @returns the head that is trained; null = the rows have answers.
+ * @throws TrainingEnd unless all rows are of one kind.
  */
 function headOf(
   rows: readonly Row[],
@@ -541,36 +536,25 @@ function headOf(
   known: HeadKind | null | undefined,
   problemType: TrainingRequest['problem_type'],
 ): HeadKind | null {
-  const first: RowKind = rows[0] === undefined ? 'answer' : kindOf(rows[0]);
-  const kind =
-    known === undefined ? first : known === null ? 'answer' : known.labels === null ? 'score' : 'label';
-  const odd = rows.find((row) => kindOf(row) !== kind);
-  if (odd !== undefined)
-    throw new TrainingEnd(
-      'rows_invalid',
-      `${what} ${odd.line}: the row has ${kind === 'answer' ? `a ${kindOf(odd)}` : `no ${kind}`}, unlike others. Train an adapter on one kind of rows`,
-    );
-  if (kind !== 'score' && problemType !== undefined)
-    throw new TrainingEnd('settings_invalid', `--problem-type is for rows with a score, and these have none`);
-  if (kind === 'answer') return null;
-  if (kind === 'score') return scoreHead(rows, what, problemType ?? 'regression');
-  const classes = [...new Set(rows.flatMap(({ label }) => label ?? []))].sort();
-  if (known?.labels != null) {
-    const { labels } = known;
-    const unknown = rows.find(({ label }) => !labels.includes(label ?? ''));
-    if (unknown !== undefined)
-      throw new TrainingEnd(
-        'rows_invalid',
-        `${what} ${unknown.line}: no row that is trained on has this label`,
-      );
-    return known;
+  const wrong = (line: number, problem: string): TrainingEnd =>
+    new TrainingEnd('rows_invalid', `${what} ${line}: ${problem}`);
+  if (known !== undefined) {
+    const kind = known === null ? 'answer' : known.labels === null ? 'score' : 'label';
+    const odd = rows.find((row) => kindOfRow(row) !== kind);
+    if (odd !== undefined) throw wrong(odd.line, otherKind(kind, kindOfRow(odd)));
+    const unknown = rows.find(({ label = '' }) => known?.labels?.includes(label) === false);
+    if (unknown !== undefined) throw wrong(unknown.line, 'No row that is trained on has this label.');
+    return known?.labels === null ? scoreHead(rows, what, known.problemType ?? 'regression') : known;
   }
-  if (classes.length < 2 || classes.length > MAX_CLASSES)
-    throw new TrainingEnd(
-      'rows_invalid',
-      `the rows have ${classes.length === 1 ? 'one label' : `${classes.length} labels`}; a classification head is trained on 2 to ${MAX_CLASSES}`,
-    );
-  return { labels: classes, problemType: null };
+  const found = headOfRows(rows);
+  if (!found.ok) throw wrong(found.error.line, found.error.problem);
+  const head = found.value;
+  if (problemType !== undefined && head?.labels !== null)
+    throw new TrainingEnd('settings_invalid', '--problem-type is for rows with a score, and these have none');
+  if (head === null) return null;
+  return head.labels === null
+    ? scoreHead(rows, what, problemType ?? 'regression')
+    : { labels: head.labels, problemType: null };
 }
 
 /** A head of one output. @throws TrainingEnd for a score that its loss does not take. */
@@ -583,7 +567,7 @@ function scoreHead(
   if (problemType === 'multi_label_classification' && outside !== undefined)
     throw new TrainingEnd(
       'rows_invalid',
-      `${what} ${outside.line}: the score ${outside.score} is not from 0 to 1, as multi_label_classification wants. Train a regression`,
+      `${what} ${outside.line}: The score ${outside.score} is not from 0 to 1, as multi_label_classification wants. Train a regression.`,
     );
   return { labels: null, problemType };
 }

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { err, ok, type Result } from './api-error.ts';
 import { ClassLabel } from './classes.ts';
 import { ChatMessage } from './completion.ts';
-import { MAX_LABEL_CHARACTERS } from './limits.ts';
+import { MAX_CLASSES, MAX_LABEL_CHARACTERS } from './limits.ts';
 import { checkQuestion, EvaluationRow } from './origin-wire.ts';
 import { isMap, issuePath, short } from './parse-body.ts';
 import type { TrainingMethod } from './training.ts';
@@ -458,6 +458,36 @@ const Preference = z
       messages: [...input.messages.map((one) => rowMessage(one, false)), rowMessage(answer, true)],
     })),
   );
+
+type RowKind = 'label' | 'score' | 'answer';
+
+/** What a row is trained on. */
+export const kindOfRow = ({ label, score }: Pick<Row, 'label' | 'score'>): RowKind =>
+  label !== undefined ? 'label' : score !== undefined ? 'score' : 'answer';
+
+/** The classification head that rows train: a class for each label, sorted, or null for one output. */
+export interface RowsHead {
+  labels: string[] | null;
+}
+
+/** @returns null if the rows have answers; an error unless all are of one kind, and labels 2 to 1,000. */
+export function headOfRows(rows: readonly Row[]): Result<RowsHead | null, RowProblem> {
+  const [first] = rows;
+  if (first === undefined) return ok(null);
+  const kind = kindOfRow(first);
+  const odd = rows.find((row) => kindOfRow(row) !== kind);
+  if (odd !== undefined) return err({ line: odd.line, problem: otherKind(kind, kindOfRow(odd)) });
+  if (kind !== 'label') return ok(kind === 'score' ? { labels: null } : null);
+  const labels = [...new Set(rows.flatMap(({ label }) => label ?? []))].sort();
+  if (labels.length >= 2 && labels.length <= MAX_CLASSES) return ok({ labels });
+  const count = labels.length === 1 ? 'one label' : `${labels.length} labels`;
+  const problem = `The rows have ${count}. A classification head is trained on 2 to ${MAX_CLASSES}.`;
+  return err({ line: first.line, problem });
+}
+
+/** Why a row cannot be among those of a kind. */
+export const otherKind = (kind: RowKind, own: RowKind): string =>
+  `The row has ${kind === 'answer' ? `a ${own}` : `no ${kind}`}, unlike others. Train an adapter on one kind of rows.`;
 
 type Fields = Record<string, unknown>;
 

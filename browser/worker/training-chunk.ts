@@ -265,7 +265,7 @@ async function readRows(
   if (labelled !== undefined)
     throw new TrainingEnd({
       code: 'rows_invalid',
-      message: `${unit} ${labelled.line}: a label or score trains a classification head, which pages do not. Use graft train.`,
+      message: `${unit} ${labelled.line}: a label or score trains a classification head, whose classes a page could not ask for. Use graft train, or a job.`,
       param: 'rows',
     });
   const turn = (): Promise<void> => {

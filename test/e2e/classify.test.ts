@@ -194,7 +194,7 @@ describe('a head of one output', () => {
         { text: 'a', label: 'b' },
       ],
       [],
-      'Line 2: the row has no score',
+      'Line 2: The row has no score',
     ],
   ])('is not trained on %j with %j', async (rows, flags, message) => {
     const { code, stderr } = await train(rows, '--out', 'nothing', ...flags);
