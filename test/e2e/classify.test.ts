@@ -187,7 +187,14 @@ describe('a head of one output', () => {
 
   it.each([
     [[{ text: 'a', score: 2 }], ['--problem-type', 'multi_label_classification'], 'is not from 0 to 1'],
-    [[{ text: 'a', label: 'b' }], ['--problem-type', 'regression'], 'for rows with a score'],
+    [
+      [
+        { text: 'a', label: 'b' },
+        { text: 'a', label: 'c' },
+      ],
+      ['--problem-type', 'regression'],
+      'for rows with a score',
+    ],
     [
       [
         { text: 'a', score: 2 },
