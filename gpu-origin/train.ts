@@ -26,7 +26,6 @@ import {
   writePeftAdapter,
 } from '../adapters/index.ts';
 import { ChainEntry, chainId } from '../protocol/identity.ts';
-import { MAX_CLASSES } from '../protocol/limits.ts';
 import {
   CHECKPOINT_FILE,
   checkpointFile,
@@ -55,9 +54,9 @@ import { type Activation, activationOf } from './training/activation.ts';
 import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
-import { newHead, trainedClassifier } from './training/classifier.ts';
+import { type HeadKind, newHead, trainedClassifier } from './training/classifier.ts';
 import { loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
-import { parseRows, type Row } from '../protocol/training-rows.ts';
+import { headOfRows, kindOfRow, otherKind, parseRows, type Row } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
   continuedModules,
@@ -196,10 +195,14 @@ async function trainRows(
   if (!activation.ok) throw new TrainingEnd('settings_invalid', activation.error);
   const { activated } = activation.value;
   const reading = { ...params, ...activation.value, request };
-  const { rows, leftOut, classes } = await readRows(reading, { file, heldOutFile }, tokenizer);
-  checkHeads(files, { classes, continues: request.continues === true });
+  const { rows, leftOut, head } = await readRows(reading, { file, heldOutFile }, tokenizer);
+  checkHeads(files, { head, continues: request.continues === true });
   const { hidden } = base.config;
-  const settings = settingsOf(request, { rows: rows.trained.length, hidden, activated });
+  const problem = head?.problemType ?? null;
+  const settings = settingsOf(
+    { ...request, ...(problem === null ? {} : { problem_type: problem }) },
+    { rows: rows.trained.length, hidden, activated },
+  );
   const { config } = base;
   const info = describeBase(base, {
     format,
@@ -220,7 +223,7 @@ async function trainRows(
       `this base stores some linears as one, so that ${settings.targets.join(', ')} cannot be trained ` +
         'alone. Use --targets all',
     );
-  if (classes !== null) parameters.push(newHead(classes.length, config));
+  if (head !== null) parameters.push(newHead(head.labels?.length ?? 1, config));
   if (settings.continues === true && params.chain.length === 0)
     throw new TrainingEnd('settings_invalid', 'there is no adapter to continue');
   const optimizer = new AdamW(parameters);
@@ -275,13 +278,14 @@ async function trainRows(
     scale: settings.alpha / settings.rank,
     chain,
     activated: activated !== undefined,
-    ...(classes === null
+    ...(head === null
       ? {}
       : {
           classifier: {
             gain: finalGain,
             epsilon: config.rmsEpsilon,
             rotation: served.rotations?.stream ?? null,
+            problemType: head.problemType,
           },
         }),
     mostTokens: mostTokensOf(rows, settings.batch),
@@ -323,7 +327,7 @@ async function trainRows(
     const baseModel = params.baseName ?? info.id;
     /** What is trained so far. */
     const trained = (heldOut: HeldOutScore | null): AdapterContent & { card: TrainingCard } => {
-      const classifier = classes === null ? undefined : trainedClassifier(parameters.at(-1)!, classes);
+      const classifier = head === null ? undefined : trainedClassifier(parameters.at(-1)!, head);
       const own = trainedModules(parameters, settings.alpha);
       const { modules, continued } =
         last === undefined ? { modules: own, continued: undefined } : continuedModules(own, last);
@@ -492,17 +496,17 @@ async function readRows(
 ): Promise<{
   rows: { trained: TrainingRow[]; heldOut: TrainingRow[] };
   leftOut: number;
-  /** Labels, sorted; null = rows have answers. */
-  classes: string[] | null;
+  /** null = rows have answers. */
+  head: HeadKind | null;
 }> {
   const { request, rowsPath, validationPath = '', tell } = params;
   const all = await encodeFile(params, { path: rowsPath, bytes: file, what: 'line' }, tokenizer);
-  const { classes } = all;
+  const { head } = all;
   const rows = splitRows(all.rows, heldOutFile === null ? request.validation : 0);
   let { leftOut } = all;
   if (heldOutFile !== null) {
     const wanted = { path: validationPath, bytes: heldOutFile, what: 'validation file, line' };
-    const heldOut = await encodeFile(params, { ...wanted, classes }, tokenizer);
+    const heldOut = await encodeFile(params, { ...wanted, head }, tokenizer);
     rows.heldOut = heldOut.rows;
     leftOut = [...leftOut, ...heldOut.leftOut];
     if (rows.heldOut.length === 0) throw noRows(wanted.what, heldOut.leftOut);
@@ -518,46 +522,62 @@ async function readRows(
     longest: lengths.reduce((most, length) => Math.max(most, length), 0),
     tokens: lengths.reduce((sum, length) => sum + length, 0),
   });
-  return { rows, leftOut: leftOut.length, classes };
+  return { rows, leftOut: leftOut.length, head };
 }
 
 type Encoded = Awaited<ReturnType<typeof encodeInTurns>>;
 
 /**
- * @param known labels of the rows that are trained on; null = those have answers, undefined = these are the ones.
- * @returns the labels, sorted; null = the rows have answers. @throws TrainingEnd unless all rows are of one kind.
+ * @param known of the rows that are trained on; null = those have answers, undefined = these are the ones.
+ * @param problemType as asked for. @returns the head that is trained; null = the rows have answers.
+ * @throws TrainingEnd unless all rows are of one kind.
  */
-function classesOf(rows: readonly Row[], what: string, known: readonly string[] | null | undefined) {
-  const labelled = known === undefined ? rows[0]?.label !== undefined : known !== null;
-  const odd = rows.find(({ label }) => (label !== undefined) !== labelled);
-  if (odd !== undefined)
-    throw new TrainingEnd(
-      'rows_invalid',
-      `${what} ${odd.line}: the row has ${labelled ? 'no' : 'a'} label, unlike others. Train an adapter on one kind of rows`,
-    );
-  if (!labelled) return null;
-  const classes = [...new Set(rows.flatMap(({ label }) => label ?? []))].sort();
-  if (known != null) {
-    const unknown = rows.find(({ label }) => !known.includes(label ?? ''));
-    if (unknown !== undefined)
-      throw new TrainingEnd(
-        'rows_invalid',
-        `${what} ${unknown.line}: no row that is trained on has this label`,
-      );
-    return [...known];
+function headOf(
+  rows: readonly Row[],
+  what: string,
+  known: HeadKind | null | undefined,
+  problemType: TrainingRequest['problem_type'],
+): HeadKind | null {
+  const wrong = (line: number, problem: string): TrainingEnd =>
+    new TrainingEnd('rows_invalid', `${what} ${line}: ${problem}`);
+  if (known !== undefined) {
+    const kind = known === null ? 'answer' : known.labels === null ? 'score' : 'label';
+    const odd = rows.find((row) => kindOfRow(row) !== kind);
+    if (odd !== undefined) throw wrong(odd.line, otherKind(kind, kindOfRow(odd)));
+    const unknown = rows.find(({ label = '' }) => known?.labels?.includes(label) === false);
+    if (unknown !== undefined) throw wrong(unknown.line, 'No row that is trained on has this label.');
+    return known?.labels === null ? scoreHead(rows, what, known.problemType ?? 'regression') : known;
   }
-  if (classes.length < 2 || classes.length > MAX_CLASSES)
+  const found = headOfRows(rows);
+  if (!found.ok) throw wrong(found.error.line, found.error.problem);
+  const head = found.value;
+  if (problemType !== undefined && head?.labels !== null)
+    throw new TrainingEnd('settings_invalid', '--problem-type is for rows with a score, and these have none');
+  if (head === null) return null;
+  return head.labels === null
+    ? scoreHead(rows, what, problemType ?? 'regression')
+    : { labels: head.labels, problemType: null };
+}
+
+/** A head of one output. @throws TrainingEnd for a score that its loss does not take. */
+function scoreHead(
+  rows: readonly Row[],
+  what: string,
+  problemType: NonNullable<TrainingRequest['problem_type']>,
+): HeadKind {
+  const outside = rows.find(({ score = 0 }) => score < 0 || score > 1);
+  if (problemType === 'multi_label_classification' && outside !== undefined)
     throw new TrainingEnd(
       'rows_invalid',
-      `the rows have ${classes.length === 1 ? 'one label' : `${classes.length} labels`}; a classification head is trained on 2 to ${MAX_CLASSES}`,
+      `${what} ${outside.line}: The score ${outside.score} is not from 0 to 1, as multi_label_classification wants. Train a regression.`,
     );
-  return classes;
+  return { labels: null, problemType };
 }
 
 /** A chain has one classification head at most, and one that has it is trained no further. @throws TrainingEnd */
 function checkHeads(
   files: ReturnType<typeof readChain>,
-  { classes, continues }: { classes: readonly string[] | null; continues: boolean },
+  { head, continues }: { head: HeadKind | null; continues: boolean },
 ): void {
   const below = files.find(({ file }) => parseCanonical(file).classifier !== undefined);
   if (below !== undefined)
@@ -565,10 +585,10 @@ function checkHeads(
       'settings_invalid',
       `adapter ${below.digest.slice(0, 12)} below has a classification head. Train on the base, or on an adapter without one`,
     );
-  if (classes !== null && continues)
+  if (head !== null && continues)
     throw new TrainingEnd(
       'settings_invalid',
-      'rows with a label train a new classification head, which continues no version. Train on top of it with --parent',
+      'rows with a label or score train a new classification head, which continues no version. Train on top of it with --parent',
     );
 }
 
@@ -579,15 +599,15 @@ async function encodeFile(
     path,
     bytes,
     what,
-    classes: known,
+    head: known,
   }: {
     path: string;
     bytes: Uint8Array;
     what: string;
-    classes?: readonly string[] | null;
+    head?: HeadKind | null;
   },
   tokenizer: ReturnType<typeof loadTokenizer>,
-): Promise<Encoded & { classes: string[] | null }> {
+): Promise<Encoded & { head: HeadKind | null }> {
   const parsed = parseRows({
     bytes,
     format: path.endsWith('.csv') ? 'csv' : 'jsonl',
@@ -604,13 +624,13 @@ async function encodeFile(
     );
   const template = createChatTemplate(tokenizer);
   const total = parsed.rows.length;
-  const classes = classesOf(parsed.rows, what, known);
+  const head = headOf(parsed.rows, what, known, request.problem_type);
   const encoding = {
     tokenizer,
     template,
     maxLength: request.max_length,
     begins,
-    classes: classes ?? undefined,
+    classes: head?.labels ?? undefined,
   };
   const encoded = await encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {
     if (total > ROWS_AT_ONCE) onProgress('Reading the rows', done, total);
@@ -622,7 +642,7 @@ async function encodeFile(
       'rows_invalid',
       `${what} ${listed(silent.map(({ line }) => line))}: ${silent[0]!.why} ${silent.length} such rows`,
     );
-  return { ...encoded, classes };
+  return { ...encoded, head };
 }
 
 function noRows(what: string, leftOut: Encoded['leftOut']): TrainingEnd {

@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('980b9f594d2591dafc2657b1bdcddfe76e193a420004cb67d1b2159a9926aa48');
+INSERT INTO schema_hash VALUES ('b19dbb62d7358248b8408716589bd01ff2e3a753d876a79ee72d73f2f87549fd');
 
 -- Names, versions, and what became of them
 
@@ -69,8 +69,9 @@ CREATE TABLE evaluations (
   sha256 TEXT NOT NULL,        -- of the rows and the judge
   created_at INTEGER NOT NULL,
   created_by TEXT NOT NULL,
-  judge TEXT,                  -- 'base' or <name>@<version>; NULL = answers must be exactly as expected
+  judge TEXT,                  -- 'base' or <name>@<version>; NULL = answers must be exactly as expected, or classes as labelled
   judge_chain TEXT,            -- chain id of the judge: after an erasure its name and version may be another adapter's
+  labelled INTEGER NOT NULL DEFAULT 0, -- 1 = rows have labels, which classifiers should give
   PRIMARY KEY (name, label)
 ) WITHOUT ROWID;
 CREATE INDEX evaluations_of_tenant ON evaluations (tenant, bytes);
@@ -93,10 +94,12 @@ CREATE TABLE evaluation_scores (
   sha256 TEXT NOT NULL,        -- of its rows and judge
   chain_id TEXT NOT NULL,
   digest TEXT NOT NULL,        -- of the chain's last file
-  exact TEXT NOT NULL,         -- for each row that is scored, in order: 1 exact or accepted, 0 not, ? no clear verdict
-  nats REAL NOT NULL,          -- negative log-likelihood of all expected tokens so far
+  exact TEXT NOT NULL,         -- for each row that is scored, in order: 1 exact, as labelled or accepted, 0 not, ? no clear verdict
+  nats REAL NOT NULL,          -- negative log-likelihood of all expected tokens or labels so far
   tokens INTEGER NOT NULL,
   at INTEGER NOT NULL,         -- when a row was last scored
+  macro_f1 REAL,               -- of all rows so far; NULL = they have no labels
+  confusion TEXT,              -- JSON, ConfusionCount of protocol/confusion.ts; last, so that reading the others skips it
   PRIMARY KEY (name, sha256, chain_id)
 );
 

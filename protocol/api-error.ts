@@ -17,6 +17,8 @@ export type ApiError =
   | { code: 'unsupported_parameter'; message: string; param: string }
   /** A classifier was asked for text, or an adapter without a classification head for classes. */
   | { code: 'wrong_endpoint'; message: string; param: 'model' }
+  /** A row of an evaluation has a label that the classification head does not. */
+  | { code: 'label_unknown'; message: string; param: 'label' }
   /** `promptTokens`: how many were counted before it was refused, for the edge. */
   | { code: 'context_length_exceeded'; message: string; param: string | null; promptTokens?: number }
   | { code: 'request_too_large'; message: string }
@@ -66,6 +68,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   invalid_request: [400, 'invalid_request_error'],
   unsupported_parameter: [400, 'invalid_request_error'],
   wrong_endpoint: [400, 'invalid_request_error'],
+  label_unknown: [400, 'invalid_request_error'],
   context_length_exceeded: [400, 'invalid_request_error'],
   request_too_large: [413, 'invalid_request_error'],
   version_conflict: [409, 'conflict_error'],
@@ -116,6 +119,8 @@ export const API_ERROR_HELP: Readonly<Record<ApiErrorCode, string>> = {
     'The field in `param` would change the answer, and graft cannot do it. Remove it, or use what the message suggests.',
   wrong_endpoint:
     'An adapter with a classification head answers at `/v1/classify`, `/v1/score` and `/v1/rerank` only; others do not. Ask the path that the message names.',
+  label_unknown:
+    'A row of the evaluation has a label that is none of the classifier’s classes. Correct the row, or score a version with that class.',
   context_length_exceeded:
     'Prompt and answer do not fit the context. Shorten the prompt, or lower `max_tokens`.',
   request_too_large: 'The body, file or part is larger than its limit. Send less; the message has the limit.',

@@ -41,18 +41,18 @@ export const shareWords = ({
     : // Truncated: 799 of 1,000 are not 80 % if that was required.
       `${exact} of ${rows} (${Math.floor((100 * exact) / rows + 1e-9)} %)`;
 
-/** @returns how rows were right: `answered exactly`, or such as `accepted by medicine@2`. */
-export const rightWords = ({ judge }: Pick<EvaluationScore, 'judge'>): string =>
-  judge === null ? 'answered exactly' : `accepted by ${judge}`;
+/** @returns how rows were right: `answered exactly`, `classified right`, or such as `accepted by medicine@2`. */
+export const rightWords = ({ judge, labelled }: Pick<EvaluationScore, 'judge' | 'labelled'>): string =>
+  labelled ? 'classified right' : judge === null ? 'answered exactly' : `accepted by ${judge}`;
 
 export interface VariantScore {
   /** Of the evaluation. */
   label: string;
-  /** The evaluation's; null = answers must be exactly as expected. */
+  /** The evaluation's; null = answers must be exactly as expected, or classes as labelled. */
   judge: string | null;
   /** Its key. */
   variant: string;
-  /** Rows answered exactly, or accepted by the judge. */
+  /** Rows answered exactly, classified as labelled, or accepted by the judge. */
   exact: number;
   rows: number;
   /** It has fewer such rows than control. */
@@ -76,11 +76,11 @@ export function variantScores(
       const score = scores[at * evaluations.length + i];
       if (score === undefined || control === undefined) return [];
       const worse = score.exact < control.exact;
-      const { exact, rows, judge } = score;
+      const { exact, rows, judge, labelled } = score;
       const than = worse ? `, control ${control.exact}` : '';
       const share = shareWords(score);
       const right =
-        judge === null
+        judge === null && !labelled
           ? `answers ${share} of ${label} exactly`
           : `has ${share} of ${label} ${rightWords(score)}`;
       const text = `${key} (${adapter}) ${right}${than}`;

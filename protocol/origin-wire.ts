@@ -4,8 +4,10 @@
  * question.
  */
 import { z } from 'zod';
+import { ClassLabel } from './classes.ts';
+import { ChatMessage } from './completion.ts';
 import { ChainEntry, Digest } from './identity.ts';
-import { MAX_CHAIN, MAX_PINNED_NAMES, MAX_TOP_LOGPROBS } from './limits.ts';
+import { MAX_CHAIN, MAX_MESSAGES, MAX_PINNED_NAMES, MAX_TOP_LOGPROBS } from './limits.ts';
 
 /** What the worker adds to a client's request. `budget_ms` is a remaining time, not a clock time. */
 export const OriginDirective = z.strictObject({
@@ -286,7 +288,46 @@ export const EvaluationRow = z
   .superRefine(checkQuestion);
 export type EvaluationRow = z.infer<typeof EvaluationRow>;
 
-export const EvaluationRows = z.array(EvaluationRow).min(1).max(MAX_EVALUATION_ROWS);
+/** Refines rows with a label: as training, they have a text or a conversation. */
+export function checkLabelled(
+  { prompt, text, messages }: { prompt?: unknown; text?: unknown; messages?: unknown },
+  context: z.RefinementCtx,
+): void {
+  if ([prompt, text, messages].filter((one) => one !== undefined).length === 1) return;
+  const message = "a row with a label needs either 'prompt', 'text' or 'messages'";
+  context.addIssue({ code: 'custom', message });
+}
+
+/** What a row with a label asks. */
+export const labelledShape = {
+  /** The same as `prompt`. */
+  text: z.string().min(1, 'must not be empty').optional(),
+  messages: z.array(ChatMessage).min(1, 'must not be empty').max(MAX_MESSAGES).optional(),
+};
+
+/** A raw text or a conversation, as `/v1/classify` reads it, and the class that it should get. */
+export const LabelledRow = z
+  .strictObject({
+    prompt: z.string().min(1, 'must not be empty').optional(),
+    ...labelledShape,
+    label: ClassLabel,
+  })
+  .superRefine(checkLabelled);
+export type LabelledRow = z.infer<typeof LabelledRow>;
+
+/** With an expected answer or, for classifiers, with a label. */
+export const ScoredRow = z.union([EvaluationRow, LabelledRow], {
+  // Of the kind that the row is meant to be.
+  error({ input, errors }) {
+    const isLabelled = typeof input === 'object' && input !== null && 'label' in input;
+    const [problem] = errors[isLabelled ? 1 : 0] ?? [];
+    const field = problem === undefined || problem.path.length === 0 ? '' : `"${problem.path.join('.')}" `;
+    return problem === undefined ? undefined : `${field}${problem.message}`;
+  },
+});
+export type ScoredRow = z.infer<typeof ScoredRow>;
+
+export const ScoredRows = z.array(ScoredRow).min(1).max(MAX_EVALUATION_ROWS);
 
 /** Body of `POST /adapters/<digest>/evaluate`. */
 export const EvaluateRequest = z.strictObject({
@@ -296,23 +337,26 @@ export const EvaluateRequest = z.strictObject({
   tenant: z.string().min(1).optional(),
   /** Time left, ms. */
   budget_ms: z.int().positive().optional(),
-  rows: EvaluationRows,
+  rows: ScoredRows,
 });
 export type EvaluateRequest = z.infer<typeof EvaluateRequest>;
 
 export const RowScore = z.union([
   z.object({
-    /** Greedy decoding gives exactly the expected answer and ends there. */
+    /** Greedy decoding gives exactly the expected answer and ends there; of a label: it is the likeliest class. */
     exact: z.boolean(),
-    /** Mean over `tokens`, nats. */
+    /** Mean over `tokens`, nats; of the label's class. */
     nll: z.number(),
-    /** Of the expected answer, its end included. */
+    /** Of the expected answer, its end included; 1 for a label. */
     tokens: z.int().positive(),
-    /** If the answer is not exact: its matching beginning, and the token that differs, none if it ends. */
+    /**
+     * If the answer is not exact: its matching beginning, and the token that differs, none if it ends; of a label: the
+     * likeliest class.
+     */
     got: z.string().optional(),
   }),
   /** Why this row cannot be scored; the others are. */
-  z.object({ error: z.string() }),
+  z.object({ error: z.string(), code: z.literal('label_unknown').optional() }),
 ]);
 export type RowScore = z.infer<typeof RowScore>;
 
@@ -324,7 +368,7 @@ export type EvaluateAnswer = z.infer<typeof EvaluateAnswer>;
 /** An evaluation as reported by the publisher. Nobody else has checked it. */
 export const Evaluation = z.strictObject({
   rows: z.int().positive(),
-  /** Share of rows answered exactly. */
+  /** Share of rows answered exactly; of rows with labels, those that got them. */
   exact_match: z.number().min(0).max(1),
   /** Mean over all expected tokens, nats. */
   mean_nll: z.number().min(0),

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { err, ok, type Result } from './api-error.ts';
 import { ClassLabel } from './classes.ts';
 import { ChatMessage } from './completion.ts';
-import { MAX_LABEL_CHARACTERS } from './limits.ts';
+import { MAX_CLASSES, MAX_LABEL_CHARACTERS } from './limits.ts';
 import { checkQuestion, EvaluationRow } from './origin-wire.ts';
 import { isMap, issuePath, short } from './parse-body.ts';
 import type { TrainingMethod } from './training.ts';
@@ -42,6 +42,8 @@ export interface Row {
   conversations: readonly Conversation[];
   /** Its class; the conversation then has no answer, and a raw text an empty one. Absent = an answer is learned. */
   label?: string;
+  /** In the place of a class, the number that a head of one output should give. */
+  score?: number;
 }
 
 type RowContent = Omit<Row, 'line'>;
@@ -62,7 +64,7 @@ export interface ParsedRows {
 
 /**
  * Reads a file of rows; each row's fields decide its shape. For `sft`: OpenAI's chat format, `prompt` and `completion`,
- * or graft's evaluation rows; or a text or conversation with its `label`. For `dpo`: OpenAI's preference format, or `prompt` or `user` with `chosen` and
+ * or graft's evaluation rows; or a text or conversation with its `label` or `score`. For `dpo`: OpenAI's preference format, or `prompt` or `user` with `chosen` and
  * `rejected`. Rows without a problem are returned also when others have one.
  */
 export function parseRows(file: RowsText): ParsedRows {
@@ -239,8 +241,8 @@ export function* csvRecords(text: string): Generator<CsvRecord> {
 }
 
 /** Columns of CSV: what the answer follows, and the answer. */
-const ASKED = ['prompt', 'text', 'user', 'system'];
-const ANSWERS = { sft: ['completion', 'expected', 'label'], dpo: ['chosen', 'rejected'] };
+const ASKED = ['prompt', 'text', 'query', 'document', 'user', 'system'];
+const ANSWERS = { sft: ['completion', 'expected', 'label', 'score'], dpo: ['chosen', 'rejected'] };
 
 function* csvValues(text: string, method: TrainingMethod): Generator<Found> {
   let header: string[] | null = null;
@@ -264,7 +266,13 @@ function csvValue(header: readonly string[], cells: readonly string[]): Result<u
   if (cells.length !== header.length)
     return err(`The record has ${cells.length} cells, but the header has ${header.length} columns.`);
   return ok(
-    Object.fromEntries(header.map((name, at) => [name, cells[at]]).filter(([, cell]) => cell !== '')),
+    Object.fromEntries(
+      header
+        .map((name, at) => [name, cells[at]] as const)
+        .filter(([, cell]) => cell !== '')
+        // Other fields are texts, also where they look like a number.
+        .map(([name, cell = '']) => [name, name === 'score' && cell.trim() !== '' ? Number(cell) : cell]),
+    ),
   );
 }
 
@@ -273,14 +281,14 @@ function headerProblem(header: readonly string[], method: TrainingMethod): strin
   const known = [...ASKED, ...answers];
   const wanted =
     method === 'sft'
-      ? "'prompt' and 'completion', or 'user', 'system' and 'expected', or 'text' and 'label'"
+      ? "'prompt' and 'completion', or 'user', 'system' and 'expected', or 'text' and 'label' or 'score'"
       : "'prompt', 'chosen' and 'rejected', or 'user', 'system', 'chosen' and 'rejected'";
   const unknown = header.find((name) => !known.includes(name));
   if (unknown !== undefined)
     return `Unknown column '${short(unknown)}'. The first line names the columns, separated by commas: ${wanted}.`;
   const twice = header.find((name, at) => header.indexOf(name) !== at);
   if (twice !== undefined) return `Column '${twice}' is there twice.`;
-  const asks = ['prompt', 'text', 'user'].some((name) => header.includes(name));
+  const asks = ['prompt', 'text', 'query', 'user'].some((name) => header.includes(name));
   const has = (name: string): boolean => header.includes(name);
   const answered = method === 'sft' ? answers.some(has) : answers.every(has);
   return asks && answered ? null : `Columns are missing. Name ${wanted}.`;
@@ -380,27 +388,49 @@ const asked = (
 
 const Expected = EvaluationRow.transform((row): Conversation[] => [asked(row, row.expected)]);
 
+/** A head's weights are float32, and a loss squares what is between a score and theirs. */
+const MAX_SCORE = 1e6;
+
 const Labelled = z
   .strictObject({
     text: answerText.optional(),
     prompt: answerText.optional(),
     messages: z.array(ContextMessage).min(1, 'must not be empty').optional(),
-    label: z.union(
-      [ClassLabel, z.int().transform(String), z.boolean().transform(String)],
-      `must be a text of 1 to ${MAX_LABEL_CHARACTERS} characters, a whole number, true or false`,
-    ),
+    /** A pair, as `/v1/rerank` joins it. */
+    query: z.string().optional(),
+    document: answerText.optional(),
+    label: z
+      .union(
+        [ClassLabel, z.int().transform(String), z.boolean().transform(String)],
+        `must be a text of 1 to ${MAX_LABEL_CHARACTERS} characters, a whole number, true or false`,
+      )
+      .optional(),
+    score: z
+      .number('must be a number')
+      .refine((score) => Math.abs(score) <= MAX_SCORE, `must be from -${MAX_SCORE} to ${MAX_SCORE}`)
+      .optional(),
   })
   .refine(
-    (row) => [row.text, row.prompt, row.messages].filter((one) => one !== undefined).length === 1,
-    "a row with a label needs either 'text', 'prompt' or 'messages'",
+    ({ query, document }) => (query === undefined) === (document === undefined),
+    "a pair needs 'query' and 'document'",
   )
-  .transform(({ text, prompt, messages, label }): RowContent => ({
+  .refine(
+    (row) =>
+      [row.text, row.prompt, row.messages, row.document].filter((one) => one !== undefined).length === 1,
+    "a row with a label or score needs either 'text', 'prompt', 'messages', or 'query' and 'document'",
+  )
+  .refine(
+    ({ label, score }) => (label === undefined) !== (score === undefined),
+    "a row has a 'label' or a 'score', not both",
+  )
+  .transform(({ text, prompt, messages, query = '', document = '', label, score }): RowContent => ({
     conversations: [
       messages === undefined
-        ? { prompt: text ?? prompt ?? '', completion: '' }
+        ? { prompt: text ?? prompt ?? query + document, completion: '' }
         : { messages: messages.map((one) => rowMessage(one, false)) },
     ],
-    label,
+    ...(label === undefined ? {} : { label }),
+    ...(score === undefined ? {} : { score }),
   }));
 
 const Pair = z
@@ -429,6 +459,36 @@ const Preference = z
     })),
   );
 
+type RowKind = 'label' | 'score' | 'answer';
+
+/** What a row is trained on. */
+export const kindOfRow = ({ label, score }: Pick<Row, 'label' | 'score'>): RowKind =>
+  label !== undefined ? 'label' : score !== undefined ? 'score' : 'answer';
+
+/** The classification head that rows train: a class for each label, sorted, or null for one output. */
+export interface RowsHead {
+  labels: string[] | null;
+}
+
+/** @returns null if the rows have answers; an error unless all are of one kind, and labels 2 to 1,000. */
+export function headOfRows(rows: readonly Row[]): Result<RowsHead | null, RowProblem> {
+  const [first] = rows;
+  if (first === undefined) return ok(null);
+  const kind = kindOfRow(first);
+  const odd = rows.find((row) => kindOfRow(row) !== kind);
+  if (odd !== undefined) return err({ line: odd.line, problem: otherKind(kind, kindOfRow(odd)) });
+  if (kind !== 'label') return ok(kind === 'score' ? { labels: null } : null);
+  const labels = [...new Set(rows.flatMap(({ label }) => label ?? []))].sort();
+  if (labels.length >= 2 && labels.length <= MAX_CLASSES) return ok({ labels });
+  const count = labels.length === 1 ? 'one label' : `${labels.length} labels`;
+  const problem = `The rows have ${count}. A classification head is trained on 2 to ${MAX_CLASSES}.`;
+  return err({ line: first.line, problem });
+}
+
+/** Why a row cannot be among those of a kind. */
+export const otherKind = (kind: RowKind, own: RowKind): string =>
+  `The row has ${kind === 'answer' ? `a ${own}` : `no ${kind}`}, unlike others. Train an adapter on one kind of rows.`;
+
 type Fields = Record<string, unknown>;
 
 /** The first shape of which a row has a field. */
@@ -448,7 +508,7 @@ const SHAPES: Record<
 };
 
 const UNKNOWN_SHAPE: Record<TrainingMethod, string> = {
-  sft: "The row needs 'messages', or 'prompt' and 'completion', or 'user' or 'prompt' and 'expected', or 'text' and 'label'.",
+  sft: "The row needs 'messages', or 'prompt' and 'completion', or 'user' or 'prompt' and 'expected', or 'text' and 'label' or 'score'.",
   dpo: "The row needs 'input', 'preferred_output' and 'non_preferred_output', or 'user' or 'prompt' with 'chosen' and 'rejected'.",
 };
 const OTHER_METHOD: Record<TrainingMethod, string> = {
@@ -461,8 +521,9 @@ function contentOf(value: unknown, method: TrainingMethod): Result<RowContent, s
   const row = withoutNulls(value) as Fields;
   const tools = toolsIn(row);
   if (tools !== null) return err(`Tools cannot be trained yet. Remove '${tools}', or the row.`);
-  if ('label' in row) {
-    if (method === 'dpo') return err("The row has a label, which only the method 'sft' learns.");
+  const own = ['label', 'score'].find((field) => field in row);
+  if (own !== undefined) {
+    if (method === 'dpo') return err(`The row has a ${own}, which only the method 'sft' learns.`);
     const labelled = Labelled.safeParse(row);
     return labelled.success ? ok(labelled.data) : err(problemOf(labelled.error));
   }

@@ -28,6 +28,9 @@ export const MAX_CURVE_POINTS = 256;
 /** Bytes of a training card as JSON: room for a full curve of unrounded losses and the longest chain. */
 export const MAX_TRAINING_CARD_BYTES = 16 * 1024;
 
+/** transformers' kinds of problem for a head of one output. */
+export const SCORE_PROBLEMS = ['regression', 'multi_label_classification'] as const;
+
 export const TrainingSettings = z.strictObject({
   method: z.enum(TRAINING_METHODS),
   rank: z.int().min(1).max(MAX_TRAINED_RANK),
@@ -50,6 +53,11 @@ export const TrainingSettings = z.strictObject({
   beta: z.number().positive().max(10),
   /** The result is the last adapter of the chain and what was trained on it, as one adapter that takes its place. */
   continues: z.boolean().optional(),
+  /**
+   * Of rows with a score: `regression` learns numbers by the mean squared error, `multi_label_classification` shares of 0
+   * to 1, such as whether a document is relevant, by the binary cross-entropy. As transformers for one output.
+   */
+  problem_type: z.enum(SCORE_PROBLEMS).optional(),
   /** Tokens from whose last occurrence in a row's prompt on it acts; absent = on every token. */
   activated: InvocationTokens.optional(),
 });
@@ -161,8 +169,8 @@ export const TrainingCard = z
       .strictObject({
         loss_before: z.number(),
         loss: z.number(),
-        /** Rows of which each token of the answer is the likeliest one. */
-        exact: z.int().min(0),
+        /** Rows of which each token of the answer is the likeliest one, or the class; null of a `regression`. */
+        exact: z.int().min(0).nullable(),
         rows: z.int().min(1),
       })
       .nullable(),
@@ -298,7 +306,7 @@ export const TrainingEvent = z.discriminatedUnion('event', [
     event: z.literal('held_out'),
     step: z.int(),
     loss: z.number(),
-    exact: z.int(),
+    exact: z.int().nullable(),
     rows: z.int(),
   }),
   z.object({ event: z.literal('saved'), step: z.int() }),

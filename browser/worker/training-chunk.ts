@@ -265,11 +265,11 @@ async function readRows(
     const message = first.join(' ') + (more > 0 ? ` And ${more} more.` : '');
     throw new TrainingEnd({ code: 'rows_invalid', message, param: 'rows' });
   }
-  const labelled = parsed.rows.find(({ label }) => label !== undefined);
+  const labelled = parsed.rows.find(({ label, score }) => label !== undefined || score !== undefined);
   if (labelled !== undefined)
     throw new TrainingEnd({
       code: 'rows_invalid',
-      message: `${unit} ${labelled.line}: a label trains a classification head, which pages do not. Use graft train.`,
+      message: `${unit} ${labelled.line}: a label or score trains a classification head, whose classes a page could not ask for. Use graft train, or a job.`,
       param: 'rows',
     });
   const turn = (): Promise<void> => {

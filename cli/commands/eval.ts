@@ -1,4 +1,4 @@
-/** `graft eval`: rows with expected answers or a judge that a name keeps, and how its versions do on them. */
+/** `graft eval`: rows with expected answers, labels or a judge that a name keeps, and how its versions do on them. */
 import path from 'node:path';
 import {
   EvaluationLabel,
@@ -18,7 +18,13 @@ import { parseName, parseReference } from '../admin/operation-command.ts';
 import { type ApiClient, callOperation, callPages, callWithStatus } from '../api-client.ts';
 import { CliError, EXIT, interruptible } from '../cli-error.ts';
 import { command, pickAction, type Actions } from '../command.ts';
-import { lookUpEvaluations, scoreAll, scoreTable, type Scored } from '../evaluations/score-evaluations.ts';
+import {
+  confusionText,
+  lookUpEvaluations,
+  scoreAll,
+  scoreTable,
+  type Scored,
+} from '../evaluations/score-evaluations.ts';
 import { usageError } from '../flags.ts';
 import { fileSize, plainTable, when, type Output } from '../output.ts';
 import { readEvalRows } from '../publish/evaluate-upload.ts';
@@ -26,7 +32,7 @@ import { readJsonLines } from '../read-json-lines.ts';
 
 export const actions = {
   add: {
-    summary: 'Keep rows with expected answers or a judge, instead of those with the same label',
+    summary: 'Keep rows with expected answers, labels or a judge, instead of those with the same label',
     arguments: ['name', 'file'],
     flags: ['as', 'judge'],
   },
@@ -72,7 +78,8 @@ export const evalCommand = command({
     },
     file: {
       type: 'positional',
-      description: 'For add: rows as for `graft publish --eval`; with a judge, "expected" is optional',
+      description:
+        'For add: rows as for `graft publish --eval`, for classifiers with "label"; with a judge, "expected" is optional',
       valueHint: 'rows.jsonl',
       required: false,
     },
@@ -242,20 +249,30 @@ async function score(wish: EvalWish, { client, output, signal }: Runtime): Promi
   const now = await found(client, name);
   const shown = { ...now, scores: now.scores.filter((one) => label === null || one.label === label) };
   const stateOf = await stateWords(client, name, versions);
-  output.result(shown, () => scoreTable(shown, stateOf));
+  const adapterOf = (at: number): string => scored[Math.floor(at / evaluations.length)]?.adapter ?? name;
+  const confusions = scores.flatMap(({ label: of, confusion }, at) =>
+    confusion === null ? [] : [{ adapter: adapterOf(at), label: of, ...confusion }],
+  );
+  output.result({ ...shown, ...(confusions.length === 0 ? {} : { confusions }) }, () =>
+    [
+      scoreTable(shown, stateOf),
+      ...confusions.map((one) => `classes that ${one.adapter} gives ${one.label}:\n${confusionText(one)}`),
+    ].join('\n\n'),
+  );
   for (const [at, one] of scores.entries()) {
-    const adapter = scored[Math.floor(at / evaluations.length)]?.adapter ?? name;
+    const adapter = adapterOf(at);
     for (const line of missedLines(adapter, one)) output.note(line);
   }
 }
 
 /** Which rows were not right, and on how many the judge was unclear. */
 export function missedLines(adapter: string, score: EvaluationScore): string[] {
-  const { label, rows, exact, judge, unclear, missed } = score;
+  const { label, rows, exact, judge, labelled, unclear, missed } = score;
   const first = missed.slice(0, MISSED_TOLD);
   if (first.length === 0) return [];
   const more = rows - exact - first.length;
   const numbers = `rows ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  if (labelled) return [`${adapter} gives other classes than ${label} in ${numbers}`];
   if (judge === null) return [`${adapter} differs from ${label} in ${numbers}`];
   return [
     `${judge} does not accept the answers of ${adapter} to ${label}, ${numbers}`,

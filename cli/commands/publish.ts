@@ -110,11 +110,12 @@ export const publishCommand = command({
     if (args['dry-run'] === true) return dryRun(wish, output);
     const client = await adminClient();
     const published = await interruptible((signal) => publishAdapter({ ...wish, client, output, signal }));
-    const { version, created, sent, evaluation, scores: kept, failed } = published;
+    const { version, created, sent, evaluation, macroF1: f1, scores: kept, failed } = published;
     output.result(
       {
         ...version,
         ...(evaluation === null ? {} : { score: evaluation, not_as_expected: failed }),
+        ...(f1 === null ? {} : { macro_f1: f1 }),
         ...(scores ? { scores: kept } : {}),
         ...{ created, sent_bytes: sent },
       },
@@ -131,7 +132,7 @@ async function dryRun(wish: PublishWish, output: Output): Promise<void> {
 }
 
 export function publishedText(published: Published): string {
-  const { version, created, repeated, evaluation, failed, training } = published;
+  const { version, created, repeated, evaluation, macroF1: f1, failed, training } = published;
   const what = `${version.name}@${version.version}`;
   const size = `rank ${version.rank}, ${fileSize(version.bytes)}, ${version.digest.slice(0, 12)}`;
   const first =
@@ -143,8 +144,14 @@ export function publishedText(published: Published): string {
     training === null ? [] : [`${trainingText(training)}${notKept(sameCard(version.training, training))}`];
   const kept = published.scores.map((one) => `${one.label}: ${shareWords(one)} ${rightWords(one)}`);
   if (evaluation === null) return [first, ...card, ...kept].join('\n');
-  const score = `${scoreText(evaluation)}${notKept(version.evaluation?.sha256 === evaluation.sha256)}`;
-  return [first, ...card, ...kept, score, ...(failed.length === 0 ? [] : [failedText(failed)])].join('\n');
+  const score = `${scoreText(evaluation, f1)}${notKept(version.evaluation?.sha256 === evaluation.sha256)}`;
+  return [
+    first,
+    ...card,
+    ...kept,
+    score,
+    ...(failed.length === 0 ? [] : [failedText(failed, { labelled: f1 !== null })]),
+  ].join('\n');
 }
 
 const notKept = (isKept: boolean): string => (isKept ? '' : ' (not kept: the version was there before)');

@@ -144,8 +144,13 @@ export function trainedText(wish: TrainWish, { card, published }: Trained, termi
   }
   const { version } = published;
   const what = `${version.name}@${version.version}`;
-  const classifies = version.chain.at(-1)?.classes !== undefined;
-  const trial = classifies ? `POST /v1/classify {"model": "${what}", "input": "…"}` : `graft run ${what} "…"`;
+  const classes = version.chain.at(-1)?.classes;
+  const trial =
+    classes === undefined
+      ? `graft run ${what} "…"`
+      : classes === 1
+        ? `POST /v1/rerank {"model": "${what}", "query": "…", "documents": ["…", "…"]}`
+        : `POST /v1/classify {"model": "${what}", "input": "…"}`;
   const next = version.live ? [] : [`try it:       ${trial}`, `make it live: graft promote ${what}`];
   return [...picture, publishedText(published), ...next].join('\n');
 }

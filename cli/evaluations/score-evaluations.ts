@@ -1,11 +1,13 @@
 /** Scores versions, or an uploaded file, on the kept evaluations of a name, and shows the scores. */
-import type { EvaluationList } from '../../protocol/admin-api/evaluations.ts';
-import {
-  type EvaluationScore,
-  type EvaluationView,
-  type ScoreEvaluation,
-  type VersionScore,
+import type {
+  EvaluationList,
+  EvaluationScore,
+  EvaluationView,
+  ScoredEvaluation,
+  ScoreEvaluation,
+  VersionScore,
 } from '../../protocol/admin-api/evaluations.ts';
+import type { ConfusionTable } from '../../protocol/confusion.ts';
 import { shareWords } from '../../protocol/evaluation-scores.ts';
 import { type ApiClient, callOperation, type Retrying } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
@@ -39,7 +41,7 @@ export async function scoreEvaluation(params: {
   again?: boolean;
   onProgress?: (done: number, total: number) => void;
   retrying?: Retrying;
-}): Promise<EvaluationScore> {
+}): Promise<ScoredEvaluation> {
   const { client, name, label, scored, onProgress, retrying = {} } = params;
   const what = `score ${scored.adapter ?? name} on ${label}`;
   for (let again = params.again === true; ; again = false) {
@@ -62,12 +64,12 @@ export async function scoreAll(params: {
   scored: readonly Scored[];
   again?: boolean;
   signal?: AbortSignal;
-}): Promise<EvaluationScore[]> {
+}): Promise<ScoredEvaluation[]> {
   const { client, output, name, evaluations, scored, again = false, signal } = params;
   const total = scored.length * evaluations.reduce((sum, { rows }) => sum + rows, 0);
   const bar = output.progress('scoring', 'rows');
   const onWait: Retrying['onWait'] = (ms, reason) => bar.end(`${reason}; trying again in ${ms / 1_000} s`);
-  const scores: EvaluationScore[] = [];
+  const scores: ScoredEvaluation[] = [];
   let before = 0;
   bar.update(0, total);
   try {
@@ -104,16 +106,19 @@ function againstLiveText({ rows, against_live: pairs }: VersionScore, isLive: bo
 }
 
 /**
- * With a column of judges, if there are some.
+ * With columns of judges, and of classifiers' F1, if there are some.
  * @param stateOf in words, by version.
  */
 export function scoreTable({ live, scores }: EvaluationList, stateOf: (version: number) => string): string {
   const judged = scores.some(({ judge }) => judge !== null);
+  const labelled = scores.some((one) => one.labelled);
   return plainTable(
     [
       ...['VERSION', 'STATE', 'EVALUATION'],
-      ...(judged ? ['JUDGE', 'EXACT OR ACCEPTED'] : ['EXACT']),
+      ...(judged ? ['JUDGE'] : []),
+      labelled ? 'RIGHT' : judged ? 'EXACT OR ACCEPTED' : 'EXACT',
       ...['95 %', 'AGAINST LIVE, POINTS', 'NLL'],
+      ...(labelled ? ['MACRO F1'] : []),
     ],
     scores.map((score) => [
       String(score.version),
@@ -124,6 +129,14 @@ export function scoreTable({ live, scores }: EvaluationList, stateOf: (version: 
       intervalText(score),
       againstLiveText(score, score.version === live),
       score.mean_nll === null ? '-' : score.mean_nll.toFixed(3),
+      ...(labelled ? [score.macro_f1 === null ? '-' : score.macro_f1.toFixed(3)] : []),
     ]),
   );
 }
+
+/** How many rows of each label got which class; the labels stand at the left. */
+export const confusionText = ({ labels, counts }: ConfusionTable): string =>
+  plainTable(
+    ['LABEL', ...labels],
+    labels.map((label, at) => [label, ...(counts[at] ?? []).map(String)]),
+  );

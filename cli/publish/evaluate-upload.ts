@@ -1,18 +1,33 @@
-import { type Evaluation, EvaluationRow } from '../../protocol/origin-wire.ts';
+import { type Evaluation, ScoredRow } from '../../protocol/origin-wire.ts';
 import { type ApiClient, type Retrying, callOperation } from '../api-client.ts';
+import { addToConfusion, macroF1 } from '../../protocol/confusion.ts';
 import { CliError, EXIT } from '../cli-error.ts';
+import { usageError } from '../flags.ts';
 import { type JsonLines, readJsonLines } from '../read-json-lines.ts';
 
 export { MAX_ROWS as MAX_EVAL_ROWS } from '../read-json-lines.ts';
 
-export type EvalRows = JsonLines<EvaluationRow>;
+export type EvalRows = JsonLines<ScoredRow>;
 
 /**
- * Reads rows to score an adapter with: `{"prompt" | "user", "system"?, "expected"}`.
+ * Reads rows to score an adapter with: `{"prompt" | "user", "system"?, "expected"}`, or for a classifier
+ * `{"prompt" | "text" | "messages", "label"}`; all of one kind.
  * @throws CliError (usage) with the lines that are wrong.
  */
-export const readEvalRows = (file: string): Promise<EvalRows> =>
-  readJsonLines({ file, what: `--eval ${file}`, schema: EvaluationRow });
+export async function readEvalRows(file: string): Promise<EvalRows> {
+  const what = `--eval ${file}`;
+  const read = await readJsonLines({ file, what, schema: ScoredRow });
+  const labelled = areLabelled(read);
+  const other = read.rows.find(({ row }) => 'label' in row !== labelled);
+  if (other !== undefined)
+    throw usageError(
+      `${what}, line ${other.line}: ${labelled ? 'no' : 'a'} "label". Give all rows one, or none.`,
+    );
+  return read;
+}
+
+/** Whether rows are for a classifier. */
+const areLabelled = ({ rows: [first] }: EvalRows): boolean => first !== undefined && 'label' in first.row;
 
 /** The server accepts MAX_EVALUATION_ROWS, 64; fewer answer in time, and the bar moves. */
 const BATCH_ROWS = 16;
@@ -26,13 +41,16 @@ const MARGIN = 20;
 
 export interface FailedRow {
   readonly line: number;
+  /** The answer or the label. */
   readonly expected: string;
-  /** Where it differs from the expected answer; null = the origin did not report it. */
+  /** Where it differs from the expected answer, or the class; null = the origin did not report it. */
   readonly got: string | null;
 }
 
 interface Evaluated {
   readonly evaluation: Evaluation;
+  /** Of a classifier's rows; null = they have expected answers. */
+  readonly macroF1: number | null;
   readonly failed: readonly FailedRow[];
 }
 
@@ -74,6 +92,7 @@ export async function evaluateUpload(params: {
   let done = 0;
   let nats = 0;
   let tokens = 0;
+  const classes: [label: string, got: string][] = [];
   onProgress?.(done);
   for (const batch of batches(rows.rows)) {
     const body = { digest, ...(parent === null ? {} : { parent }), rows: batch.map(({ row }) => row) };
@@ -86,9 +105,11 @@ export async function evaluateUpload(params: {
       });
     for (const [index, score] of answer.rows.entries()) {
       const { line, row } = batch[index] as Rows[number];
-      if ('error' in score) throw unscorable(line, score.error);
+      if ('error' in score) throw unscorable(line, score);
       const { exact, nll, tokens: count, got = null } = score;
-      if (!exact) failed.push({ line, expected: row.expected, got });
+      const expected = 'label' in row ? row.label : row.expected;
+      if ('label' in row) classes.push([expected, exact ? expected : (got ?? '')]);
+      if (!exact) failed.push({ line, expected, got });
       nats += nll * count;
       tokens += count;
     }
@@ -97,37 +118,47 @@ export async function evaluateUpload(params: {
   const exact = (rows.rows.length - failed.length) / rows.rows.length;
   return {
     evaluation: { rows: rows.rows.length, exact_match: exact, mean_nll: nats / tokens, sha256: rows.sha256 },
+    macroF1: areLabelled(rows) ? macroF1(addToConfusion([], classes)) : null,
     failed,
   };
 }
 
-const unscorable = (line: number, why: string): CliError =>
+const unscorable = (
+  line: number,
+  { error, code = 'row_invalid' }: { error: string; code?: string | undefined },
+) =>
   new CliError({
-    message: `Nothing was published: the row of line ${line} cannot be evaluated. ${why}`,
+    message: `Nothing was published: the row of line ${line} cannot be evaluated. ${error}`,
     exitCode: EXIT.usage,
-    code: 'row_invalid',
+    code,
   });
 
-/** @returns such as `score 0.92 (46 of 50 rows exactly as expected), mean NLL 0.314 nats a token`. */
-export function scoreText({ rows, exact_match, mean_nll }: Evaluation): string {
+/**
+ * @param f1 macro F1 of a classifier; null = it is none.
+ * @returns such as `score 0.92 (46 of 50 rows answered exactly), mean NLL 0.314 nats a token`.
+ */
+export function scoreText({ rows, exact_match, mean_nll }: Evaluation, f1: number | null): string {
   const exact = Math.round(exact_match * rows);
-  return (
-    `score ${share(exact_match)} (${exact} of ${rows} rows answered exactly), mean NLL ` +
-    `${mean_nll.toFixed(3)} nats a token`
-  );
+  const count = `score ${share(exact_match)} (${exact} of ${rows} rows`;
+  const nll = `mean NLL ${mean_nll.toFixed(3)} nats`;
+  return f1 === null
+    ? `${count} answered exactly), ${nll} a token`
+    : `${count} classified right), macro F1 ${share(f1)}, ${nll} a row`;
 }
 
 /** Truncated, not rounded: 0.799 is not 0.80 if that was required. */
 const share = (value: number): string => (Math.floor(value * 1_000 + 1e-9) / 1_000).toString();
 
 /** @returns the first failed rows: the expected answer, and below it the actual one. */
-export function failedText(failed: readonly FailedRow[]): string {
+export function failedText(failed: readonly FailedRow[], { labelled }: { labelled: boolean }): string {
   const shown = failed.slice(0, MAX_SHOWN).flatMap(({ line, expected, got }) => {
     const from = got === null ? 0 : partingOf(expected, got);
     const label = `  line ${line}: expected `;
     return [
       label + quoted(expected, from),
-      ...(got === null ? [] : [`${'got '.padStart(label.length)}${gotText(expected, got, from)}`]),
+      ...(got === null
+        ? []
+        : [`${'got '.padStart(label.length)}${labelled ? quoted(got, from) : gotText(expected, got, from)}`]),
     ];
   });
   const more = failed.length - MAX_SHOWN;
@@ -152,11 +183,15 @@ function quoted(text: string, from: number): string {
 }
 
 /** @throws CliError `score_too_low` (refused) */
-export function refuseLowScore({ evaluation, failed }: Evaluated, minScore: number | null): void {
+export function refuseLowScore(
+  { evaluation, macroF1: f1, failed }: Evaluated,
+  minScore: number | null,
+): void {
   if (minScore === null || evaluation.exact_match >= minScore) return;
   throw new CliError({
     message:
-      `Nothing was published: ${scoreText(evaluation)}; --min-score is ${minScore}. ` + failedText(failed),
+      `Nothing was published: ${scoreText(evaluation, f1)}; --min-score is ${minScore}. ` +
+      failedText(failed, { labelled: f1 !== null }),
     exitCode: EXIT.refused,
     code: 'score_too_low',
   });

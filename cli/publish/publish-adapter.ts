@@ -49,6 +49,8 @@ export interface Published {
   /** Bytes that had to be sent. */
   sent: number;
   evaluation: Evaluation | null;
+  /** On the same rows, if they are a classifier's. */
+  macroF1: number | null;
   /** On the name's kept evaluations; empty unless wanted. */
   scores: readonly EvaluationScore[];
   /** Rows with another answer than expected. */
@@ -191,7 +193,8 @@ export async function publishAdapter(
     if (version.notice !== undefined) output.note(version.notice);
     const created = status === 201;
     const failed = evaluated?.failed ?? [];
-    return { version, created, repeated, sent, evaluation, scores, failed, training };
+    const f1 = evaluated?.macroF1 ?? null;
+    return { version, created, repeated, sent, evaluation, macroF1: f1, scores, failed, training };
   };
   try {
     return await attempt().catch((error: unknown) => {

@@ -50,7 +50,9 @@ export function trainingText({ rows, steps, curve, scores, prompts }: TrainingCa
     ...(scores === null
       ? []
       : [
-          `held out ${scores.exact} of ${scores.rows} exact (loss ${losses(scores.loss_before, scores.loss)})`,
+          scores.exact === null
+            ? `held-out loss ${losses(scores.loss_before, scores.loss)}`
+            : `held out ${scores.exact} of ${scores.rows} exact (loss ${losses(scores.loss_before, scores.loss)})`,
         ]),
   ].join(', ');
 }

@@ -51,7 +51,7 @@ export function planText(event: EventOf<'plan'>): string {
 type HeldOut = EventOf<'held_out'>;
 
 const heldOutText = ({ loss, exact, rows }: HeldOut): string =>
-  `held out ${lossText(loss)} (${exact} of ${rows} exact)`;
+  `held out ${lossText(loss)}${exact === null ? '' : ` (${exact} of ${rows} exact)`}`;
 
 /** The important parts first: a narrow terminal cuts the end. */
 function stepText(event: EventOf<'step'>, heldOut: HeldOut | null, isShort: boolean): string {

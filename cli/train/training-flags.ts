@@ -6,6 +6,7 @@ import {
   MAX_EPOCHS,
   MAX_ROW_TOKENS,
   MAX_TRAINED_RANK,
+  SCORE_PROBLEMS,
   TRAINABLE,
   type Trainable,
   TRAINING_DEFAULTS,
@@ -94,6 +95,12 @@ export const trainingFlags = {
     description: 'With dpo: larger values keep answers closer to those before training',
     default: String(defaults.beta),
     valueHint: 'number',
+  },
+  'problem-type': {
+    type: 'enum',
+    description:
+      'Of rows with a score: regression learns numbers, multi_label_classification shares of 0 to 1; default: regression',
+    options: [...SCORE_PROBLEMS],
   },
 } as const satisfies ArgsDef;
 
@@ -204,6 +211,7 @@ export function readTrainingRequest(args: Args): TrainingRequest {
   };
   const method: TrainingMethod = args['method'] === 'dpo' ? 'dpo' : 'sft';
   const activated = readActivated(args);
+  const problemType = SCORE_PROBLEMS.find((type) => type === args['problem-type']);
   const rank = needed('rank', 'rank', whole(MAX_TRAINED_RANK));
   return {
     method,
@@ -221,6 +229,7 @@ export function readTrainingRequest(args: Args): TrainingRequest {
         : 0,
     seed: needed('seed', 'seed', 'a whole number from 0 to 4294967295'),
     beta: needed('beta', 'beta', 'a number above 0, at most 10'),
+    ...(problemType === undefined ? {} : { problem_type: problemType }),
     ...activated,
   };
 }

@@ -9,7 +9,7 @@ import {
 } from '../../protocol/admin-api/evaluations.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { lineProblems, parseJsonLines } from '../../protocol/json-lines.ts';
-import { EvaluationRow } from '../../protocol/origin-wire.ts';
+import { ScoredRow } from '../../protocol/origin-wire.ts';
 
 /** With room for spaces and line breaks that are not kept. */
 const MAX_FILE_BYTES = 2 * MAX_KEPT_EVALUATION_BYTES;
@@ -21,7 +21,7 @@ export async function readEvaluationRows(file: File, judged: boolean): Promise<R
   if (file.size > MAX_FILE_BYTES) return err(`${name} is too large. ${most}`);
   const bytes = await file.arrayBuffer().catch(() => null);
   if (bytes === null) return err(`${name} cannot be read. Choose it again.`);
-  const parsed = parseJsonLines<KeptRow>(new Uint8Array(bytes), judged ? JudgedRow : EvaluationRow);
+  const parsed = parseJsonLines<KeptRow>(new Uint8Array(bytes), judged ? JudgedRow : ScoredRow);
   if (parsed === null) return err(`${name} is not UTF-8 text.`);
   if (parsed.problems.length > 0)
     return err(`${name}, ${lineProblems(parsed.problems)}. Correct the file and choose it again.`);

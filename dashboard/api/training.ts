@@ -11,7 +11,7 @@ import {
 } from '../../protocol/fine-tuning.ts';
 import type { TrainingMethod } from '../../protocol/training.ts';
 import { MAX_FILE_ROWS, MAX_ROWS_FILE_BYTES } from '../../protocol/training-jobs.ts';
-import type { ParsedRows, RowFormat, RowProblem } from '../../protocol/training-rows.ts';
+import type { ParsedRows, RowFormat, RowProblem, RowsHead } from '../../protocol/training-rows.ts';
 import type { Problem } from '../model/problem.ts';
 import { withPage } from '../model/training-jobs.ts';
 import type { Client } from './client.ts';
@@ -29,6 +29,8 @@ export interface CheckedRows {
   /** The first of them. */
   readonly problems: readonly RowProblem[];
   readonly problemCount: number;
+  /** The classification head that they train; null = they have answers. */
+  readonly head: RowsHead | null;
 }
 
 /** Rows that are read before the page may draw again. */
@@ -42,13 +44,13 @@ export async function checkRows(file: File, wanted: TrainingMethod | null): Prom
   const format: RowFormat = /\.csv$/i.test(file.name) ? 'csv' : 'jsonl';
   const whole = (problem: string): CheckedRows => ({
     ...{ file, format, method: wanted ?? 'sft', good: 0 },
-    ...{ problems: [{ line: 1, problem }], problemCount: 1 },
+    ...{ problems: [{ line: 1, problem }], problemCount: 1, head: null },
   });
   if (file.size > MAX_ROWS_FILE_BYTES)
     return whole(`The file has ${file.size} bytes. The most is ${MAX_ROWS_FILE_BYTES}. Split it.`);
   const bytes = await file.arrayBuffer().catch(() => null);
   if (bytes === null) return whole('The file cannot be read. Choose it again.');
-  const { parseRowsInTurns } = await import('../../protocol/training-rows.ts');
+  const { headOfRows, parseRowsInTurns } = await import('../../protocol/training-rows.ts');
   const read = async (method: TrainingMethod): Promise<ParsedRows> => {
     const turns = parseRowsInTurns({ bytes: new Uint8Array(bytes), format, method }, ROWS_AT_ONCE);
     for (let turn = turns.next(); ; turn = turns.next()) {
@@ -66,7 +68,10 @@ export async function checkRows(file: File, wanted: TrainingMethod | null): Prom
   if (rows.length === 0 && problemCount === 0) return { ...whole('The file has no rows.'), method };
   if (rows.length > MAX_FILE_ROWS)
     return { ...whole(`The file has more than ${MAX_FILE_ROWS} rows. Split it.`), method };
-  return { file, format, method, good: rows.length, problems, problemCount };
+  const counted = { file, format, method, good: rows.length, problems, problemCount, head: null };
+  if (problemCount > 0) return counted;
+  const head = headOfRows(rows);
+  return head.ok ? { ...counted, head: head.value } : { ...counted, problems: [head.error], problemCount: 1 };
 }
 
 /** Jobs take JSON Lines: rows of CSV are written so. @returns the file's id. */

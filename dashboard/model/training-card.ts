@@ -97,7 +97,9 @@ export function trainingFacts(
     ...(scores === null
       ? []
       : [
-          { name: 'Held out, exact', value: `${whole(scores.exact)} of ${whole(scores.rows)}` },
+          ...(scores.exact === null
+            ? []
+            : [{ name: 'Held out, exact', value: `${whole(scores.exact)} of ${whole(scores.rows)}` }]),
           { name: 'Held out, loss', value: `${lossText(scores.loss_before)} → ${lossText(scores.loss)}` },
         ]),
     { name: 'Took', value: duration(1000 * seconds) },

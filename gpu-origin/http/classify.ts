@@ -20,15 +20,13 @@ import { embeddingInputs } from '../../protocol/embed-tokenize.ts';
 import { CLASSES_HEADER, writeClasses } from '../../protocol/origin-wire.ts';
 import { MAX_PROBABILITIES } from '../../protocol/limits.ts';
 import type { Parsed, ParseOptions } from '../../protocol/parse-body.ts';
-import type { EngineEvent } from '../engine/engine.ts';
-import { type PromptCaller, promptOf, type PromptServices } from '../prompts/prompt.ts';
+import { activated, type Classes, likeliest } from '../generation/class-scores.ts';
+import { idsOfInput, type PromptCaller, promptOf, type PromptServices } from '../prompts/prompt.ts';
 import { answerText } from './completions.ts';
 import { startGeneration } from './generation.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { idsOfInput, poolInputs } from './pooled.ts';
+import { poolInputs } from './pooled.ts';
 import { ignoredHeaders, readAsked } from './read-request.ts';
-
-type Classes = Pick<Extract<EngineEvent, { kind: 'classes' }>, 'scores' | 'head'>;
 
 /** What the answers of all three have in common. */
 interface Common {
@@ -189,25 +187,9 @@ function handle<T extends { model?: string | null | undefined }>(
 }
 
 /**
- * As vLLM activates (`pooler/activations.py`): sigmoid for one class or several that do not exclude each other, softmax
- * for others; nothing for a regression.
+ * Of heads of one class. Unlike in vLLM, a regression keeps its numbers: transformers calls every head of one output so
+ * that was trained on numbers, and these are the trained ones.
  */
-function activated({ scores, head }: Classes, activates: boolean): number[] {
-  if (!activates || head.problemType === 'regression') return [...scores];
-  if (scores.length === 1 || head.problemType === 'multi_label_classification')
-    return Array.from(scores, sigmoid);
-  const largest = Math.max(...scores);
-  const powers = Array.from(scores, (score) => Math.exp(score - largest));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
-}
-
-const sigmoid = (score: number): number => 1 / (1 + Math.exp(-score));
-
-/** The first of equal ones, as NumPy's argmax. */
-const likeliest = (probs: readonly number[]): number => probs.indexOf(Math.max(...probs));
-
-/** Of heads of one class, whatever its kind of problem. */
 function scoresOf(classes: readonly Classes[], activates: boolean): Result<number[], ApiError> {
   const several = classes.find(({ scores }) => scores.length > 1)?.scores.length;
   if (several !== undefined)
@@ -216,5 +198,5 @@ function scoresOf(classes: readonly Classes[], activates: boolean): Result<numbe
       message: `This model's head has ${several} classes, and scores need a head of one. Ask it at /v1/classify.`,
       param: 'model',
     });
-  return ok(classes.map(({ scores }) => (activates ? sigmoid(scores[0]!) : scores[0]!)));
+  return ok(classes.map((one) => activated(one, activates)[0]!));
 }

@@ -6,9 +6,10 @@ import {
   type EmbeddingList,
   type EmbeddingRequest,
 } from '../../protocol/embed-tokenize.ts';
+import { idsOfInput } from '../prompts/prompt.ts';
 import { type Generation, startGeneration } from './generation.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { idsOfInput, poolInputs } from './pooled.ts';
+import { poolInputs } from './pooled.ts';
 import { ignoredHeaders, readAsked } from './read-request.ts';
 
 /** `POST /v1/embeddings`: each input is prefilled like a prompt, and its hidden states are pooled. */

@@ -4,12 +4,7 @@ import { err, errorResponse, ok, type ApiError, type Result } from '../../protoc
 import { USAGE_HEADER, writeUsageNote } from '../../protocol/origin-wire.ts';
 import { deadlineExceeded, type EngineEvent, type EngineRequest } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampler.ts';
-import {
-  encodeCooperatively,
-  type PromptCaller,
-  type PromptServices,
-  unknownToken,
-} from '../prompts/prompt.ts';
+import type { PromptCaller } from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
 import type { Generation } from './generation.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
@@ -135,27 +130,4 @@ async function valueIn<T>(
   }
   const message = 'The origin is shutting down, or the request was cancelled.';
   return err({ code: 'origin_unavailable', message, retryAfterMs: 1_000 });
-}
-
-/**
- * Control strings in a text are plain text.
- * @param params.prefixed whether the tokens that start every raw prompt come first. @param params.param its field.
- */
-export async function idsOfInput(
-  input: string | readonly number[],
-  services: PromptServices,
-  caller: PromptCaller,
-  { prefixed, param }: { prefixed: boolean; param: string },
-): Promise<Result<readonly number[], ApiError>> {
-  const { tokenizer, base } = services;
-  if (typeof input !== 'string') {
-    const unknown = unknownToken(input, tokenizer, param);
-    return unknown === null ? ok(input) : err(unknown);
-  }
-  const ids = await encodeCooperatively(services, caller, {
-    bytes: Buffer.byteLength(input),
-    param,
-    steps: tokenizer.encodeChunked(input, { allowSpecial: false, limit: base.context }),
-  });
-  return ids.ok ? ok(prefixed ? [...tokenizer.prefixIds, ...ids.value] : ids.value) : ids;
 }

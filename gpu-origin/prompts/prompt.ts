@@ -455,3 +455,26 @@ const tooLong = (context: number, param: string, counted: number): ApiError => (
   param,
   promptTokens: counted,
 });
+
+/**
+ * Control strings in a text are plain text.
+ * @param params.prefixed whether the tokens that start every raw prompt come first. @param params.param its field.
+ */
+export async function idsOfInput(
+  input: string | readonly number[],
+  services: PromptServices,
+  caller: PromptCaller,
+  { prefixed, param }: { prefixed: boolean; param: string },
+): Promise<Result<readonly number[], ApiError>> {
+  const { tokenizer, base } = services;
+  if (typeof input !== 'string') {
+    const unknown = unknownToken(input, tokenizer, param);
+    return unknown === null ? ok(input) : err(unknown);
+  }
+  const ids = await encodeCooperatively(services, caller, {
+    bytes: Buffer.byteLength(input),
+    param,
+    steps: tokenizer.encodeChunked(input, { allowSpecial: false, limit: base.context }),
+  });
+  return ids.ok ? ok(prefixed ? [...tokenizer.prefixIds, ...ids.value] : ids.value) : ids;
+}

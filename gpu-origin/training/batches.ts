@@ -135,6 +135,8 @@ export interface Batch {
   tokens: Int32Array;
   /** [rows * length], the token that should follow; -1 = none. */
   labels: Int32Array;
+  /** [rows], numbers that a head of one output should give; absent = labels are tokens or classes. */
+  targets?: Float32Array;
   /** [rows * length], weight of the loss: 1 where there is a label, otherwise 0. */
   weights: Float32Array;
   /**
@@ -208,6 +210,9 @@ function batchOf(all: readonly TrainingRow[], chosen: readonly number[], length:
             return sequences[row]!.begins![delta]!;
           }),
         }),
+    ...(sequences[0]?.target === undefined
+      ? {}
+      : { targets: Float32Array.from(sequences, ({ target = 0 }) => target) }),
     tokens,
     labels,
     weights: Float32Array.from(labels, (label) => (label === -1 ? 0 : 1)),

@@ -1,5 +1,6 @@
 /** The classification head that is trained along with an adapter: its loss and gradients, in plain code. */
 import type { Classifier } from '../../adapters/index.ts';
+import type { ProblemType } from '../../protocol/classes.ts';
 import type { LlamaConfig } from '../model/base-model.ts';
 import { type Rotation, rotateColumns, undoRotation } from '../model/rotation.ts';
 import { emptyParameter, type Parameter } from './frozen-base.ts';
@@ -14,14 +15,22 @@ export const newHead = (classes: number, { hidden }: Pick<LlamaConfig, 'hidden'>
     width: hidden,
   });
 
+/** What a head is trained for. */
+export interface HeadKind {
+  /** By class; null = it has one output. */
+  labels: readonly string[] | null;
+  /** null = a text has one of its classes. */
+  problemType: Exclude<ProblemType, 'single_label_classification'> | null;
+}
+
 /** The trained head as an adapter's, float32. */
 export const trainedClassifier = (
   { values, rank, width }: Parameter,
-  labels: readonly string[],
+  { labels, problemType }: HeadKind,
 ): Classifier => ({
   weight: { dtype: 'F32', shape: [rank, width], data: new Uint8Array(values.slice().buffer) },
   labels,
-  problemType: null,
+  problemType,
 });
 
 /** What lies between the last layer's output and the head. */
@@ -31,25 +40,28 @@ export interface HeadInput {
   readonly epsilon: number;
   /** Of the layers' output; null = it is not rotated. */
   readonly rotation: Rotation | null;
+  readonly problemType: HeadKind['problemType'];
 }
 
 export interface ClassLoss {
-  /** -log p of the label, nats. */
+  /** -log p of the label, nats; of a `regression` the squared error. */
   nll: number;
-  /** The label is not the likeliest class. */
+  /** The label is not the likeliest class, or 0.5 lies between score and sigmoid; true of every `regression`. */
   missed: boolean;
   /** Of weight * nll, by the layers' output: `[hidden]`. */
   gradient: Float32Array;
 }
 
 /**
- * The loss of one row: softmax and cross-entropy over the head's product with the normalized state.
- * @param x `[hidden]` of the last layer's output. @param weight of the loss; the head's gradient grows by it unless 0.
+ * The loss of one row by the head's product with the normalized state: softmax and cross-entropy, or of one output
+ * transformers' `MSELoss` or `BCEWithLogitsLoss`.
+ * @param x `[hidden]` of the last layer's output. @param wanted the class, or of one output the number.
+ * @param weight of the loss; the head's gradient grows by it unless 0.
  */
 export function classLoss(
   head: Parameter,
-  { gain, epsilon, rotation }: HeadInput,
-  { x, label, weight }: { x: Float32Array; label: number; weight: number },
+  { gain, epsilon, rotation, problemType }: HeadInput,
+  { x, wanted, weight }: { x: Float32Array; wanted: number; weight: number },
 ): ClassLoss {
   const { values, gradient: sum, rank: classes, width } = head;
   const scale = 1 / Math.sqrt(x.reduce((square, one) => square + one * one, 0) / width + epsilon);
@@ -61,13 +73,15 @@ export function classLoss(
   const logits = Array.from({ length: classes }, (_, at) =>
     state.reduce((product, one, i) => product + one * values[at * width + i]!, 0),
   );
-  const largest = Math.max(...logits);
-  const powers = logits.map((logit) => Math.exp(logit - largest));
-  const total = powers.reduce((all, power) => all + power, 0);
-  const nll = Math.log(total) + largest - logits[label]!;
+  const { nll, missed, slopes } =
+    problemType === null
+      ? crossEntropy(logits, wanted)
+      : problemType === 'regression'
+        ? squaredError(logits[0]!, wanted)
+        : binaryCrossEntropy(logits[0]!, wanted);
   const gradient = new Float32Array(width);
   for (let at = 0; at < classes; at += 1) {
-    const slope = weight * (powers[at]! / total - (at === label ? 1 : 0));
+    const slope = weight * slopes[at]!;
     if (slope === 0) continue;
     for (let i = 0; i < width; i += 1) {
       sum[at * width + i]! += slope * state[i]!;
@@ -78,5 +92,36 @@ export function classLoss(
   // d(x * scale): what lies along the state only changes its length, which the norm takes away.
   const along = gradient.reduce((product, one, i) => product + one * normal[i]!, 0) / width;
   for (let i = 0; i < width; i += 1) gradient[i] = scale * (gradient[i]! - along * normal[i]!);
-  return { nll, missed: logits.indexOf(largest) !== label, gradient };
+  return { nll, missed, gradient };
+}
+
+interface OutputLoss extends Pick<ClassLoss, 'nll' | 'missed'> {
+  /** By output. */
+  slopes: readonly number[];
+}
+
+function crossEntropy(logits: readonly number[], label: number): OutputLoss {
+  const largest = Math.max(...logits);
+  const powers = logits.map((logit) => Math.exp(logit - largest));
+  const total = powers.reduce((all, power) => all + power, 0);
+  return {
+    nll: Math.log(total) + largest - logits[label]!,
+    missed: logits.indexOf(largest) !== label,
+    slopes: powers.map((power, at) => power / total - (at === label ? 1 : 0)),
+  };
+}
+
+const squaredError = (output: number, target: number): OutputLoss => ({
+  nll: (output - target) ** 2,
+  missed: true,
+  slopes: [2 * (output - target)],
+});
+
+function binaryCrossEntropy(logit: number, target: number): OutputLoss {
+  const share = 1 / (1 + Math.exp(-logit));
+  return {
+    nll: Math.max(logit, 0) - logit * target + Math.log1p(Math.exp(-Math.abs(logit))),
+    missed: logit > 0 !== target > 0.5,
+    slopes: [share - target],
+  };
 }

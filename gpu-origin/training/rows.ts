@@ -10,6 +10,8 @@ export interface TrainingSequence {
   tokens: Int32Array;
   /** The token that should follow each position, or -1. */
   labels: Int32Array;
+  /** The number that the head should give where there is a label; absent = labels are tokens or classes. */
+  target?: number;
   /** First token on which each activated delta acts (`Batch.begins`); absent = there are none. */
   begins?: readonly number[];
 }
@@ -59,7 +61,7 @@ type Excuse = Omit<LeftOut, 'line'>;
  * remove earlier thoughts or trim earlier answers: such a conversation becomes several rows of the same line and hash.
  * So does each where deltas are activated: they act from another place on in each prompt.
  *
- * A row with a label is what `/v1/classify` reads, and its last token has the class.
+ * A row with a label or score is what `/v1/classify` reads, and its last token has the class or number.
  */
 export function encodeRows(
   rows: readonly Row[],
@@ -68,12 +70,12 @@ export function encodeRows(
   const encoded: TrainingRow[] = [];
   const leftOut: LeftOut[] = [];
   const encode = conversationEncoder(encoding);
-  for (const { line, conversations, label } of rows) {
+  for (const { line, conversations, label, score } of rows) {
     const hash = hashOf(conversations.map(textsOf).join('\n'));
     const all: TrainingSequence[][] = [];
     let excuse: Excuse | null = null;
     for (const conversation of conversations) {
-      const sequences = encode(conversation, label);
+      const sequences = encode(conversation, score ?? label);
       if (sequences.ok) all.push(sequences.value);
       else excuse ??= sequences.error;
     }
@@ -175,22 +177,31 @@ function conversationEncoder({ tokenizer, template, maxLength, begins, classes }
     return open.learned.length === 0 ? err(noAnswer) : ok([...done, sequenceOf(open)]);
   }
 
-  /** The prompt of a row with a label. */
-  function classified(ids: readonly number[] | null, label: string): Result<TrainingSequence[], Excuse> {
+  /** The prompt of a row with a label or score. */
+  function classified(
+    ids: readonly number[] | null,
+    wanted: string | number,
+  ): Result<TrainingSequence[], Excuse> {
     if (ids === null || ids.length > maxLength) return err(tooLong);
     if (ids.length === 0) return err({ reason: 'no_prompt', why: 'The text is empty.' });
     const found = begins?.(ids);
     if (found === null) return err(notActivated);
     const labels = new Int32Array(ids.length).fill(-1);
-    labels[ids.length - 1] = classes?.indexOf(label) ?? -1;
-    const tokens = Int32Array.from(ids);
-    return ok([{ tokens, labels, ...(found === undefined ? {} : { begins: found }) }]);
+    labels[ids.length - 1] = typeof wanted === 'number' ? 0 : (classes?.indexOf(wanted) ?? -1);
+    return ok([
+      {
+        tokens: Int32Array.from(ids),
+        labels,
+        ...(typeof wanted === 'number' ? { target: wanted } : {}),
+        ...(found === undefined ? {} : { begins: found }),
+      },
+    ]);
   }
 
-  return (conversation: Conversation, label?: string): Result<TrainingSequence[], Excuse> => {
-    if (label !== undefined && 'prompt' in conversation) {
+  return (conversation: Conversation, wanted?: string | number): Result<TrainingSequence[], Excuse> => {
+    if (wanted !== undefined && 'prompt' in conversation) {
       const ids = plain(conversation.prompt, false);
-      return classified(ids === null ? null : [...tokenizer.prefixIds, ...ids], label);
+      return classified(ids === null ? null : [...tokenizer.prefixIds, ...ids], wanted);
     }
     if ('prompt' in conversation) return encodeText(conversation.prompt, conversation.completion);
     if (template === null) {
@@ -198,10 +209,10 @@ function conversationEncoder({ tokenizer, template, maxLength, begins, classes }
       return err({ reason: 'no_template', why });
     }
     try {
-      if (label !== undefined)
+      if (wanted !== undefined)
         return classified(
           limited(template.encodeChunked(conversation.messages, maxLength, { opensTurn: false })),
-          label,
+          wanted,
         );
       return encodeChat(conversation.messages, template);
     } catch (error) {

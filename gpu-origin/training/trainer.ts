@@ -378,7 +378,8 @@ export class Trainer {
       if (label < 0) return;
       const state = states.slice(at * hidden, (at + 1) * hidden);
       const weight = wanted?.weights[at] ?? 0;
-      const { nll, missed, gradient } = classLoss(head, input, { x: state, label, weight });
+      const target = batch.targets?.[Math.floor(at / batch.length)] ?? label;
+      const { nll, missed, gradient } = classLoss(head, input, { x: state, wanted: target, weight });
       scores.nll[at] = nll;
       scores.missed[at] = missed ? 1 : 0;
       wanted?.gradient.set(gradient, at * hidden);

@@ -117,10 +117,10 @@ export function continuedModules(
 }
 
 export interface HeldOutScore {
-  /** Mean over labels of -log p in nats; of pairs the mean loss. */
+  /** Mean over labels of -log p in nats; of pairs and scores the mean loss. */
   loss: number;
-  /** Rows of which each token is the likeliest; of pairs those whose chosen answer gained more. */
-  exact: number;
+  /** Rows of which each token is the likeliest; of pairs those whose chosen answer gained more; null of a `regression`. */
+  exact: number | null;
   rows: number;
 }
 
@@ -373,7 +373,8 @@ export class TrainingRun {
       }
     }
     const count = settings.method === 'dpo' ? heldOut.length : labelsOf(heldOut);
-    const score = { loss: loss / count, exact, rows: heldOut.length };
+    const isExact = settings.problem_type !== 'regression';
+    const score = { loss: loss / count, exact: isExact ? exact : null, rows: heldOut.length };
     const { state } = this;
     if (state.step === 0) state.before = score;
     const last = state.curve.at(-1);

@@ -2,7 +2,16 @@ import type { AdapterTraits } from '../../protocol/activation.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import { MAX_TOP_LOGPROBS } from '../../protocol/limits.ts';
-import type { KvFit, ProbeToken, VerifyAnswer, EvaluationRow, RowScore } from '../../protocol/origin-wire.ts';
+import { labelOf } from '../../protocol/classes.ts';
+import type {
+  EvaluationRow,
+  KvFit,
+  LabelledRow,
+  ProbeToken,
+  RowScore,
+  ScoredRow,
+  VerifyAnswer,
+} from '../../protocol/origin-wire.ts';
 import {
   NOT_FINITE,
   type TokenScore,
@@ -11,8 +20,9 @@ import {
   type ServingEngine,
 } from '../engine/engine.ts';
 import type { Clipped } from '../engine/ports.ts';
+import { type Classes, likeliest, nllOf } from '../generation/class-scores.ts';
 import { GREEDY } from '../generation/sampler.ts';
-import { encodeCooperatively, promptOf, type PromptServices } from '../prompts/prompt.ts';
+import { encodeCooperatively, idsOfInput, promptOf, type PromptServices } from '../prompts/prompt.ts';
 import { tokenText } from '../model/tokenizer.ts';
 
 /**
@@ -416,6 +426,8 @@ interface ScoredRun {
   tokens: readonly ScoredToken[];
   /** null unless they were to be counted. */
   clipped: Clipped | null;
+  /** null unless the request asks for them. */
+  classes: Classes | null;
 }
 
 /** Runs a request to its end for its scores. */
@@ -427,13 +439,15 @@ async function runScored(
   if (!added.ok) return added;
   let prompt: readonly ScoredToken[] = [];
   let clipped: ScoredRun['clipped'] = null;
+  let classes: Classes | null = null;
   const tokens: ScoredToken[] = [];
   for await (const event of added.value.events) {
     if (event.kind === 'error') return err(event.error);
     if (event.kind === 'aborted') break;
-    if (event.kind === 'end') return ok({ prompt, tokens, clipped });
+    if (event.kind === 'end') return ok({ prompt, tokens, clipped, classes });
     if (event.kind === 'prompt') prompt = event.tokens;
     else if (event.kind === 'clipped') clipped = event;
+    else if (event.kind === 'classes') classes = event;
     else if (event.kind === 'tokens') tokens.push(...event.tokens);
   }
   return err({
@@ -455,7 +469,7 @@ interface EvaluateParams {
   tenant: string;
   /** Root first. */
   chain: readonly ChainEntry[];
-  rows: readonly EvaluationRow[];
+  rows: readonly ScoredRow[];
   /** Time left for all rows, ms; null = no deadline. */
   budgetMs: number | null;
   /** Unix ms. */
@@ -466,9 +480,9 @@ interface EvaluateParams {
 /**
  * Scores expected answers by teacher forcing, one prefill a row: prompt, answer and end go in at once, and each
  * token of the answer is compared with what the model would have said there. All likeliest = greedy decoding
- * gives exactly this answer, as the tokenizer writes it, and ends. Errors: those that concern all rows (an
- * adapter is missing or does not load, the queue is full, time is up); a row that cannot be scored has its own
- * error.
+ * gives exactly this answer, as the tokenizer writes it, and ends. Rows with a label are classified as at `/v1/classify`.
+ * Errors: those that concern all rows (an adapter is missing or does not load, it has no head or no text, the queue is
+ * full, time is up); a row that cannot be scored has its own error.
  */
 export async function evaluateAdapter(params: EvaluateParams): Promise<Result<RowScore[], ApiError>> {
   const { rows, budgetMs, now } = params;
@@ -483,7 +497,9 @@ export async function evaluateAdapter(params: EvaluateParams): Promise<Result<Ro
       const at = next;
       next += 1;
       const left = budgetMs === null ? null : Math.max(1, budgetMs - (now() - startedAt));
-      const score = await scoreRow({ ...params, row: rows[at]!, budgetMs: left, signal });
+      const row = rows[at]!;
+      const own = { ...params, budgetMs: left, signal };
+      const score = await ('label' in row ? classifyRow({ ...own, row }) : scoreRow({ ...own, row }));
       if (score.ok) scores[at] = score.value;
       else {
         failure ??= score.error;
@@ -552,6 +568,66 @@ async function scoreRow(
   }
   const score = { exact, nll: sum / wanted.length, tokens: wanted.length };
   return ok(exact ? score : { ...score, got: textOf(tokenizer, got) });
+}
+
+/** Of labels named in an error. */
+const LABELS_TOLD = 10;
+
+/** How the head does on a row with a label. */
+async function classifyRow(
+  params: Omit<EvaluateParams, 'rows'> & { row: LabelledRow },
+): Promise<Result<RowScore, ApiError>> {
+  const { services, row } = params;
+  const prompt = await labelledPrompt(params);
+  if (!prompt.ok) return unscored(prompt.error);
+  const ran = await runScored(services, {
+    id: params.requestId,
+    tenant: params.tenant,
+    chain: params.chain,
+    signal: params.signal,
+    prompt: prompt.value,
+    promptLogprobs: null,
+    budgetMs: params.budgetMs,
+    sampling: { ...GREEDY, maxTokens: 0 },
+    classifies: true,
+  });
+  if (!ran.ok) return unscored(ran.error);
+  const { scores, head } = ran.value.classes!;
+  const excludes = head.problemType === null || head.problemType === 'single_label_classification';
+  if (scores.length === 1 || !excludes)
+    return err({
+      code: 'wrong_endpoint',
+      message:
+        "Rows with labels need a head of several classes, of which a text has one. This model's head has " +
+        `${scores.length === 1 ? 'one output' : `the problem type '${head.problemType}'`}.`,
+      param: 'model',
+    });
+  const labels = Array.from(scores, (_, at) => labelOf(head.labels, at));
+  const wanted = labels.indexOf(row.label);
+  if (wanted === -1) {
+    const known = labels.slice(0, LABELS_TOLD).join(', ');
+    const more = labels.length > LABELS_TOLD ? ` and ${labels.length - LABELS_TOLD} more` : '';
+    const error = `The classifier has no class '${row.label}', but ${known}${more}.`;
+    return ok({ error, code: 'label_unknown' });
+  }
+  const got = likeliest(Array.from(scores));
+  const score = { exact: got === wanted, nll: nllOf(Array.from(scores), wanted), tokens: 1 };
+  return ok(got === wanted ? score : { ...score, got: labels[got]! });
+}
+
+/** The prompt of a row with a label: the same as `/v1/classify` makes. */
+async function labelledPrompt({
+  services,
+  row: { prompt, text, messages },
+  tenant,
+  signal,
+}: Omit<EvaluateParams, 'rows'> & { row: LabelledRow }): Promise<Result<readonly number[], ApiError>> {
+  const caller = { tenant, signal };
+  if (messages === undefined)
+    return idsOfInput(prompt ?? text ?? '', services, caller, { prefixed: true, param: 'rows' });
+  const chat = { model: services.base.id, messages, add_generation_prompt: false };
+  const made = await promptOf(chat, services, caller);
+  return made.ok ? ok(made.value.ids) : made;
 }
 
 const textOf = (tokenizer: TrialServices['tokenizer'], ids: readonly number[]): string =>

@@ -1,11 +1,13 @@
 /**
- * Kept evaluations: rows with expected answers or a judge that belong to a name, and the scores of its versions on
+ * Kept evaluations: rows with expected answers, labels or a judge that belong to a name, and the scores of its versions on
  * them; requests and answers of the admin API.
  */
 import { z } from 'zod';
 import { BASE_JUDGE } from '../experiment.ts';
+import { ClassLabel } from '../classes.ts';
+import { ConfusionTable } from '../confusion.ts';
 import { AdapterName, Digest, PinnedAdapter } from '../identity.ts';
-import { checkQuestion } from '../origin-wire.ts';
+import { checkLabelled, checkQuestion, labelledShape } from '../origin-wire.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** Kept evaluations of one name. Each is a column of a table. */
@@ -42,15 +44,29 @@ export const JudgedRow = z.strictObject({
 });
 export type JudgedRow = z.infer<typeof JudgedRow>;
 
-/** A row of either kind: an `EvaluationRow`, or a {@link JudgedRow}. */
-export const KeptRow = z
-  .strictObject({
-    prompt: z.string().optional(),
-    user: z.string().optional(),
-    system: z.string().optional(),
-    expected,
-  })
-  .superRefine(checkQuestion);
+const keptShape = {
+  prompt: z.string().optional(),
+  user: z.string().optional(),
+  system: z.string().optional(),
+  expected,
+  ...labelledShape,
+  label: ClassLabel.optional(),
+};
+
+/** A row of any kind: an `EvaluationRow`, a `LabelledRow` or a {@link JudgedRow}. */
+export const KeptRow = z.strictObject(keptShape).superRefine((row, context) => {
+  const others =
+    row.label === undefined ? (['text', 'messages'] as const) : (['user', 'system', 'expected'] as const);
+  const other = others.find((field) => row[field] !== undefined);
+  if (other !== undefined)
+    context.addIssue({
+      code: 'custom',
+      path: [other],
+      message: row.label === undefined ? "needs a 'label'" : "cannot be combined with 'label'",
+    });
+  else if (row.label === undefined) checkQuestion(row, context);
+  else checkLabelled(row, context);
+});
 export type KeptRow = z.infer<typeof KeptRow>;
 
 const isJudge = (text: string): boolean =>
@@ -61,20 +77,28 @@ export const KeepEvaluation = z
   .strictObject({
     name: AdapterName,
     label: EvaluationLabel,
-    /** With a judge, each needs `user`, and `expected` is optional. */
+    /** With a judge, each needs `user`, and `expected` is optional. All have a label, or none. */
     rows: z.array(KeptRow).min(1).max(MAX_KEPT_ROWS),
     /** A model that judges the answers: `base`, `<name>@<version>`, or a name, for its live version. */
     judge: z.string().refine(isJudge, 'must be "base", "<name>" or "<name>@<version>"').nullish(),
   })
   .superRefine(({ rows, judge }, context) => {
     for (const [i, row] of rows.entries()) {
-      if (judge == null && row.expected === undefined)
+      if ((row.label === undefined) !== (rows[0]?.label === undefined))
+        context.addIssue({
+          code: 'custom',
+          path: ['rows', i, 'label'],
+          message: 'must be in all rows or in none',
+        });
+      else if (row.label !== undefined && judge != null)
+        context.addIssue({ code: 'custom', path: ['judge'], message: 'rows with labels need no judge' });
+      if (judge == null && row.expected === undefined && row.label === undefined)
         context.addIssue({
           code: 'custom',
           path: ['rows', i, 'expected'],
-          message: 'must be a text, unless the evaluation has a judge',
+          message: 'must be a text, unless the row has a label or the evaluation a judge',
         });
-      if (judge != null && row.user === undefined)
+      if (judge != null && row.user === undefined && row.label === undefined)
         context.addIssue({
           code: 'custom',
           path: ['rows', i, 'user'],
@@ -92,8 +116,10 @@ export const EvaluationView = z
     bytes: z.int().positive(),
     /** Of the same, and of the judge if there is one. A score belongs to it, so changed rows have none. */
     sha256: Digest,
-    /** `<name>@<version>` or `base`; null = answers must be exactly as expected. */
+    /** `<name>@<version>` or `base`; null = answers must be exactly as expected, or classes as labelled. */
     judge: z.string().nullable(),
+    /** Rows have labels, which classifiers should give. */
+    labelled: z.boolean(),
     /** Unix ms. */
     created_at: z.int(),
     /** Id of the key. */
@@ -110,22 +136,35 @@ export const EvaluationScore = z
     sha256: Digest,
     /** The evaluation's. */
     judge: z.string().nullable(),
+    labelled: z.boolean(),
     rows: z.int().positive(),
     /** Rows that are scored; the score is complete when these are all. */
     scored: z.int().min(0),
-    /** Of those, answered exactly as expected; with a judge, accepted by it. */
+    /** Of those, answered exactly as expected; with labels, classified so; with a judge, accepted by it. */
     exact: z.int().min(0),
     /** Of the others, those without a clear verdict of the judge: no yes or no, or too long for it to read. */
     unclear: z.int().min(0),
-    /** Mean over the expected tokens, nats; null while no row is scored, and with a judge. */
+    /** Mean over the expected tokens or labels, nats; null while no row is scored, and with a judge. */
     mean_nll: z.number().nullable(),
-    /** Rows that were not answered exactly or not accepted, by their number from 1: the first few. */
+    /**
+     * The mean of the classes' F1, over those that a scored row has or got; null while no row is scored, and without
+     * labels.
+     */
+    macro_f1: z.number().nullable(),
+    /** Rows that were not answered exactly, classified as labelled or accepted, by their number from 1: the first few. */
     missed: z.array(z.int().positive()),
     /** When a row was last scored, unix ms; null = never. */
     at: z.int().nullable(),
   })
   .meta({ id: 'EvaluationScore' });
 export type EvaluationScore = z.infer<typeof EvaluationScore>;
+
+/** The same, as scoring answers it. */
+export const ScoredEvaluation = EvaluationScore.extend({
+  /** Of the rows that are scored; null without labels, and with more classes than anybody reads. */
+  confusion: ConfusionTable.nullable(),
+}).meta({ id: 'ScoredEvaluation' });
+export type ScoredEvaluation = z.infer<typeof ScoredEvaluation>;
 
 /** Rows that a version alone answers exactly or acceptably, and rows that the live version alone does. */
 export const LiveComparison = z.object({ better: z.int().min(0), worse: z.int().min(0) });
@@ -155,14 +194,7 @@ export type EvaluationList = z.infer<typeof EvaluationList>;
 export const KeptRows = z
   .object({
     /** As they were sent. */
-    rows: z.array(
-      z.object({
-        prompt: z.string().optional(),
-        user: z.string().optional(),
-        system: z.string().optional(),
-        expected: z.string().optional(),
-      }),
-    ),
+    rows: z.array(z.object(keptShape)),
     /** Of the next page; null at the end. */
     cursor: z.string().nullable(),
   })
@@ -200,7 +232,8 @@ export const EVALUATION_OPERATIONS = {
     id: 'keepEvaluation',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Keeps rows with expected answers or a judge for a name, instead of those with the same label.',
+    summary:
+      'Keeps rows with expected answers, labels or a judge for a name, instead of those with the same label.',
     description:
       'The rows are stored encrypted, until they are removed or the name is erased. Only admin keys of ' +
       "the name's owner can read them. The key must be allowed to use the judge.",
@@ -258,6 +291,6 @@ export const EVALUATION_OPERATIONS = {
       'be allowed to use the judge, if there is one.',
     query: null,
     request: ScoreEvaluation,
-    answers: { 200: { description: 'The score so far.', schema: EvaluationScore } },
+    answers: { 200: { description: 'The score so far.', schema: ScoredEvaluation } },
   },
 } as const satisfies AdminOperationTable;

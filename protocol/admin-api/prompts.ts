@@ -12,18 +12,24 @@ export const MAX_KEPT_TEXT = 16 * 1024;
 
 /** Prompt and answer, as far as they are kept. */
 export const KeptText = z.object({
-  /** In order: messages, `tools` with their definitions, or a single `user` for a text completion. */
+  /**
+   * In order: messages, `tools` with their definitions, a `user` for each raw text, or of pairs each `query`, then each
+   * `document`.
+   */
   prompt: z.array(z.object({ role: z.string(), text: z.string() })),
-  /** Truncated: some of the first messages, or the end of a long one, are missing. */
+  /** Truncated: some of the first messages, or of texts and pairs the last ones, or the end of a long one, are missing. */
   prompt_cut: z.boolean(),
   /**
-   * One text per choice; tool calls are lines of name and JSON. null: it failed, has no text, or was too long.
+   * One text per choice; tool calls are lines of name and JSON. Of a classification head, for each text its label with its
+   * probability, or its score; of `/v1/rerank` the documents by relevance. null: it failed, has no text, or was too long.
    */
   answers: z.array(z.string()).nullable(),
   /** Truncated. */
   answers_cut: z.boolean(),
   /** A text completion: the prompt is continued, and no conversation. */
   raw: z.literal(true).optional(),
+  /** A classification head's answer, which nobody said. */
+  classes: z.literal(true).optional(),
 });
 export type KeptText = z.infer<typeof KeptText>;
 

@@ -9,7 +9,7 @@ import {
   Evaluation,
   StoredEvaluation,
   EvaluateAnswer,
-  EvaluationRows,
+  ScoredRows,
 } from '../origin-wire.ts';
 import { Digest, AdapterName, Tenant } from '../identity.ts';
 import { MAX_CLASSES } from '../limits.ts';
@@ -265,7 +265,7 @@ export const EvaluateFileRequest = z
     digest: Digest,
     /** As when publishing. */
     parent: AdapterName.nullish(),
-    rows: EvaluationRows,
+    rows: ScoredRows,
   })
   .meta({ id: 'EvaluateFileRequest' });
 export type EvaluateFileRequest = z.infer<typeof EvaluateFileRequest>;

@@ -179,8 +179,36 @@ it('pauses, resumes and cancels a training that runs, which its name’s page sh
   expect(await page.getByLabel('Train on').inputValue()).toBe(`${NAME}@1`);
 });
 
+it('recognizes rows with labels, trains a classifier, and tries it', async () => {
+  const { page } = rig;
+  await rig.open('#/new-training');
+  const labelled = Array.from({ length: 24 }, (_, at) =>
+    JSON.stringify({
+      text: `${at} ${at % 2 === 0 ? 'rain' : 'bread'}`,
+      label: at % 2 === 0 ? 'weather' : 'food',
+    }),
+  );
+  await drop(file('mixed.jsonl', [labelled[0]!, ROWS[0]!]));
+  const problems = page.getByRole('region', { name: 'Problems of the rows' });
+  await problems.getByText('The row has no label, unlike others.').waitFor();
+  await drop(file('labels.jsonl', labelled));
+  await page.getByText('A classifier of 2 classes, asked at /v1/classify: food, weather.').waitFor();
+  await page.getByLabel('Name of the result').fill(`${NAME}-topic`);
+  await page.getByText('More settings').click();
+  await page.getByLabel('Learning rate factor').fill('5');
+  await rig.look('train-classifier');
+  await start().click();
+  await page.getByText(`${NAME}-topic@1 is`).waitFor();
+  await page.getByLabel('Text to classify').fill('7 bread');
+  await page.getByRole('button', { name: 'Classify it' }).click();
+  await page.getByText(/^“7 bread”: food, \d+/).waitFor();
+  expect(await page.getByRole('link', { name: /^Try it beside/ }).count()).toBe(0);
+  await rig.look('classifier-tried');
+});
+
 it('says why a training failed, and what to do', async () => {
   const { page } = rig;
+  await rig.open(`#/new-training?name=${NAME}/child`);
   await page.getByLabel('Choose a file of rows').setInputFiles(file('rows.jsonl', ROWS));
   await page.getByText('More settings').click();
   await page.getByLabel('Longest row, tokens').fill('16');

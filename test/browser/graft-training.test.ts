@@ -275,6 +275,7 @@ it('says what is wrong with rows and settings, by row and line', async () => {
       await refusal([good, { prompt: 'a' }]),
       await refusal(`${JSON.stringify(good)}\n{"prompt`),
       await refusal(new Blob(['prompt,answer\na,b\n'])),
+      await refusal('{"text": "a", "label": "b"}'),
       await refusal([]),
       await refusal([{ prompt: 'a', completion: 'b'.repeat(99) }], { maxLength: 16 }),
       await refusal([good], { rank: 0 }),
@@ -290,6 +291,11 @@ it('says what is wrong with rows and settings, by row and line', async () => {
     { code: 'rows_invalid', message: message(/^row 2: .*completion/), param: 'rows' },
     { code: 'rows_invalid', message: 'line 2: The line is not JSON.', param: 'rows' },
     { code: 'rows_invalid', message: message(/^line 1: Unknown column 'answer'/), param: 'rows' },
+    {
+      code: 'rows_invalid',
+      message: message(/^line 1: a label or score trains a .* Use graft train/),
+      param: 'rows',
+    },
     { code: 'no_rows', message: 'There are no rows to train on.', param: 'rows' },
     {
       code: 'no_rows',

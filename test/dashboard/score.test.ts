@@ -26,6 +26,7 @@ function edge(before: Record<string, number> = {}, failing = 0) {
       Response.json({
         ...{ label, sha256: 'a'.repeat(64), rows: 40, scored: now, exact: now },
         ...{ mean_nll: 1, missed: [], at: 1, judge: null, unclear: 0 },
+        ...{ labelled: false, macro_f1: null, confusion: null },
       }),
     );
   });

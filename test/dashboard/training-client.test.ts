@@ -26,6 +26,26 @@ describe('checkRows', () => {
     expect(await checkRows(fileOf('no'), null)).toMatchObject({ method: 'sft', problemCount: 1 });
   });
 
+  it('finds what rows without answers train, unless they are of several kinds', async () => {
+    const head = async (...rows: object[]) => {
+      const checked = await checkRows(fileOf(rows.map((row) => JSON.stringify(row)).join('\n')), null);
+      return checked.problemCount === 0 ? checked.head : checked.problems;
+    };
+    const [yes, no] = ['yes', 'no'].map((label) => ({ text: 'a', label }));
+    expect(await head(yes!, no!, yes!)).toEqual({ labels: ['no', 'yes'] });
+    expect(await head({ text: 'a', score: 0.5 })).toEqual({ labels: null });
+    expect(await head({ user: 'a', expected: 'b' })).toBeNull();
+    expect(await head(yes!, { user: 'a', expected: 'b' })).toEqual([
+      { line: 2, problem: expect.stringContaining('The row has no label, unlike others.') },
+    ]);
+    expect(await head(yes!, yes!)).toEqual([
+      { line: 1, problem: expect.stringContaining('The rows have one label.') },
+    ]);
+    expect(await head({ user: 'a', expected: 'b' }, { text: 'a', score: 1 })).toEqual([
+      { line: 2, problem: expect.stringContaining('The row has a score, unlike others.') },
+    ]);
+  });
+
   it('reads many rows', async () => {
     expect(await checkRows(fileOf(`${GOOD}\n`.repeat(5_001)), null)).toMatchObject({ good: 5_001 });
   });

@@ -560,9 +560,9 @@ describe('rows with a label', () => {
   });
 
   it.each([
-    ['one label', [{ text: 'a', label: 'x' }], /the rows have one label/],
-    ['some without', [...labelled(3), { prompt: 'a', completion: 'b' }], /line 4: the row has no label/],
-    ['some with', [...TINY_ROWS, { text: 'a', label: 'x' }], /line 13: the row has a label/],
+    ['one label', [{ text: 'a', label: 'x' }], /line 1: The rows have one label/],
+    ['some without', [...labelled(3), { prompt: 'a', completion: 'b' }], /line 4: The row has no label/],
+    ['some with', [...TINY_ROWS, { text: 'a', label: 'x' }], /line 13: The row has a label/],
   ])('are refused: %s', async (name, rows, message) => {
     const file = `${name.replaceAll(' ', '-')}.jsonl`;
     writeRows(join(folder, file), rows);

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type {
   BaseInfo,
-  EvaluationRow,
   ProbeToken,
   RowScore,
+  ScoredRow,
   VerifyAnswer,
   VerifyRequest,
 } from '../../protocol/origin-wire.ts';
@@ -43,10 +43,15 @@ export function fakeVerification(params: {
   };
 }
 
-/** Exact where the answer is the question; a token a character and one for the end; rows that say `fail` do. */
-export const fakeScores = (rows: readonly EvaluationRow[]): RowScore[] =>
-  rows.map(({ user, prompt, expected }) =>
-    expected === 'fail'
+/** Exact where the answer or label is the question; a token a character and one for the end; rows that say `fail` do. */
+export const fakeScores = (rows: readonly ScoredRow[]): RowScore[] =>
+  rows.map((row) => {
+    if ('label' in row) {
+      const asked = row.text ?? row.prompt;
+      return { exact: asked === row.label, nll: 0.5, tokens: 1, got: asked ?? '' };
+    }
+    const { user, prompt, expected } = row;
+    return expected === 'fail'
       ? { error: 'the row is too long' }
-      : { exact: (user ?? prompt) === expected, nll: 0.5, tokens: expected.length + 1 },
-  );
+      : { exact: (user ?? prompt) === expected, nll: 0.5, tokens: expected.length + 1 };
+  });

@@ -22,15 +22,16 @@ const version = (number: number, more: Partial<VersionView> = {}): VersionView =
 const score = (
   label: string,
   exact: number,
-  more: Partial<Pick<EvaluationScore, 'rows' | 'scored' | 'sha256' | 'judge'>> = {},
+  more: Partial<Pick<EvaluationScore, 'rows' | 'scored' | 'sha256' | 'judge' | 'labelled'>> = {},
 ): EvaluationScore => ({
   ...{ label, exact, sha256: SHA, rows: 10, scored: 10, mean_nll: 1, missed: [], at: 1 },
-  ...{ judge: null, unclear: 0 },
+  ...{ judge: null, labelled: false, macro_f1: null, unclear: 0 },
   ...more,
 });
 
 const evaluation = (label: string, rows = 10) => ({
-  ...{ label, rows, bytes: 1, sha256: SHA, judge: null, created_at: 0, created_by: 'k' },
+  ...{ label, rows, bytes: 1, sha256: SHA, judge: null, labelled: false },
+  ...{ created_at: 0, created_by: 'k' },
 });
 
 describe('versionsToScore', () => {
@@ -94,10 +95,9 @@ it.each([
 });
 
 it('says how rows were right', () => {
-  expect([null, 'base', 'medicine@2'].map((judge) => rightWords({ judge }))).toEqual([
-    'answered exactly',
-    'accepted by base',
-    'accepted by medicine@2',
+  const words = (judge: string | null, labelled = false) => rightWords({ judge, labelled });
+  expect([words(null), words('base'), words('medicine@2'), words(null, true)]).toEqual([
+    ...['answered exactly', 'accepted by base', 'accepted by medicine@2', 'classified right'],
   ]);
 });
 

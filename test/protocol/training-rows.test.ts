@@ -135,7 +135,7 @@ describe('parseRows', () => {
     [
       'sft',
       {},
-      "The row needs 'messages', or 'prompt' and 'completion', or 'user' or 'prompt' and 'expected', or 'text' and 'label'.",
+      "The row needs 'messages', or 'prompt' and 'completion', or 'user' or 'prompt' and 'expected', or 'text' and 'label' or 'score'.",
     ],
     [
       'dpo',
@@ -330,7 +330,7 @@ describe('parseRows of CSV', () => {
       {
         line: 7,
         problem:
-          "The row needs 'messages', or 'prompt' and 'completion', or 'user' or 'prompt' and 'expected', or 'text' and 'label'.",
+          "The row needs 'messages', or 'prompt' and 'completion', or 'user' or 'prompt' and 'expected', or 'text' and 'label' or 'score'.",
       },
       { line: 8, problem: 'A closing quote must be followed by a comma or the end of the line.' },
       { line: 10, problem: 'A quoted cell is not closed.' },

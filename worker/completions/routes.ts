@@ -126,6 +126,8 @@ interface Endpoint<T extends CompletionBody = CompletionBody> {
   isRepeatable(body: T): boolean;
   /** Whether answers contain text. */
   returnsText: boolean;
+  /** Whether answers are kept for keys that keep prompts. */
+  keepsAnswers: boolean;
 }
 
 /** Whether two answers to the request differ only if the adapters do: it is greedy or has a seed. */
@@ -147,6 +149,7 @@ const answered = <T extends ChatCompletionRequest | TextCompletionRequest | Resp
   streams: ({ stream }) => stream === true,
   inExperiments: true,
   returnsText: true,
+  keepsAnswers: true,
 });
 
 const CHAT = answered('/v1/chat/completions', parseChatCompletion);
@@ -160,6 +163,7 @@ const MESSAGES: Endpoint<MessagesRequest> = {
   endUser: ({ metadata }) => ({ user: metadata?.user_id }),
   inExperiments: true,
   returnsText: true,
+  keepsAnswers: true,
   isRepeatable,
   mostTokens: (body, room) =>
     mostTokens({ model: body.model, prompt: JSON.stringify(body), max_tokens: body.max_tokens }, room),
@@ -178,6 +182,7 @@ const pooled = <T extends EmbeddingRequest | ClassifyRequest | ScoreRequest | Re
   endUser: namedUser,
   inExperiments: true,
   returnsText: false,
+  keepsAnswers: true,
   isRepeatable: () => true,
   mostTokens(body, room) {
     const { bytes, prompts } = sizeOf(body);
@@ -194,6 +199,8 @@ const EMBEDDING: Endpoint<EmbeddingRequest> = {
   })),
   // Vectors of different versions cannot be compared, so an index needs all of them from one.
   inExperiments: false,
+  // Nobody reads a vector.
+  keepsAnswers: false,
 };
 
 /** UTF-8 has at most three bytes for each UTF-16 unit. */
@@ -435,7 +442,7 @@ async function serve<T extends CompletionBody>(
   // It ends with the request.
   if (stream) trace.begin('stream');
   const kept =
-    keeping === null ? sent : keeping.listen(sent, { ok: response.ok, stream, text: kind.returnsText });
+    keeping === null ? sent : keeping.listen(sent, { ok: response.ok && kind.keepsAnswers, stream });
   const headers = responseHeaders(caller, resolution, declared);
   if (assignment !== null) {
     headers.set('x-graft-experiment', assignment.experiment);

@@ -1,7 +1,16 @@
+import { z } from 'zod';
+import { ConfusionCount } from '../../protocol/confusion.ts';
 import { gaveRow, mayAct, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
 import { MAX_KEPT_EVALUATIONS } from '../../protocol/admin-api/evaluations.ts';
 import { INSERTED_BYTES, MAX_TENANT_EVALUATION_BYTES, UNPUBLISHED_SCORE_MS } from './limits.ts';
-import type { EvaluationJudge, EvaluationPart, Evaluations, KeptEvaluation, NamedScore } from './ports.ts';
+import type {
+  ChainScore,
+  EvaluationJudge,
+  EvaluationPart,
+  Evaluations,
+  KeptEvaluation,
+  NamedScore,
+} from './ports.ts';
 
 interface Row {
   name: string;
@@ -14,6 +23,7 @@ interface Row {
   created_by: string;
   judge: string | null;
   judge_chain: string | null;
+  labelled: number;
 }
 
 const toJudge = ({
@@ -24,10 +34,11 @@ const toJudge = ({
 
 const toEvaluation = (row: Row): KeptEvaluation => {
   const { created_at: createdAt, created_by: createdBy, judge_chain: _chain, ...same } = row;
-  return { ...same, judge: toJudge(row), createdAt, createdBy };
+  return { ...same, judge: toJudge(row), labelled: row.labelled === 1, createdAt, createdBy };
 };
 
-const COLUMNS = 'name, label, tenant, rows, bytes, sha256, created_at, created_by, judge, judge_chain';
+const COLUMNS =
+  'name, label, tenant, rows, bytes, sha256, created_at, created_by, judge, judge_chain, labelled';
 
 /** The evaluation ?1, ?2 has the rows and judge ?3. */
 const IS_THIS =
@@ -37,18 +48,20 @@ const IS_THIS =
 const OUTLIVED = `DELETE FROM evaluation_scores WHERE name = ?1
   AND sha256 NOT IN (SELECT sha256 FROM evaluations WHERE name = ?1)`;
 
-const SCORES = `SELECT e.label, e.sha256, e.judge, e.judge_chain, e.rows, s.chain_id AS chainId, s.exact, s.nats,
-  s.tokens, s.at`;
+const SCORES = `SELECT e.label, e.sha256, e.judge, e.judge_chain, e.labelled, e.rows, s.chain_id AS chainId, s.exact,
+  s.nats, s.tokens, s.macro_f1 AS macroF1, s.at`;
 const OF_NAME = `FROM evaluations e JOIN evaluation_scores s ON s.name = e.name AND s.sha256 = e.sha256 AND e.tenant <> ''`;
 
-type ScoreRow = Omit<NamedScore, 'judge'> & Pick<Row, 'judge' | 'judge_chain'>;
+type ScoreRow = Omit<NamedScore, 'judge' | 'labelled'> & Pick<Row, 'judge' | 'judge_chain' | 'labelled'>;
 
 function toScore<Found extends ScoreRow>(
   row: Found,
-): Omit<Found, 'judge' | 'judge_chain'> & Pick<NamedScore, 'judge'> {
-  const { judge: _model, judge_chain: _chain, ...same } = row;
-  return { ...same, judge: toJudge(row) };
+): Omit<Found, 'judge' | 'judge_chain' | 'labelled'> & Pick<NamedScore, 'judge' | 'labelled'> {
+  const { judge: _model, judge_chain: _chain, labelled, ...same } = row;
+  return { ...same, judge: toJudge(row), labelled: labelled === 1 };
 }
+
+const Confusion = z.array(ConfusionCount);
 
 /** @returns JSON lists of parts, each short enough for one statement. */
 function lists(parts: readonly EvaluationPart[]): string[] {
@@ -70,10 +83,10 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
     db.prepare(sql).bind(...values);
   return {
     async keep({ evaluation, parts, secret }) {
-      const { name, label, tenant, rows, bytes, sha256, createdAt, createdBy, judge } = evaluation;
+      const { name, label, tenant, rows, bytes, sha256, createdAt, createdBy, judge, labelled } = evaluation;
       const [kept] = await db.batch([
         run(
-          `INSERT INTO evaluations (${COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+          `INSERT INTO evaluations (${COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
            WHERE ${mayAct('?8')}
              AND EXISTS (SELECT 1 FROM names WHERE name = ?1 AND owner = ?3 AND removed_at IS NULL AND alias IS NULL)
              AND (SELECT COUNT(*) FROM evaluations WHERE name = ?1 AND label <> ?2 AND tenant <> '') < ${MAX_KEPT_EVALUATIONS}
@@ -81,10 +94,10 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
                + ?5 <= ${MAX_TENANT_EVALUATION_BYTES}
            ON CONFLICT (name, label) DO UPDATE SET tenant = excluded.tenant, rows = excluded.rows, bytes = excluded.bytes,
              sha256 = excluded.sha256, created_at = excluded.created_at, created_by = excluded.created_by,
-             judge = excluded.judge, judge_chain = excluded.judge_chain
+             judge = excluded.judge, judge_chain = excluded.judge_chain, labelled = excluded.labelled
            RETURNING name`,
           ...[name, label, tenant, rows, bytes, sha256, createdAt, createdBy],
-          ...[judge?.model ?? null, judge?.chainId ?? null],
+          ...[judge?.model ?? null, judge?.chainId ?? null, Number(labelled)],
         ),
         // Rows that are refused are not those that the evaluation has, or are the same.
         run(`DELETE FROM evaluation_rows WHERE name = ?1 AND label = ?2 AND ${IS_THIS}`, name, label, sha256),
@@ -137,24 +150,31 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
         ...[name, label, first],
       ).first(),
 
-    score: ({ name, sha256, chainId }) =>
-      run(
-        'SELECT exact, nats, tokens, at FROM evaluation_scores WHERE name = ? AND sha256 = ? AND chain_id = ?',
+    async score({ name, sha256, chainId }) {
+      const row = await run(
+        `SELECT exact, nats, tokens, macro_f1 AS macroF1, confusion, at FROM evaluation_scores
+         WHERE name = ? AND sha256 = ? AND chain_id = ?`,
         ...[name, sha256, chainId],
-      ).first(),
+      ).first<ChainScore & { confusion: string | null }>();
+      if (row === null) return null;
+      const { confusion } = row;
+      return { ...row, confusion: confusion === null ? null : Confusion.parse(JSON.parse(confusion)) };
+    },
 
     async addScore({ evaluation: { name, label, sha256 }, chainId, digest, after, added }) {
-      const { exact, nats, tokens, at } = added;
+      const { exact, nats, tokens, at, macroF1, confusion } = added;
       const [written] = await db.batch([
         run(
-          `INSERT INTO evaluation_scores (name, sha256, chain_id, exact, nats, tokens, at, digest)
-           SELECT ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?10 WHERE ${IS_THIS} AND (?9 = 0 OR EXISTS (
+          `INSERT INTO evaluation_scores (name, sha256, chain_id, exact, nats, tokens, at, digest, macro_f1, confusion)
+           SELECT ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?10, ?11, ?12 WHERE ${IS_THIS} AND (?9 = 0 OR EXISTS (
              SELECT 1 FROM evaluation_scores WHERE name = ?1 AND sha256 = ?3 AND chain_id = ?4))
            ON CONFLICT (name, sha256, chain_id) DO UPDATE SET exact = exact || excluded.exact,
-             nats = nats + excluded.nats, tokens = tokens + excluded.tokens, at = excluded.at
+             nats = nats + excluded.nats, tokens = tokens + excluded.tokens, at = excluded.at,
+             macro_f1 = excluded.macro_f1, confusion = excluded.confusion
              WHERE LENGTH(exact) = ?9
            RETURNING name`,
           ...[name, label, sha256, chainId, exact, nats, tokens, at, after, digest],
+          ...[macroF1, confusion === null ? null : JSON.stringify(confusion)],
         ),
         run(
           `DELETE FROM evaluation_scores WHERE name = ?1 AND at < ?2

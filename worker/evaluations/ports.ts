@@ -1,5 +1,7 @@
 /** Kept evaluations: their rows, encrypted, and how chains of adapters did on them. */
 
+import type { ConfusionCount } from '../../protocol/confusion.ts';
+
 /** Whose rows. */
 export interface EvaluationPlace {
   name: string;
@@ -14,8 +16,10 @@ export interface KeptEvaluation extends EvaluationPlace {
   bytes: number;
   /** Of the same, and of the judge if there is one. */
   sha256: string;
-  /** null = answers must be exactly as expected. */
+  /** null = answers must be exactly as expected, or classes as labelled. */
   judge: EvaluationJudge | null;
+  /** Rows have labels, which classifiers should give. */
+  labelled: boolean;
   /** Unix ms. */
   createdAt: number;
   /** Id of the key. */
@@ -44,13 +48,21 @@ export interface PlacedPart extends EvaluationPlace, EvaluationPart {
 
 /** What is scored of a chain. */
 export interface ChainScore {
-  /** For each row, in order: `1` = exact or accepted, `0` = not, `?` = the judge gave no clear verdict. */
+  /** For each row, in order: `1` = exact, as labelled or accepted, `0` = not, `?` = the judge gave no clear verdict. */
   exact: string;
-  /** Of all expected tokens so far, and how many those are. */
+  /** Of all expected tokens or labels so far, and how many those are. */
   nats: number;
   tokens: number;
+  /** Of all rows so far; null without labels. */
+  macroF1: number | null;
   /** Unix ms. */
   at: number;
+}
+
+/** The same with which classes were confused, which is longer than the rest. */
+export interface WholeScore extends ChainScore {
+  /** Of all rows so far; null without labels. */
+  confusion: readonly ConfusionCount[] | null;
 }
 
 /** Of a chain on an evaluation of a name. */
@@ -58,6 +70,7 @@ export interface NamedScore extends ChainScore {
   label: string;
   sha256: string;
   judge: EvaluationJudge | null;
+  labelled: boolean;
   rows: number;
   chainId: string;
 }
@@ -81,10 +94,10 @@ export interface Evaluations {
   remove(of: EvaluationPlace): Promise<boolean>;
   /** @returns the part that begins with this row; null if there is none. */
   part(of: EvaluationPlace & { first: number }): Promise<(EvaluationPart & { next: number | null }) | null>;
-  score(of: { name: string; sha256: string; chainId: string }): Promise<ChainScore | null>;
+  score(of: { name: string; sha256: string; chainId: string }): Promise<WholeScore | null>;
   /**
    * Adds rows to a score.
-   * @param rows.after how many were scored before. @param rows.exact of these rows alone.
+   * @param rows.after how many were scored before. @param rows.added `exact`, `nats` and `tokens` of these rows alone.
    * @returns false if somebody else has scored them, or the evaluation is another one now.
    */
   addScore(rows: {
@@ -93,7 +106,7 @@ export interface Evaluations {
     /** Of the chain's last file. */
     digest: string;
     after: number;
-    added: ChainScore;
+    added: WholeScore;
   }): Promise<boolean>;
   forgetScore(of: { name: string; sha256: string; chainId: string }): Promise<void>;
   /** Of the name's versions that were not removed, newest first. */

@@ -7,7 +7,7 @@ import {
   KeptRow,
   MAX_SCORES_SHOWN,
   type EvaluationList,
-  type EvaluationScore,
+  type ScoredEvaluation,
   type EvaluationView,
   type KeptRows,
   type VersionScore,
@@ -34,13 +34,14 @@ import {
 } from './score.ts';
 
 const viewOf = (evaluation: KeptEvaluation): EvaluationView => {
-  const { label, rows, bytes, sha256, judge, createdAt, createdBy } = evaluation;
+  const { label, rows, bytes, sha256, judge, labelled, createdAt, createdBy } = evaluation;
   return {
     label,
     rows,
     bytes,
     sha256,
     judge: judge?.model ?? null,
+    labelled,
     created_at: createdAt,
     created_by: createdBy,
   };
@@ -114,7 +115,7 @@ export function adminEvaluationRoutes(deps: Omit<ScoreDeps, 'mayUseChain'>): Hon
     const life = requestLife(context);
     const requestId = context.get('requestId');
     const scored = await scoreNext({ ...deps, mayUseChain }, { request, caller, life, requestId });
-    return scored.ok ? context.json(scored.value satisfies EvaluationScore) : fail(scored.error);
+    return scored.ok ? context.json(scored.value satisfies ScoredEvaluation) : fail(scored.error);
   });
   return routes;
 }
@@ -155,6 +156,7 @@ async function keep(
     bytes,
     sha256: await sha256Hex(judge === null ? text : `${judge.model} ${judge.chainId}\n${text}`),
     judge,
+    labelled: rows[0]?.label !== undefined,
     createdAt: deps.now(),
     createdBy: caller.keyId,
   };

@@ -7,11 +7,13 @@ import {
   SCORED_ROWS,
   type EvaluationScore,
   type KeptRow,
+  type ScoredEvaluation,
   type ScoreEvaluation,
 } from '../../protocol/admin-api/evaluations.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { addToConfusion, confusionTable, macroF1 } from '../../protocol/confusion.ts';
 import { chainId, pinOf, type ChainEntry } from '../../protocol/identity.ts';
-import { EvaluationRow } from '../../protocol/origin-wire.ts';
+import { ScoredRow } from '../../protocol/origin-wire.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
 import type { OriginClient } from '../origins/client.ts';
@@ -28,6 +30,7 @@ import type {
   Evaluations,
   KeptEvaluation,
   PlacedPart,
+  WholeScore,
 } from './ports.ts';
 
 export interface ScoreDeps extends IntakeDeps {
@@ -94,24 +97,37 @@ export const noEvaluation = (name: string, label: string): ApiError => ({
 
 /** @param score null = no row is scored yet. */
 export function scoreJson(
-  { label, sha256, judge, rows }: Pick<KeptEvaluation, 'label' | 'sha256' | 'judge' | 'rows'>,
+  {
+    label,
+    sha256,
+    judge,
+    labelled,
+    rows,
+  }: Pick<KeptEvaluation, 'label' | 'sha256' | 'judge' | 'labelled' | 'rows'>,
   score: ChainScore | null,
 ): EvaluationScore {
-  const { exact = '', nats = 0, tokens = 0, at = null } = score ?? {};
+  const { exact = '', nats = 0, tokens = 0, macroF1: f1 = null, at = null } = score ?? {};
   const missed = [...exact].flatMap((one, row) => (one === '1' ? [] : [row + 1]));
   return {
     label,
     sha256,
     judge: judge?.model ?? null,
+    labelled,
     rows,
     scored: exact.length,
     exact: exact.length - missed.length,
     unclear: exact.split('?').length - 1,
     mean_nll: tokens === 0 ? null : nats / tokens,
+    macro_f1: f1,
     missed: missed.slice(0, MISSED_SHOWN),
     at,
   };
 }
+
+const wholeJson = (evaluation: KeptEvaluation, score: WholeScore | null): ScoredEvaluation => ({
+  ...scoreJson(evaluation, score),
+  confusion: confusionTable(score?.confusion ?? []),
+});
 
 interface Scored {
   base: string;
@@ -162,13 +178,14 @@ async function scoredChain(
 
 /**
  * Scores the next part of an evaluation. Errors: `invalid_request` for a row that no origin can score;
+ * `label_unknown` for one whose label is none of the head's; `wrong_endpoint` for labels and no head, or the reverse;
  * `model_not_found` or `version_conflict` when its judge may not be asked; `version_conflict` when the evaluation was
  * replaced meanwhile.
  */
 export async function scoreNext(
   deps: ScoreDeps,
   params: { request: ScoreEvaluation; caller: AdminCaller; life: RequestLife; requestId: string },
-): Promise<Result<EvaluationScore, ApiError>> {
+): Promise<Result<ScoredEvaluation, ApiError>> {
   const { request, caller, life, requestId } = params;
   const { name, label } = request;
   const owned = await ownName(deps, { name, caller });
@@ -182,12 +199,12 @@ export async function scoreNext(
   if (request.again === true) await deps.evaluations.forgetScore(key);
   const before = await deps.evaluations.score(key);
   const first = before?.exact.length ?? 0;
-  if (first >= evaluation.rows) return ok(scoreJson(evaluation, before));
+  if (first >= evaluation.rows) return ok(wholeJson(evaluation, before));
   const part = await deps.evaluations.part({ name, label, first });
   if (part === null) return err(replaced(label));
   const of = { ...life, name: at, base, tenant: caller.tenant, chain };
   const added = await (evaluation.judge === null
-    ? scoreExactly(deps, { of, evaluation, part })
+    ? scoreExactly(deps, { of, evaluation, part, before })
     : scoreByJudge(deps, {
         ...{ of, evaluation, part, judge: evaluation.judge },
         ...{ caller, owner: owned.value.owner, requestId },
@@ -202,7 +219,7 @@ export async function scoreNext(
   });
   // Another request may have scored the same rows first, and is as good.
   const now = await deps.evaluations.score(key);
-  return now === null ? err(replaced(label)) : ok(scoreJson(evaluation, now));
+  return now === null ? err(replaced(label)) : ok(wholeJson(evaluation, now));
 }
 
 interface ScorePart {
@@ -212,30 +229,36 @@ interface ScorePart {
   part: EvaluationPart;
 }
 
-/** Compares each answer with the expected one. */
+/** Compares each answer with the expected one, or each class with the label. @param params.before the rows so far. */
 async function scoreExactly(
   deps: ScoreDeps,
-  { of, evaluation, part }: ScorePart,
-): Promise<Result<ChainScore, ApiError>> {
-  const rows = await openPart(deps, evaluation, part, EvaluationRow);
+  { of, evaluation, part, before }: ScorePart & { before: WholeScore | null },
+): Promise<Result<WholeScore, ApiError>> {
+  const rows = await openPart(deps, evaluation, part, ScoredRow);
   if (!rows.ok) return rows;
   const answer = await deps.trials.evaluate(of, rows.value);
   if (!answer.ok) return answer;
-  const added: ChainScore = { exact: '', nats: 0, tokens: 0, at: deps.now() };
+  const added = { exact: '', nats: 0, tokens: 0, at: deps.now() };
+  const classes: [label: string, got: string][] = [];
   for (const [index, row] of answer.value.rows.entries()) {
-    if ('error' in row) return err(unscorable(evaluation.label, part.first + index + 1, row.error));
+    if ('error' in row) return err(unscorable(evaluation.label, part.first + index + 1, row));
+    const asked = rows.value[index];
+    if (asked !== undefined && 'label' in asked)
+      classes.push([asked.label, row.exact ? asked.label : (row.got ?? '')]);
     added.exact += row.exact ? '1' : '0';
     added.nats += row.nll * row.tokens;
     added.tokens += row.tokens;
   }
-  return ok(added);
+  if (!evaluation.labelled) return ok({ ...added, macroF1: null, confusion: null });
+  const confusion = addToConfusion(before?.confusion ?? [], classes);
+  return ok({ ...added, macroF1: macroF1(confusion), confusion });
 }
 
 /** Has each answer judged. */
 async function scoreByJudge(
   deps: ScoreDeps,
   params: ScorePart & { judge: EvaluationJudge; caller: AdminCaller; owner: string; requestId: string },
-): Promise<Result<ChainScore, ApiError>> {
+): Promise<Result<WholeScore, ApiError>> {
   const { of, evaluation, part, judge, requestId } = params;
   const asked = await judgeOf(deps, { ...params, model: judge.model });
   const again = ' Add the evaluation again with another judge.';
@@ -245,20 +268,28 @@ async function scoreByJudge(
   const rows = await openPart(deps, evaluation, part, JudgedRow);
   if (!rows.ok) return rows;
   const judged = await judgeRows(deps.origins, { of, judge: asked.value, rows: rows.value, requestId });
-  if (judged.ok) return ok({ exact: judged.value, nats: 0, tokens: 0, at: deps.now() });
+  if (judged.ok) {
+    const none = { nats: 0, tokens: 0, macroF1: null, confusion: null };
+    return ok({ exact: judged.value, ...none, at: deps.now() });
+  }
   const { index, error } = judged.error;
   const isRows = error.code === 'context_length_exceeded' || error.code === 'invalid_request';
-  return err(isRows ? unscorable(evaluation.label, part.first + index + 1, error.message) : error);
+  return err(isRows ? unscorable(evaluation.label, part.first + index + 1, { error: error.message }) : error);
 }
 
 const replaced = (label: string): ApiError =>
   conflict(`The evaluation '${label}' was just changed. Score it again.`, 'label');
 
-const unscorable = (label: string, row: number, why: string): ApiError => ({
-  code: 'invalid_request',
-  message: `Row ${row} of '${label}' cannot be scored. ${why} Correct it, and add the evaluation again.`,
-  param: 'label',
-});
+function unscorable(
+  label: string,
+  row: number,
+  { error, code }: { error: string; code?: 'label_unknown' | undefined },
+): ApiError {
+  const message = `Row ${row} of '${label}' cannot be scored. ${error} Correct it, and add the evaluation again.`;
+  return code === undefined
+    ? { code: 'invalid_request', message, param: 'label' }
+    : { code, message, param: 'label' };
+}
 
 /**
  * The schedule's part of a rotation of the edge's secret: encrypts rows with the new one, while the old one still

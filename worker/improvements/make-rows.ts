@@ -84,10 +84,10 @@ export function decisionOf(
   return checked({ ...from, by: 'user', conversation, chosen: good, rejected: bad });
 }
 
-/** @returns null for a raw text's continuation, which has no conversation, and for none or several answers. */
-function onlyAnswer({ answers, raw }: KeptText): string | null {
+/** @returns null for a raw text's continuation, which has no conversation, for classes, and for none or several answers. */
+function onlyAnswer({ answers, raw, classes }: KeptText): string | null {
   const [answer, ...others] = answers ?? [];
-  return answer === undefined || others.length > 0 || raw === true ? null : answer;
+  return answer === undefined || others.length > 0 || raw === true || classes === true ? null : answer;
 }
 
 export function checked(decision: Decision): Decision | LeftOut {

@@ -625,6 +625,8 @@ export function asApiError(
       return { code, message, retryAfterMs };
     case 'adapter_invalid':
       return { code, message, ...(reason === undefined ? {} : { reason }) };
+    case 'wrong_endpoint':
+      return { code, message, param: 'model' };
     default:
       return null;
   }

@@ -63,8 +63,8 @@ export function createPromptKeeper(params: {
       }
 
       return {
-        listen(body, { ok, stream, text }) {
-          if (body === null || !ok || !text) return body;
+        listen(body, { ok, stream }) {
+          if (body === null || !ok) return body;
           const heard = new AnswerGatherer(stream);
           gatherer = heard;
           const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
@@ -95,7 +95,7 @@ const isFields = (value: unknown): value is Fields =>
 
 /**
  * The text of a request, from any API, at most {@link MAX_KEPT_TEXT} characters: the last messages of a long
- * prompt are the answered ones.
+ * prompt are the answered ones. Of several texts, each with an answer of its own, and of pairs the first are kept.
  * @param request validated by the client API.
  */
 export function promptTurns(request: unknown): Pick<KeptText, 'prompt' | 'prompt_cut' | 'raw'> {
@@ -104,21 +104,40 @@ export function promptTurns(request: unknown): Pick<KeptText, 'prompt' | 'prompt
   const prompt: Turn[] = [];
   let room = MAX_KEPT_TEXT;
   let cut = false;
-  for (const { role, text } of turns.reverse()) {
+  const { input } = fields;
+  const fromFirst = isPairs(fields) || (Array.isArray(input) && !isFields(input[0]));
+  for (const { role, text } of fromFirst ? turns : turns.reverse()) {
     cut ||= text.length > room;
     if (room === 0) break;
     prompt.push({ role, text: cutText(text, room) });
     room -= Math.min(room, text.length);
   }
   const raw = fields['prompt'] == null ? {} : { raw: true as const };
-  return { prompt: prompt.reverse(), prompt_cut: cut, ...raw };
+  return { prompt: fromFirst ? prompt : prompt.reverse(), prompt_cut: cut, ...raw };
 }
 
 /** @returns the beginning, without half a character at its end. */
 const cutText = (text: string, characters: number): string =>
   text.length <= characters ? text : text.slice(0, characters).replace(/[\uD800-\uDBFF]$/, '');
 
-function turnsOf({ tools, system, instructions, messages, prompt, input }: Fields): Turn[] {
+/** Whether it is a request of `/v1/score` or `/v1/rerank`. */
+const isPairs = (fields: Fields): boolean => fields['text_1'] !== undefined || fields['query'] !== undefined;
+
+const Pairs = z.union([
+  z.object({ text_1: z.array(z.string()), text_2: z.array(z.string()) }),
+  z
+    .object({ query: z.string(), documents: z.array(z.string()) })
+    .transform(({ query, documents }) => ({ text_1: [query], text_2: documents })),
+]);
+
+function turnsOf(fields: Fields): Turn[] {
+  const { tools, system, instructions, messages, prompt, input } = fields;
+  const pairs = isPairs(fields) ? Pairs.safeParse(fields).data : undefined;
+  if (pairs !== undefined)
+    return [
+      ...pairs.text_1.map((text) => ({ role: 'query', text })),
+      ...pairs.text_2.map((text) => ({ role: 'document', text })),
+    ];
   const said = messages ?? input ?? prompt;
   return [
     ...(Array.isArray(tools) && tools.length > 0 ? [{ role: 'tools', text: JSON.stringify(tools) }] : []),
@@ -217,6 +236,16 @@ const Event = z.discriminatedUnion('type', [
   }),
 ]);
 
+const Index = z.int().min(0);
+/** Of classification heads. */
+const Classified = z.object({
+  data: z.array(z.object({ index: Index, label: z.string(), probs: z.array(z.number()) })),
+});
+const Scored = z.object({
+  data: z.array(z.object({ index: Index, object: z.literal('score'), score: z.number() })),
+});
+const Reranked = z.object({ results: z.array(z.object({ index: Index, relevance_score: z.number() })) });
+
 const DATA = 'data:';
 
 /**
@@ -234,6 +263,7 @@ export class AnswerGatherer {
   #heard = 0;
   #room = MAX_KEPT_TEXT;
   #cut = false;
+  #classes = false;
 
   constructor(stream: boolean) {
     this.#stream = stream;
@@ -261,11 +291,15 @@ export class AnswerGatherer {
   }
 
   /** @returns its text so far. */
-  answer(): Pick<KeptText, 'answers' | 'answers_cut'> {
+  answer(): Pick<KeptText, 'answers' | 'answers_cut' | 'classes'> {
     if (!this.#stream && !this.#cut) this.#add(this.#held);
     this.#held = '';
     const texts = [...this.#texts].sort(([a], [b]) => a - b).map(([, text]) => text);
-    return { answers: texts.length === 0 ? null : texts, answers_cut: this.#cut };
+    return {
+      answers: texts.length === 0 ? null : texts,
+      answers_cut: this.#cut,
+      ...(this.#classes ? { classes: true as const } : {}),
+    };
   }
 
   #hear(line: string): void {
@@ -273,7 +307,10 @@ export class AnswerGatherer {
   }
 
   #add(json: string): void {
-    for (const said of saidIn(parsed(json))) {
+    const value = parsed(json);
+    const classes = classesIn(value);
+    this.#classes ||= classes !== null;
+    for (const said of classes ?? saidIn(value)) {
       const before = this.#texts.get(said.index) ?? '';
       const text = 'call' in said ? `${before === '' ? '' : '\n'}${said.call} ` : said.text;
       this.#cut ||= text.length > this.#room;
@@ -282,6 +319,27 @@ export class AnswerGatherer {
     }
   }
 }
+
+/** @returns null for answers that are no classification head's. */
+function classesIn(value: unknown): Said[] | null {
+  const classified = Classified.safeParse(value);
+  if (classified.success)
+    return classified.data.data.map(({ index, label, probs }) => ({
+      index,
+      text: `${label} ${shortNumber(Math.max(...probs))}`,
+    }));
+  const scored = Scored.safeParse(value);
+  if (scored.success)
+    return scored.data.data.map(({ index, score }) => ({ index, text: shortNumber(score) }));
+  const reranked = Reranked.safeParse(value);
+  if (!reranked.success) return null;
+  return reranked.data.results.map(({ index, relevance_score: score }, rank) => ({
+    index: rank,
+    text: `document ${index + 1}: ${shortNumber(score)}`,
+  }));
+}
+
+const shortNumber = (value: number): string => String(Number(value.toPrecision(4)));
 
 function saidIn(value: unknown): Said[] {
   const choices = Choices.safeParse(value);

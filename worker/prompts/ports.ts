@@ -52,12 +52,12 @@ export interface KeptPrompts {
 /** One request's prompt and answer, from start to end. */
 export interface Keeping {
   /**
-   * Copies an answer while it passes.
+   * Copies an answer while it passes. @param answer.ok whether it is to be kept.
    * @returns the body to pass on.
    */
   listen(
     body: ReadableStream<Uint8Array> | null,
-    answer: { ok: boolean; stream: boolean; text: boolean },
+    answer: { ok: boolean; stream: boolean },
   ): ReadableStream<Uint8Array> | null;
   /** It has ended, however it did. */
   end(ended: EndedCompletion): void;

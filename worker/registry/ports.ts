@@ -11,7 +11,7 @@ import type { Experiment } from '../../protocol/experiment.ts';
 import type {
   StoredEvaluation,
   EvaluateAnswer,
-  EvaluationRow,
+  ScoredRow,
   VerifyAnswer,
   VerifyRequest,
 } from '../../protocol/origin-wire.ts';
@@ -577,7 +577,7 @@ export interface AdapterTrials {
     expected: VerifyRequest['expected'],
   ): Promise<{ id: string; answer: Result<VerifyAnswer, ApiError> }[]>;
   /** @returns one score per row, in order. */
-  evaluate(trial: AdapterTrial, rows: EvaluationRow[]): Promise<Result<EvaluateAnswer, ApiError>>;
+  evaluate(trial: AdapterTrial, rows: ScoredRow[]): Promise<Result<EvaluateAnswer, ApiError>>;
 }
 
 /** Dependencies of publishing. */

@@ -1,6 +1,7 @@
 import { GraduationCap } from 'lucide';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { VersionList } from '../../../protocol/admin-api/versions.ts';
+import type { RowsHead } from '../../../protocol/training-rows.ts';
 import { type Client, readNames } from '../../api/client.ts';
 import { checkRows, createJob, listJobs, sendRows, type CheckedRows } from '../../api/training.ts';
 import type { Problem } from '../../model/problem.ts';
@@ -374,21 +375,33 @@ function RowsField(props: {
   );
 }
 
+/** Labels that are named. */
+const LABELS_SHOWN = 6;
+
+/** What rows without answers become. */
+function headWords({ labels }: RowsHead): string {
+  if (labels === null) return 'A head of one output, asked at /v1/score and /v1/rerank.';
+  const more = labels.length - LABELS_SHOWN;
+  const named = labels.slice(0, LABELS_SHOWN).join(', ');
+  return `A classifier of ${whole(labels.length)} classes, asked at /v1/classify: ${named}${more > 0 ? ` and ${whole(more)} more` : ''}.`;
+}
+
 function RowsWords({ rows }: { rows: CheckedRows | null }) {
   if (rows === null)
     return (
       <>
-        Or drop it here: JSON Lines or CSV, such as <code>{'{"user": "…", "expected": "…"}'}</code>. It is
-        checked in this page, and sent when you start the training.
+        Or drop it here: JSON Lines or CSV, such as <code>{'{"user": "…", "expected": "…"}'}</code>, or{' '}
+        <code>{'{"text": "…", "label": "…"}'}</code> for a classifier. It is checked in this page, and sent
+        when you start the training.
       </>
     );
-  const { file, good, problems, problemCount, method } = rows;
+  const { file, good, problems, problemCount, method, head } = rows;
   const what = `${file.name} (${bytes(file.size)})`;
   if (problemCount === 0)
     return (
       <>
         {what}: {whole(good)} {good === 1 ? 'row' : 'rows'}
-        {method === 'dpo' && ', each with a chosen and a rejected answer'}.
+        {method === 'dpo' && ', each with a chosen and a rejected answer'}. {head !== null && headWords(head)}
       </>
     );
   const shown = Math.min(SHOWN, problems.length);

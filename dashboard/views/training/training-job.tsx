@@ -26,6 +26,7 @@ import { Answered, ProblemNote, Skeleton } from '../../parts/notes.tsx';
 import { Table } from '../../parts/table.tsx';
 import { flipQuestion } from '../adapter/name-questions.tsx';
 import { Status, TrainingProblem } from './trainings.tsx';
+import { TryClassifier } from './try-classifier.tsx';
 
 /** The edge asks the origin about a job once in five seconds. */
 const EVERY_MS = 3_000;
@@ -210,6 +211,7 @@ function Succeeded({ client, job }: { client: Client; job: JobView }) {
   const live = versions.data?.version ?? null;
   const isLive = version?.live === true;
   const isBeside = live !== null && !isLive;
+  const classes = version?.chain.at(-1)?.classes;
   const query = new URLSearchParams({ left: isBeside ? name : (parent ?? base), right: made });
   return (
     <>
@@ -224,10 +226,12 @@ function Succeeded({ client, job }: { client: Client; job: JobView }) {
         </p>
       </div>
       <div class="actions">
-        <a class={isLive ? 'button' : 'button main'} href={hashOf({ at: 'playground', query })}>
-          <Icon of={MessagesSquare} />
-          {isBeside ? 'Try it beside the live version' : `Try it beside ${parent ?? 'the base'}`}
-        </a>
+        {classes === undefined && (
+          <a class={isLive ? 'button' : 'button main'} href={hashOf({ at: 'playground', query })}>
+            <Icon of={MessagesSquare} />
+            {isBeside ? 'Try it beside the live version' : `Try it beside ${parent ?? 'the base'}`}
+          </a>
+        )}
         {isBeside && version !== undefined && (
           <a
             class="button"
@@ -248,6 +252,7 @@ function Succeeded({ client, job }: { client: Client; job: JobView }) {
         )}
         <a href={hashOf({ at: 'adapters', name })}>See {name}</a>
       </div>
+      {classes !== undefined && <TryClassifier model={made} classes={classes} />}
       <ProblemNote problem={versions.problem} onRetry={() => void versions.reload()} />
       {dialog}
     </>

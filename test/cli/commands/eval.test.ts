@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createApiClient, type ApiClient } from '../../../cli/api-client.ts';
 import { listText, missedLines, parseEval } from '../../../cli/commands/eval.ts';
 import { runAction } from '../../../cli/commands/experiment.ts';
-import { scoreTable } from '../../../cli/evaluations/score-evaluations.ts';
+import { confusionText, scoreTable } from '../../../cli/evaluations/score-evaluations.ts';
 import { createOutput } from '../../../cli/output.ts';
 import type { EvaluationList, VersionScore } from '../../../protocol/admin-api/evaluations.ts';
 import { EvaluateRequest } from '../../../protocol/origin-wire.ts';
@@ -82,7 +82,8 @@ describe('the table', () => {
       missed: [],
       at: 1,
     },
-    ...{ judge: null, unclear: 0, version: 1, against_live: { better: 0, worse: 0 } },
+    ...{ judge: null, labelled: false, macro_f1: null, unclear: 0, version: 1 },
+    ...{ against_live: { better: 0, worse: 0 } },
     ...more,
   });
   const list: EvaluationList = {
@@ -90,7 +91,7 @@ describe('the table', () => {
     live: 1,
     evaluations: [
       {
-        ...{ label: 'holdout', rows: 50, bytes: 12_345, sha256: HASH, judge: null },
+        ...{ label: 'holdout', rows: 50, bytes: 12_345, sha256: HASH, judge: null, labelled: false },
         ...{ created_at: 0, created_by: 'key_1' },
       },
     ],
@@ -100,6 +101,28 @@ describe('the table', () => {
       score({}),
     ],
   };
+
+  it('has the macro F1 of classifiers, and which classes they confuse', () => {
+    const scores = [score({ labelled: true, macro_f1: 0.87654 }), score({ label: 'text' })];
+    const [head, ...rows] = scoreTable({ ...list, scores }, () => 'live').split('\n');
+    expect(head).toMatch(/^VERSION +STATE +EVALUATION +RIGHT +95 % +AGAINST LIVE, POINTS +NLL +MACRO F1$/);
+    expect(rows).toEqual([
+      expect.stringMatching(/^1 +live +holdout +46 of 50 .* 0\.314 +0\.877$/),
+      expect.stringMatching(/^1 +live +text +46 of 50 .* 0\.314 +-$/),
+    ]);
+    const confusion = confusionText({
+      labels: ['no', 'yes'],
+      counts: [
+        [12, 1],
+        [0, 9],
+      ],
+    });
+    expect(confusion.split('\n')).toEqual([
+      expect.stringMatching(/^LABEL +no +yes$/),
+      expect.stringMatching(/^no +12 +1$/),
+      expect.stringMatching(/^yes +0 +9$/),
+    ]);
+  });
 
   it('has shares with their intervals, and the difference from the live version', () => {
     const stateOf = (version: number) => (version === 1 ? 'live' : 'staged');
@@ -137,6 +160,9 @@ describe('the table', () => {
     const rows = { missed, exact: 43 };
     expect(missedLines('a@2', score(rows))).toEqual([
       'a@2 differs from holdout in rows 1, 2, 3, 4, 5 and 2 more',
+    ]);
+    expect(missedLines('a@2', score({ ...rows, labelled: true }))).toEqual([
+      'a@2 gives other classes than holdout in rows 1, 2, 3, 4, 5 and 2 more',
     ]);
     expect(missedLines('a@2', score({ ...rows, judge: 'base', unclear: 2 }))).toEqual([
       'base does not accept the answers of a@2 to holdout, rows 1, 2, 3, 4, 5 and 2 more',

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { EvaluationRows } from '../../../protocol/origin-wire.ts';
+import { ScoredRows } from '../../../protocol/origin-wire.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
 import {
@@ -30,7 +30,7 @@ function evaluate(score: (expected: string) => unknown, count = 40, parent: stri
     key: 'ga_x',
     fetchFn: async (_input, init) => {
       const body = JSON.parse(String(init?.body)) as Body;
-      EvaluationRows.parse(body.rows);
+      ScoredRows.parse(body.rows);
       bodies.push(body);
       return Response.json({ rows: body.rows.map(({ expected }) => score(expected)) });
     },
@@ -100,6 +100,7 @@ describe('refuseLowScore', () => {
   }));
   const evaluated = {
     evaluation: { rows: 10, exact_match: 0.5, mean_nll: 1.23456, sha256: 's' },
+    macroF1: null,
     failed,
   };
 
@@ -121,7 +122,9 @@ describe('refuseLowScore', () => {
     const row = (line: number, expected: string, got: string | null) => ({ line, expected, got });
     const long = 'as it was before '.repeat(8);
     expect(
-      failedText([row(3, 'billing', 'account'), row(12, `${long}yes`, `${long}no`), row(13, 'a b', '')]),
+      failedText([row(3, 'billing', 'account'), row(12, `${long}yes`, `${long}no`), row(13, 'a b', '')], {
+        labelled: false,
+      }),
     ).toBe(
       [
         'Different from expected:',
@@ -137,7 +140,7 @@ describe('refuseLowScore', () => {
 
   it('does not round a score up', () => {
     const { evaluation } = evaluated;
-    expect(scoreText({ ...evaluation, rows: 10_000, exact_match: 0.7999 })).toContain('score 0.799 ');
-    expect(scoreText({ ...evaluation, exact_match: 0.3 })).toContain('score 0.3 ');
+    expect(scoreText({ ...evaluation, rows: 10_000, exact_match: 0.7999 }, null)).toContain('score 0.799 ');
+    expect(scoreText({ ...evaluation, exact_match: 0.3 }, null)).toContain('score 0.3 ');
   });
 });

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ClassifyAnswer, RerankAnswer, ScoreAnswer } from '../../../protocol/classify.ts';
+import type { RowScore } from '../../../protocol/origin-wire.ts';
 import type { ClassifierHead } from '../../../gpu-origin/engine/ports.ts';
 import { envelope, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 
@@ -30,6 +31,73 @@ const refusalOf = async (path: string, body: object): Promise<unknown> => {
 };
 const classify = (body: object) => ask<ClassifyAnswer>('/v1/classify', body);
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+
+describe('an evaluation of rows with labels', () => {
+  const evaluate = async (rows: object[]): Promise<Response> =>
+    fetch(`${origin.url}/adapters/${origin.adapter}/evaluate`, {
+      method: 'POST',
+      body: JSON.stringify({ rows }),
+    });
+
+  it('gives each row the class and its -log p of /v1/classify', async () => {
+    const messages = [{ role: 'user', content: 'a cough' }];
+    const texts = ['hello', 'a cough', '<s> opening hours'];
+    const asked = [...(await classify({ input: texts })).data, ...(await classify({ messages })).data].map(
+      ({ label, probs }) => ({ label, nll: -Math.log(probs[1]!) }),
+    );
+    const rows = [...texts.map((text) => ({ text, label: 'yes' })), { messages, label: 'yes' }];
+    const scored = await evaluate(rows);
+    const { rows: scores } = (await scored.json()) as { rows: (RowScore & { nll: number })[] };
+    expect(scores).toEqual(
+      asked.map(({ label }) => ({
+        ...{ exact: label === 'yes', nll: expect.any(Number), tokens: 1 },
+        ...(label === 'yes' ? {} : { got: label }),
+      })),
+    );
+    scores.forEach(({ nll }, at) => expect(nll).toBeCloseTo(asked[at]!.nll, 10));
+    const prompts = await evaluate(texts.map((prompt) => ({ prompt, label: 'yes' })));
+    expect(await prompts.json()).toEqual({ rows: scores.slice(0, 3) });
+  });
+
+  it('says of a label that the head lacks which classes it has, and scores the other rows', async () => {
+    const answer = await evaluate([
+      { text: 'hello', label: 'maybe' },
+      { text: 'hello', label: 'no' },
+    ]);
+    expect(await answer.json()).toMatchObject({
+      rows: [
+        {
+          error: "The classifier has no class 'maybe', but no, yes, perhaps.",
+          code: 'label_unknown',
+        },
+        { tokens: 1 },
+      ],
+    });
+  });
+
+  it.each([
+    ['of one class', () => headOf(1), 'one output'],
+    ['of a regression', () => headOf(3, { problemType: 'regression' }), "'regression'"],
+    [
+      'of classes that do not exclude each other',
+      () => headOf(3, { problemType: 'multi_label_classification' }),
+      'multi',
+    ],
+    ['that is none', () => null, 'no classification head'],
+  ])('refuses a head %s', async (_, made, word) => {
+    head = made();
+    const answer = await evaluate([{ text: 'hello', label: 'yes' }]);
+    expect([answer.status, await answer.json()]).toMatchObject([
+      400,
+      { error: { code: 'wrong_endpoint', message: expect.stringContaining(word) } },
+    ]);
+  });
+
+  it('refuses expected answers of a classifier', async () => {
+    const answer = await evaluate([{ prompt: 'hello', expected: 'world' }]);
+    expect([answer.status, await answer.json()]).toMatchObject([400, { error: { code: 'wrong_endpoint' } }]);
+  });
+});
 
 describe('POST /v1/classify', () => {
   it('answers in vLLM’s shape', async () => {

@@ -46,7 +46,7 @@ describe('whether rows run in groups', () => {
 
 const SMOLLM2_CONFIG = {
   ...{ hidden: 576, layers: 30, heads: 9, kvHeads: 3, headDim: 64, ffn: 1_536, vocab: 49_152 },
-  ...{ outputGate: false, deltaNet: null },
+  ...{ outputGate: false, deltaNet: null, experts: null, layerEmbedding: null },
 } as Parameters<typeof rankBytes>[0];
 const bytesOfRank = rankBytes(SMOLLM2_CONFIG);
 const weights = stepBytes(SMOLLM2_CONFIG, 'int8');

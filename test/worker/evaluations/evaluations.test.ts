@@ -10,8 +10,14 @@ import {
   type EvaluationScore,
   type EvaluationView,
   type KeptRows,
+  type ScoredEvaluation,
 } from '../../../protocol/admin-api/evaluations.ts';
-import { EvaluateRequest, type EvaluationRow, type RowScore } from '../../../protocol/origin-wire.ts';
+import {
+  EvaluateRequest,
+  type EvaluationRow,
+  type LabelledRow,
+  type RowScore,
+} from '../../../protocol/origin-wire.ts';
 import { resealRows } from '../../../worker/evaluations/score.ts';
 import { createTextSealer } from '../../../worker/platform/sealed-text.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -31,6 +37,8 @@ let bob: string;
 let batches: string[];
 /** How the origin scores a row with an adapter; exactly by default. */
 let score: (digest: string, row: EvaluationRow) => RowScore;
+/** … and a row with a label. */
+let classify: (digest: string, row: LabelledRow) => RowScore;
 
 const right: RowScore = { exact: true, nll: 0.5, tokens: 2 };
 const wrong: RowScore = { exact: false, nll: 1, tokens: 4 };
@@ -46,7 +54,9 @@ beforeEach(async () => {
     const { chain = [], rows } = EvaluateRequest.parse(JSON.parse(init.body as string));
     const { digest = '' } = chain.at(-1) ?? {};
     batches.push(`${digest.slice(0, 8)} ${rows.length}`);
-    return Response.json({ rows: rows.map((row) => score(digest, row)) });
+    return Response.json({
+      rows: rows.map((row) => ('label' in row ? classify(digest, row) : score(digest, row))),
+    });
   };
   alice = await makeKey('alice');
   bob = await makeKey('bob');
@@ -75,7 +85,7 @@ async function upload({ bytes, digest }: Pick<typeof first, 'bytes' | 'digest'>)
 const rowsOf = (count: number): EvaluationRow[] =>
   Array.from({ length: count }, (_, i) => ({ user: `question ${i}`, expected: `${SECRET} ${i}` }));
 
-const add = (rows: EvaluationRow[], label = 'holdout', key = alice) =>
+const add = (rows: (EvaluationRow | LabelledRow)[], label = 'holdout', key = alice) =>
   graft.request('/admin/evaluations', { key, body: { name: N, label, rows } });
 
 async function read<T>(answered: Promise<Response>): Promise<T> {
@@ -318,6 +328,105 @@ describe('a score', () => {
       expect([body, (await scorePage(body)).status]).toEqual([body, status]);
     await graft.request('/admin/retire', { key: alice, body: { name: N, version: 1 } });
     expect((await scorePage({ adapter: `${N}@1` })).status).toBe(409);
+  });
+});
+
+describe('rows with labels', () => {
+  const LABELS = ['no', 'yes', 'perhaps'];
+  const labelled = (count: number): LabelledRow[] =>
+    Array.from({ length: count }, (_, i) => ({ text: `${SECRET} ${i}`, label: LABELS[i % 3] ?? '' }));
+  const classified = (row: LabelledRow, got: string): RowScore =>
+    got === row.label ? { exact: true, nll: 0.2, tokens: 1 } : { exact: false, nll: 1.4, tokens: 1, got };
+
+  beforeEach(() => {
+    classify = (digest, row) => classified(row, digest === first.digest ? 'no' : row.label);
+  });
+
+  it('come back as they were sent, conversations too', async () => {
+    const rows: LabelledRow[] = [
+      ...labelled(2),
+      { prompt: 'raw', label: '1' },
+      { messages: [{ role: 'user', content: SECRET }], label: 'no' },
+    ];
+    expect((await add(rows)).status).toBe(201);
+    expect(await readBack()).toEqual(rows);
+    expect(await dump()).not.toContain(SECRET);
+    expect((await list()).evaluations).toMatchObject([{ labelled: true, judge: null }]);
+  });
+
+  it.each([
+    ['some rows without a label', [...labelled(2), ...rowsOf(1)], {}, 'rows.2.label'],
+    ['a judge', labelled(1), { judge: 'base' }, 'judge'],
+    ['an answer, too', [{ text: 'a', label: 'b', expected: 'c' }], {}, 'rows.0.expected'],
+    ['a text without a label', [{ text: 'a' }], {}, 'rows.0.text'],
+    ['two texts', [{ text: 'a', prompt: 'a', label: 'b' }], {}, 'rows.0'],
+  ])('are refused with %s', async (_, rows, more, param) => {
+    const body = { name: N, label: 'holdout', rows, ...more };
+    const answer = await graft.request('/admin/evaluations', { key: alice, body });
+    expect([answer.status, await answer.json()]).toMatchObject([400, { error: { param } }]);
+  });
+
+  it('give a version its accuracy, macro F1 and confusion, part by part, against the live one', async () => {
+    // More than one request scores.
+    await add(labelled(SCORED_ROWS + 2));
+    classify = (digest, row) =>
+      classified(row, digest === first.digest ? 'no' : row.label === 'perhaps' ? 'yes' : row.label);
+    const live = (await scoreAll()) as ScoredEvaluation;
+    expect(batches).toEqual([`${short(second)} 16`, `${short(second)} 2`]);
+    expect(live).toMatchObject({ labelled: true, rows: 18, exact: 12 });
+    expect(live.confusion).toEqual({
+      labels: ['no', 'perhaps', 'yes'],
+      counts: [
+        [6, 0, 0],
+        [0, 0, 6],
+        [0, 0, 6],
+      ],
+    });
+    // F1: 1 for no, 0 for perhaps, 2/3 for yes.
+    expect(live.macro_f1).toBeCloseTo(5 / 9, 12);
+    expect(live.mean_nll).toBeCloseTo((12 * 0.2 + 6 * 1.4) / 18, 12);
+    await scoreAll({ adapter: `${N}@1` });
+    const { scores } = await list();
+    expect(scores).toMatchObject([
+      { version: 2, exact: 12, macro_f1: live.macro_f1 },
+      { version: 1, exact: 6, against_live: { better: 0, worse: 6 } },
+    ]);
+    expect(scores[1]?.macro_f1).toBeCloseTo(0.5 / 3, 12);
+    for (const one of scores) expect(one).not.toHaveProperty('confusion');
+  });
+
+  it('pass on that the adapter has no head', async () => {
+    await add(labelled(1));
+    const error = {
+      code: 'wrong_endpoint',
+      message: 'This model has no classification head.',
+      param: 'model',
+    };
+    graft.origin.answer = () => Response.json({ error }, { status: 400 });
+    const refused = await scorePage();
+    expect([refused.status, await refused.json()]).toMatchObject([400, { error }]);
+  });
+
+  it('are refused by a code of its own if the head lacks the label', async () => {
+    await add(labelled(3));
+    classify = (_, row) =>
+      row.label === 'perhaps'
+        ? { error: "The classifier has no class 'perhaps', but no, yes.", code: 'label_unknown' }
+        : classified(row, row.label);
+    const refused = await scorePage();
+    expect([refused.status, await refused.json()]).toMatchObject([
+      400,
+      {
+        error: {
+          code: 'label_unknown',
+          param: 'label',
+          message: expect.stringContaining(
+            "Row 3 of 'holdout' cannot be scored. The classifier has no class",
+          ),
+        },
+      },
+    ]);
+    expect((await list()).scores).toEqual([]);
   });
 });
 

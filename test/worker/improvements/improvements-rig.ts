@@ -37,6 +37,7 @@ export async function startImprovements(): Promise<Improvements> {
                 ...(path === '/v1/completions' ? { text: answer } : { message: { content: answer } }),
               },
             ],
+            ...(path === '/v1/classify' ? { data: [{ index: 0, label: answer, probs: [1] }] } : {}),
           })
         : other(method, path, init, url);
     const { path = '/v1/chat/completions', ...fields } = more as { path?: string };

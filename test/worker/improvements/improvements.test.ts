@@ -147,11 +147,13 @@ describe('rows of what users preferred', () => {
     const tools = { tools: [{ type: 'function', function: { name: 'look', parameters: {} } }] };
     const long = { messages: [{ role: 'user', content: 'x'.repeat(20_000) }] };
     const raw = { path: '/v1/completions', messages: undefined, prompt: 'Once' };
+    const classes = { path: '/v1/classify' };
     const cases: [object, object, string][] = [
       [{}, other, 'different'],
       [tools, tools, 'form'],
       [long, long, 'cut'],
       [raw, raw, 'form'],
+      [classes, classes, 'form'],
       [{ model: 'base' }, { model: 'base' }, ''],
     ];
     for (const [at, [one, two]] of cases.entries())
@@ -164,7 +166,7 @@ describe('rows of what users preferred', () => {
     expect(await prefer(a, b)).toMatchObject({ json: { object: 'graft.preference', status: 'known' } });
     expect(await prefer(a, a)).toMatchObject({ status: 400 });
     expect(why(await improve.rows())).toEqual({
-      ...{ different: 1, form: 2, cut: 1, tie: 1, contradicted: 2, gone: 1 },
+      ...{ different: 1, form: 3, cut: 1, tie: 1, contradicted: 2, gone: 1 },
     });
   });
 

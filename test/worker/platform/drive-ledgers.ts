@@ -5,7 +5,7 @@ import { TRAINING_DEFAULTS } from '../../../protocol/training.ts';
 import { usableRanges } from '../../../worker/access/authenticate.ts';
 import type { createD1Stores } from '../../../worker/d1-stores.ts';
 import type { Erasure } from '../../../worker/erasure/ports.ts';
-import type { KeptEvaluation } from '../../../worker/evaluations/ports.ts';
+import type { KeptEvaluation, WholeScore } from '../../../worker/evaluations/ports.ts';
 import type { NameRow, Registry, VersionRow } from '../../../worker/registry/ports.ts';
 import type { TrainingJob } from '../../../worker/training/ports.ts';
 import {
@@ -101,9 +101,11 @@ const used = {
 
 const evaluation: KeptEvaluation = {
   ...{ name: 'team', label: 'rows', tenant: ME, rows: 1, bytes: 9, sha256: digest, judge: null },
-  ...{ createdAt: AT, createdBy: 'key_1' },
+  ...{ labelled: true, createdAt: AT, createdBy: 'key_1' },
 };
-const scored = { exact: '1', nats: 1, tokens: 1, at: AT };
+const scored: WholeScore = {
+  ...{ exact: '1', nats: 1, tokens: 1, at: AT, macroF1: 1, confusion: [['yes', 'yes', 1]] },
+};
 
 const experiment = experimentRow('a');
 const live = experimentRow(

@@ -190,6 +190,39 @@ it('keeps what was asked and answered, whole and streamed, in every API', async 
   });
 });
 
+it('keeps texts and pairs of classification heads, and what was made of them', async () => {
+  const common = { id: 'x', created: 1, model: 'notes', usage: {} };
+  const heard = async (route: string, body: object, answer: object) => {
+    graft.origin.answerWith(says(false, [{ ...common, ...answer }]));
+    const id = await ask(route, body, keeping);
+    graft.origin.answerWith(null);
+    const { prompt, answers, classes } = await kept(id);
+    return { prompt: prompt.map(({ role, text }) => `${role}: ${text}`), answers, classes };
+  };
+  const data = [{ index: 0, label: `${CANARY} yes`, probs: [0.25, 0.75], num_classes: 2 }];
+  expect(await heard('/v1/classify', { input: [`${CANARY} cough`] }, { object: 'list', data })).toEqual({
+    ...{ prompt: [`user: ${CANARY} cough`], answers: [`${CANARY} yes 0.75`], classes: true },
+  });
+  expect(await heard('/v1/classify', asked('chat'), { object: 'list', data })).toMatchObject({
+    prompt: [`user: ${CANARY} chat`],
+  });
+  const score = { index: 0, object: 'score', score: 0.125 };
+  expect(
+    await heard('/v1/score', { queries: CANARY, documents: 'b' }, { object: 'list', data: [score] }),
+  ).toEqual({ prompt: [`query: ${CANARY}`, 'document: b'], answers: ['0.125'], classes: true });
+  const results = [{ index: 1, document: { text: `${CANARY} c` }, relevance_score: 0.5 }];
+  expect(
+    await heard('/v1/rerank', { query: 'a', documents: ['b', { text: `${CANARY} c` }] }, { results }),
+  ).toEqual({
+    prompt: ['query: a', 'document: b', `document: ${CANARY} c`],
+    ...{ answers: ['document 2: 0.5'], classes: true },
+  });
+  const embedding = { data: [{ index: 0, object: 'embedding', embedding: [1] }] };
+  expect(await heard('/v1/embeddings', { input: CANARY }, embedding)).toMatchObject({ answers: null });
+  expect(await filesWith(CANARY)).toEqual([]);
+  expect(graft.logs.join('\n')).not.toContain(CANARY);
+});
+
 it('keeps what a client got that left, and what was asked for nothing', async () => {
   graft.origin.answerWith((response) => {
     response.statusCode = 500;

@@ -12,6 +12,8 @@ describe('promptTurns', () => {
     ['several prompts', { prompt: ['a', 'b'] }, ['user: a', 'user: b']],
     ['tokens', { prompt: [1, 2] }, ['user: [1,2]']],
     ['inputs of embeddings', { input: ['a', 'b'] }, ['user: a', 'user: b']],
+    ['pairs', { text_1: ['a'], text_2: ['b', 'c'] }, ['query: a', 'document: b', 'document: c']],
+    ['documents', { query: 'a', documents: ['b', 'c'] }, ['query: a', 'document: b', 'document: c']],
     [
       'a chat with calls',
       {
@@ -81,6 +83,18 @@ describe('promptTurns', () => {
   });
 });
 
+it('promptTurns keeps the query and the first documents, and the first texts, as answers name them', () => {
+  const half = 'z'.repeat(MAX_KEPT_TEXT / 2);
+  const reranked = promptTurns({ query: 'first', documents: [half, half, 'last'] });
+  expect(reranked.prompt.map(({ role, text }) => [role, text.length])).toEqual([
+    ['query', 5],
+    ['document', half.length],
+    ['document', half.length - 5],
+  ]);
+  const classified = promptTurns({ input: [half, half, 'last'] });
+  expect([reranked.prompt_cut, classified.prompt_cut, classified.prompt.length]).toEqual([true, true, 2]);
+});
+
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const frame = (payload: unknown): string => `data: ${JSON.stringify(payload)}\n\n`;
 const text = (content: string, index = 0) => ({ choices: [{ index, delta: { content } }] });
@@ -92,6 +106,32 @@ function heard(stream: boolean, ...chunks: (string | Uint8Array)[]) {
 }
 
 describe('AnswerGatherer', () => {
+  it.each([
+    [
+      'classes',
+      {
+        data: [
+          { index: 1, label: 'no', probs: [0.75, 0.25], num_classes: 2 },
+          { index: 0, label: 'yes', probs: [0.1, 0.90001], num_classes: 2 },
+        ],
+      },
+      ['yes 0.9', 'no 0.75'],
+    ],
+    ['scores', { object: 'list', data: [{ index: 0, object: 'score', score: -4.56789 }] }, ['-4.568']],
+    [
+      'documents, the most relevant first',
+      {
+        results: [
+          { index: 2, relevance_score: 0.9, document: { text: 'c' } },
+          { index: 0, relevance_score: 0.1 },
+        ],
+      },
+      ['document 3: 0.9', 'document 1: 0.1'],
+    ],
+  ])('reads %s, and marks them', (_, answer, answers) => {
+    expect(heard(false, JSON.stringify(answer))).toEqual({ answers, answers_cut: false, classes: true });
+  });
+
   it('finds the same however a stream is cut into chunks', () => {
     const whole = bytes(
       ['é', '🐟', 'a', 'data: no', '\n'].map((one) => frame(text(one))).join('') + 'data: [DONE]\n\n',
