@@ -6,6 +6,7 @@ import { differences, type Piece } from '../../model/answer-difference.ts';
 import { chatBody, type Setup, setupOf, setupQuery } from '../../model/playground-setup.ts';
 import { hashOf } from '../../model/view.ts';
 import { CallIt } from '../../parts/copy-button.tsx';
+import { Suggestions } from '../../parts/fields.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { ApiKeyForm, KeyProblem } from '../../parts/key-form.tsx';
 import { useStore } from '../../parts/hooks.ts';
@@ -54,7 +55,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const { setup, turns } = useStore(playground());
   const isRefused = SIDES.some((side) => turns.at(-1)?.answers[side]?.problem?.code === 'invalid_api_key');
-  const { known, bases, settled, trouble } = useModels(client, api, isRefused);
+  const { known, bases, suggestions, settled, trouble } = useModels(client, api, isRefused);
   const [isCompared, setCompared] = useState(false);
 
   // The address takes precedence over earlier settings, and then contains all of them.
@@ -95,11 +96,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
       </div>
       <KeyProblem {...trouble} onKey={props.onKey} />
       <ParameterFields setup={setup} onChange={setUp} />
-      <datalist id="models">
-        {known.map((id) => (
-          <option key={id} value={id} />
-        ))}
-      </datalist>
+      <Suggestions id="models" of={suggestions} />
       <Conversations turns={turns.length}>
         {SIDES.map((side) => (
           <Column
