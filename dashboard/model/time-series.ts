@@ -16,12 +16,12 @@ export const TICK_SECONDS: readonly number[] = [
 ];
 
 /**
- * @param ticks unix seconds, increasing.
+ * @param ticks unix seconds, increasing. @param alone step that a single tick stands for, seconds.
  * @returns times of day in the reader's time zone, as fine as the step between them; a second line has the date
  * where a day begins. Only dates when the step is a day or more.
  */
-export function tickWords(ticks: readonly number[]): string[] {
-  const step = ticks.length < 2 ? 1 : ticks[1]! - ticks[0]!;
+export function tickWords(ticks: readonly number[], alone = 1): string[] {
+  const step = ticks.length < 2 ? alone : ticks[1]! - ticks[0]!;
   let shownDay = '';
   return ticks.map((tick) => {
     const [day = '', time = ''] = moment(1000 * tick).split(' ');

@@ -24,10 +24,12 @@ it('is a request in each language, with the key from the environment', () => {
       "  }'",
     ].join('\n'),
   );
-  expect(callCode('Python', URL, body)).toContain(
-    '    messages=[\n      { "role": "user", "content": "It\'s $HOME and `date`" }\n    ],\n    max_tokens=8,\n)',
+  expect(callCode('OpenAI Python', URL, body)).toContain(
+    '    messages=[\n        {"role": "user", "content": "It\'s $HOME and `date`"},\n    ],\n    max_tokens=8,\n)',
   );
-  expect(callCode('TypeScript', URL, body)).toContain('  model: "support/intent",\n  messages: [\n');
+  expect(callCode('OpenAI JS', URL, body)).toContain(
+    "  model: 'support/intent',\n  messages: [\n    { role: 'user', content: 'It\\'s $HOME and `date`' },\n  ],\n",
+  );
 });
 
 it('passes exactly the body to the shell, whatever it contains', () => {
