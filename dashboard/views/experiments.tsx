@@ -62,6 +62,7 @@ export function ExperimentsView({ client }: { client: Client }) {
       {data !== null && data.experiments.length > 0 && (
         <Table
           label="Experiments"
+          asCards
           columns={['Name', 'Status', { right: 'Coverage' }, { right: 'Units' }, 'State']}
         >
           {data.experiments.map((view) => {
@@ -82,7 +83,7 @@ export function ExperimentsView({ client }: { client: Client }) {
                 </td>
                 <td class="right">{coverageWords(document)}</td>
                 <td class="right">{isJudgedAlone(document) ? '–' : number(units)}</td>
-                <td class={`words ${isAlarm ? 'alarm' : ''}`}>{words.text}</td>
+                <td class={`words whole ${isAlarm ? 'alarm' : ''}`}>{words.text}</td>
               </tr>
             );
           })}

@@ -167,6 +167,7 @@ function Column(props: {
         <input
           list="models"
           value={model}
+          title={model}
           placeholder="team/name or team/name@2"
           autocomplete="off"
           spellcheck={false}

@@ -232,7 +232,7 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
   );
   return (
     <>
-      <Table label={`Usage by ${by}`} columns={columns}>
+      <Table label={`Usage by ${by}`} asCards columns={columns}>
         {rows.slice(0, SHOWN).map((row) => (
           <tr key={row.group}>
             <th scope="row" class="path">
