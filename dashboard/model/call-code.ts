@@ -178,6 +178,7 @@ const scriptLines = (fields: Fields): string[] =>
 
 function written(value: unknown, style: Style, indent: string): string {
   if (!Array.isArray(value)) return spaced(value, style);
+  if (value.length === 0) return '[]';
   const entries = value.map((one) => `${indent}${style.indent}${spaced(one, style)}`);
   return `[\n${entries.join(',\n')}${style.last}\n${indent}]`;
 }

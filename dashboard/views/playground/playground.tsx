@@ -138,6 +138,9 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
   );
 }
 
+/** In the code, before anything is asked. */
+const EXAMPLE = 'Hello';
+
 interface ColumnTurn {
   readonly prompt: string;
   /** null = not asked. */
@@ -199,7 +202,7 @@ function Column(props: {
             body={
               setup.prompt === '' && said.length > 0
                 ? chatBody(model, setup, said.slice(0, -1), said.at(-1)!.prompt)
-                : chatBody(model, setup, said, setup.prompt)
+                : chatBody(model, setup, said, setup.prompt === '' ? EXAMPLE : setup.prompt)
             }
           />
         )}
