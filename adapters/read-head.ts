@@ -93,6 +93,9 @@ export type ShapedModule = Pick<LoraModule, 'name' | 'rank'> & {
 /** A head's last path segment in the models that Hugging Face has. */
 const HEAD = /(?:^|\.)(?:lm_head|output|embed_out|score|classifier)$/;
 
+/** Of a mixture of experts. */
+const EXPERT = /\.mlp\.(?:experts(?:\.|$)|gate$)/;
+
 function unknownModule(name: string, base: string): string {
   if (HEAD.test(name))
     return (
@@ -103,6 +106,11 @@ function unknownModule(name: string, base: string): string {
     return (
       'belongs to the vision tower, and only text is served. Train with exclude_modules ' +
       '".*(visual|vision_tower|multi_modal_projector).*".'
+    );
+  if (EXPERT.test(name))
+    return (
+      'experts and their router cannot be adapted, only attention. Train with target_modules ' +
+      '["q_proj", "k_proj", "v_proj", "o_proj"].'
     );
   return `the base ${base} has no such linear layer. Train against this base.`;
 }

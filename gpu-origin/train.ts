@@ -40,7 +40,7 @@ import {
 } from '../protocol/training.ts';
 import { Turns } from './jobs/give-way.ts';
 import { progressReporter } from './log.ts';
-import { BaseModelError } from './model/base-model.ts';
+import { BaseModelError, notTrained } from './model/base-model.ts';
 import { buildGraphs } from './model/build-graphs.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadBase } from './model/load-base.ts';
@@ -180,12 +180,8 @@ async function trainRows(
   const file = readFileSync(params.rowsPath);
   const heldOutFile = params.validationPath === undefined ? null : readFileSync(params.validationPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
-  if (base.config.deltaNet !== null)
-    throw new TrainingEnd(
-      'settings_invalid',
-      'this base has layers of linear attention (Qwen3.5), through which graft does not train. Train the ' +
-        'adapter with PEFT and publish its folder, or use another base',
-    );
+  const untrained = notTrained(base.config);
+  if (untrained !== null) throw new TrainingEnd('settings_invalid', untrained);
   const tokenizer = loadTokenizer(tokenizerSource);
   const request = {
     ...params.request,

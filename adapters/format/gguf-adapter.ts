@@ -461,6 +461,7 @@ export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
   ['qwen2vl', false],
   ['qwen3', false],
   ['qwen3vl', false],
+  ['qwen3moe', false],
   ['gemma', false],
   ['gemma2', false],
   ['gemma3', false],

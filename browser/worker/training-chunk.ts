@@ -2,6 +2,7 @@
 import { config as configureZod } from 'zod';
 import { AdapterFormatError, packAdapter, parseCanonical, writePeftAdapter } from '../../adapters/index.ts';
 import type { ChatTemplate } from '../../gpu-origin/model/chat-template.ts';
+import { notTrained } from '../../gpu-origin/model/base-model.ts';
 import type { Tokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { WeightEntries } from '../../gpu-origin/model/web-base.ts';
 import { nextTurn } from '../../gpu-origin/runtime/device.ts';
@@ -108,6 +109,9 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
   const { signal, base: parts } = params;
   const { config, device, gains, rotations } = parts;
   const { base } = parts.base.manifest;
+  const untrained = notTrained(config);
+  if (untrained !== null)
+    throw new TrainingEnd({ code: 'invalid_request', message: `${untrained}.`, param: null });
   const request = readSettings(params.settings, base.context);
   const activation = activationOf({
     request,

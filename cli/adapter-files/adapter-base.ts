@@ -98,6 +98,7 @@ const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['glm', 'chatglm'],
   ['qwen2_5_vl', 'qwen2vl'],
   ['qwen3_vl', 'qwen3vl'],
+  ['qwen3_moe', 'qwen3moe'],
 ]);
 
 const Heads = z.object({

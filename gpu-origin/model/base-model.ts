@@ -13,6 +13,7 @@ export const FAMILIES = [
   'qwen2vl',
   'qwen3',
   'qwen3vl',
+  'qwen3moe',
   'qwen35',
   'gemma2',
   'gemma3',
@@ -69,6 +70,23 @@ export interface LayerAttention {
   window: number | null;
   /** Its rotary positions: the base's, those of layers with a window (Gemma 3, OLMo 3), or none (NoPE, SmolLM3). */
   rope: 'rope' | 'localRope' | null;
+}
+
+/** How a base's files store its experts. */
+export const EXPERT_STORAGES = ['each', 'fused', 'stacked'] as const;
+export type ExpertStorage = (typeof EXPERT_STORAGES)[number];
+
+export interface Experts {
+  count: number;
+  /** Experts of each token. */
+  chosen: number;
+  /** Weights of the chosen experts add up to 1 (`norm_topk_prob`). */
+  normalized: boolean;
+  /**
+   * `each`: a linear of its own (the hub's files). `fused`: all experts' gate and up as one tensor, and all experts' down
+   * (transformers 5 in memory). `stacked`: three tensors (GGUF).
+   */
+  storage: ExpertStorage;
 }
 
 /** What is a layer's own where layers differ. */
@@ -155,6 +173,8 @@ export interface LlamaConfig {
    * q and k in another order, so that they are as far apart as elsewhere, i and i + dim / 2.
    */
   interleavedRope: boolean;
+  /** In place of each layer's MLP, which `ffn` is then the width of; null = none (all but Qwen3-MoE). */
+  experts: Experts | null;
 }
 
 /** Values of most families. */
@@ -178,11 +198,12 @@ export const PLAIN_FAMILY = {
   fusedQkv: false,
   fusedGateUp: false,
   interleavedRope: false,
+  experts: null,
 } as const satisfies Partial<LlamaConfig>;
 
 function qkNormOf(family: Family): LlamaConfig['qkNorm'] {
   if (family === 'olmo2') return 'width';
-  const byHead: readonly Family[] = ['qwen3', 'qwen3vl', 'qwen35', 'gemma3', 'gemma4'];
+  const byHead: readonly Family[] = ['qwen3', 'qwen3vl', 'qwen3moe', 'qwen35', 'gemma3', 'gemma4'];
   return byHead.includes(family) ? 'head' : null;
 }
 
@@ -223,7 +244,12 @@ export type LinearKind =
   | ('q' | 'outputGate' | 'k' | 'v' | 'o')
   | ('deltaQkv' | 'deltaGate' | 'deltaBeta' | 'deltaDecay' | 'deltaOut');
 
-const MLP_KINDS: readonly LinearKind[] = ['gate', 'up', 'down'];
+/** Linears of an MLP, and of each expert. */
+export const MLP_KINDS = ['gate', 'up', 'down'] as const satisfies readonly LinearKind[];
+export type MlpKind = (typeof MLP_KINDS)[number];
+
+const isMlpKind = (kind: LinearKind): boolean => (MLP_KINDS as readonly LinearKind[]).includes(kind);
+
 const DELTA_NET_KINDS: readonly LinearKind[] = [
   'deltaQkv',
   'deltaGate',
@@ -268,13 +294,13 @@ export const moduleName = (layer: number, kind: LinearKind): string => `model.la
 export const isDeltaNet = ({ deltaNet }: Pick<LlamaConfig, 'deltaNet'>, layer: number): boolean =>
   deltaNet?.layers[layer] === true;
 
-/** Whether the layer has such a linear. */
+/** Whether the layer has such a linear; those of experts are not the layer's. */
 export function hasLinear(
-  config: Pick<LlamaConfig, 'deltaNet' | 'outputGate'>,
+  config: Pick<LlamaConfig, 'deltaNet' | 'outputGate' | 'experts'>,
   layer: number,
   kind: LinearKind,
 ): boolean {
-  if (MLP_KINDS.includes(kind)) return true;
+  if (isMlpKind(kind)) return config.experts === null;
   if (isDeltaNet(config, layer)) return DELTA_NET_KINDS.includes(kind);
   return !DELTA_NET_KINDS.includes(kind) && (kind !== 'outputGate' || config.outputGate);
 }
@@ -339,6 +365,16 @@ export function ofLayer(config: LlamaConfig, layer: number): LlamaConfig {
 export const shapesByLayer = (config: LlamaConfig, kind: LinearKind): { in: number; out: number }[] =>
   layersWith(config, kind).map((layer) => linearShape(ofLayer(config, layer), kind));
 
+/** Shapes of all linears of all layers. @param experts all of them, or as many as a token has. */
+export function linearShapes(config: LlamaConfig, experts: 'all' | 'chosen'): { in: number; out: number }[] {
+  const shapes = LINEAR_KINDS.flatMap((kind) => shapesByLayer(config, kind));
+  if (config.experts === null) return shapes;
+  const each = config.experts[experts === 'all' ? 'count' : 'chosen'];
+  const expert = MLP_KINDS.map((kind) => linearShape(config, kind));
+  for (let left = config.layers * each; left > 0; left--) shapes.push(...expert);
+  return shapes;
+}
+
 /**
  * Columns and rows of a linear's weight `[out, in]`; none of a linear that no layer of the base has.
  * @param config of the layer, see `ofLayer`.
@@ -388,25 +424,26 @@ export interface StoredLinear {
   turns?: number;
 }
 
-/** @returns the linears of a layer under the names of PEFT and adapters. */
+/** @returns the linears of a layer under the names of PEFT and adapters, without those of experts. */
 export function storedLinears(
   config: Pick<
     LlamaConfig,
-    'fusedQkv' | 'fusedGateUp' | 'layerSizes' | 'outputGate' | 'deltaNet' | 'headDim'
+    'fusedQkv' | 'fusedGateUp' | 'layerSizes' | 'outputGate' | 'deltaNet' | 'headDim' | 'experts'
   >,
   layer: number,
 ): StoredLinear[] {
-  const { fusedQkv, fusedGateUp, layerSizes, outputGate, headDim } = config;
+  const { fusedQkv, fusedGateUp, layerSizes, outputGate, headDim, experts } = config;
   const apart = (...kinds: LinearKind[]): StoredLinear[] =>
     kinds.map((kind) => ({ name: moduleName(layer, kind), kinds: [kind] }));
   const keysAndValues: StoredLinear = { name: moduleName(layer, 'k'), kinds: ['k', 'v'], sameRows: true };
   const fused = (path: string, ...kinds: LinearKind[]): StoredLinear[] => [
     { name: `model.layers.${layer}.${path}`, kinds },
   ];
-  const mlp = [
+  const denseMlp = [
     ...(fusedGateUp ? fused('mlp.gate_up_proj', 'gate', 'up') : apart('gate', 'up')),
     ...apart('down'),
   ];
+  const mlp = experts === null ? denseMlp : [];
   if (isDeltaNet(config, layer)) return [...apart(...DELTA_NET_KINDS), ...mlp];
   if (outputGate) {
     const q: StoredLinear = { name: moduleName(layer, 'q'), kinds: ['q', 'outputGate'], turns: headDim };
@@ -492,6 +529,13 @@ export class BaseModelError extends Error {
   override readonly name = 'BaseModelError';
 }
 
+function checkExperts({ count, chosen }: Experts): void {
+  if (!Number.isInteger(count) || count < 1 || count > 4_096)
+    throw new BaseModelError(`the base's number of experts is ${count}`);
+  if (!Number.isInteger(chosen) || chosen < 1 || chosen > count)
+    throw new BaseModelError(`the base chooses ${chosen} of ${count} experts for each token`);
+}
+
 /** @throws BaseModelError when sizes contradict each other. */
 export function checkConfig(config: LlamaConfig): LlamaConfig {
   for (const key of ['hidden', 'layers', 'heads', 'kvHeads', 'headDim', 'ffn', 'vocab', 'context'] as const) {
@@ -507,6 +551,7 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
     if (cap !== null && !(Number.isFinite(cap) && cap > 0))
       throw new BaseModelError(`the base's ${key} is ${cap}`);
   }
+  if (config.experts !== null) checkExperts(config.experts);
   const { deltaNet } = config;
   if (deltaNet !== null) {
     for (const key of ['keyHeads', 'valueHeads', 'keyDim', 'valueDim', 'kernel'] as const) {
@@ -560,12 +605,28 @@ function checkHeads(
 export function wrongOnGpu({
   attentionCap,
   deltaNet,
-}: Pick<LlamaConfig, 'attentionCap' | 'deltaNet'>): string | null {
+  experts,
+}: Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts'>): string | null {
   if (attentionCap !== null)
     return 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
   if (deltaNet !== null)
     return 'does not run this base, because graft keeps states of linear attention on processors only';
+  if (experts !== null)
+    return 'does not run this base, because graft runs mixtures of experts on processors only';
   return null;
+}
+
+/** @returns why graft does not train on a base, for whoever asked; null if it does. */
+export function notTrained({ deltaNet, experts }: Pick<LlamaConfig, 'deltaNet' | 'experts'>): string | null {
+  const has =
+    deltaNet !== null
+      ? 'layers of linear attention (Qwen3.5)'
+      : experts !== null
+        ? 'experts (Qwen3-MoE)'
+        : null;
+  return has === null
+    ? null
+    : `this base has ${has}, through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base`;
 }
 
 /** onnx.TensorProto.DataType */

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import {
   BaseModelError,
   checkConfig,
+  type Experts,
   GEMMA_2,
   GEMMA_LOCAL_THETA,
   graniteConstants,
@@ -68,6 +69,13 @@ const HubConfig = z.object({
   residual_multiplier: z.number().nullish(),
   attention_multiplier: z.number().nullish(),
   logits_scaling: z.number().nullish(),
+  num_experts: z.int().nullish(),
+  num_local_experts: z.int().nullish(),
+  num_experts_per_tok: z.int().nullish(),
+  moe_intermediate_size: z.int().nullish(),
+  norm_topk_prob: z.boolean().nullish(),
+  decoder_sparse_step: z.int().nullish(),
+  mlp_only_layers: z.array(z.int()).nullish(),
   quantization_config: fields,
   global_head_dim: z.int().nullish(),
   num_global_key_value_heads: z.int().nullish(),
@@ -93,6 +101,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   granite: 'granite',
   qwen2: 'qwen2',
   qwen3: 'qwen3',
+  qwen3_moe: 'qwen3moe',
   qwen3_5_text: 'qwen35',
   gemma2: 'gemma2',
   gemma3_text: 'gemma3',
@@ -191,6 +200,7 @@ const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   qwen2: 4096,
   qwen2_5_vl_text: 4096,
   qwen3: 4096,
+  qwen3_moe: 4096,
   gemma2: GEMMA_2.window,
   gemma3_text: 4096,
   gemma4_text: 512,
@@ -611,7 +621,8 @@ export function readHubConfig(
     heads: hub.num_attention_heads,
     kvHeads: hub.num_key_value_heads ?? hub.num_attention_heads,
     headDim,
-    ffn: hub.intermediate_size,
+    ffn: family === 'qwen3moe' ? (hub.moe_intermediate_size ?? QWEN3_MOE.ffn) : hub.intermediate_size,
+    experts: family === 'qwen3moe' ? expertsOf(hub) : null,
     vocab: hub.vocab_size,
     rmsEpsilon: hub.rms_norm_eps,
     layerSizes,
@@ -633,6 +644,26 @@ export function readHubConfig(
     ...(family === 'granite' ? graniteOf(hub) : {}),
   });
   return { config, name: hub._name_or_path };
+}
+
+/** Defaults of transformers' configuration. */
+const QWEN3_MOE = { count: 128, chosen: 8, ffn: 768 } as const;
+
+/** @throws BaseModelError for a base that also has layers without experts. */
+function expertsOf(hub: HubConfig): Experts {
+  const step = hub.decoder_sparse_step ?? 1;
+  const dense = hub.mlp_only_layers ?? [];
+  if (step !== 1 || dense.length > 0)
+    throw new BaseModelError(
+      'layers without experts among those with experts are not supported ' +
+        `(${step !== 1 ? `decoder_sparse_step ${step}` : `mlp_only_layers ${dense.join(', ')}`})`,
+    );
+  return {
+    count: hub.num_experts ?? hub.num_local_experts ?? QWEN3_MOE.count,
+    chosen: hub.num_experts_per_tok ?? QWEN3_MOE.chosen,
+    normalized: hub.norm_topk_prob ?? false,
+    storage: 'each',
+  };
 }
 
 /** Null = the usual one. */

@@ -19,6 +19,7 @@ import {
   DECODING_INPUTS,
   DELTA_KINDS,
   deltaNames,
+  type Experts,
   deltaShapeOfA,
   type GraphFlavour,
   type GraphKind,
@@ -30,6 +31,7 @@ import {
   type WeightEntry,
   inPrecision,
 } from './base-model.ts';
+import { expertLayer, expertProduct, routerName } from './experts.ts';
 import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
   DELTA_NORM,
@@ -459,8 +461,47 @@ class LlamaGraph {
     return g.node('Reshape', [`${x}.heads.n`, shape([0, 0, keyHeads * keyDim])], `${x}.unit`);
   }
 
+  /** The MLP of every token. */
+  private dense(read: string, layer: number): string {
+    const [gate, up] = this.separate(
+      this.group(read, layer, ['gate', 'up']),
+      layer,
+      ['gate', 'up'],
+      (y, kind) => this.withDeltas(y, read, layer, kind),
+    ) as [string, string];
+    return this.linear(this.gated(gate, up, layer), layer, 'down');
+  }
+
+  /** What down reads. */
+  private gated(gate: string, up: string, layer: number): string {
+    const p = `l${layer}`;
+    this.g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
+    const rotation = rotationsOf(this.params.rotations, layer)?.down;
+    return this.rotateBlocks(`${p}.gated`, rotation, this.shape(layer, 'down').in, `${p}.act`);
+  }
+
+  /** The MLP of each token's experts. */
+  private sparse(read: string, layer: number, experts: Experts): string {
+    const { config, padsLoneRow = false } = this.params;
+    const { hidden, ffn } = config;
+    const shapes = { 'gate-up': { K: hidden, N: 2 * ffn }, down: { K: ffn, N: hidden } };
+    return expertLayer(read, layer, {
+      g: this.g,
+      config: { ...config, experts },
+      sizes: (what, sizes) => this.tensors.sizes(what, sizes),
+      router: (x, of, output) =>
+        this.g.node('MatMul', [x, this.tensors.weight(`${routerName(of)}.w`)], output),
+      products: (x, counts, of, group, output) => {
+        const name = groupName(of, group === 'down' ? ['down'] : ['gate', 'up']);
+        const names = Array.from({ length: experts.count }, (_, expert) => expertProduct(name, expert));
+        return this.products.multiplyParts({ x, counts, names }, shapes[group], output);
+      },
+      activated: (gate, up, of) => this.gated(gate, up, of),
+      doubles: padsLoneRow,
+    });
+  }
+
   private layer(layer: number, h: string, x: string): { h: string; x: string } {
-    const g = this.g;
     const { config } = this.params;
     const p = `l${layer}`;
     const input = this.input(h);
@@ -475,20 +516,8 @@ class LlamaGraph {
     const before = normsBefore(config);
     const middle = this.norms.add(x, o, between, before === null ? null : gainName(layer, before.mlp));
     const read = this.input(middle.h);
-    const [gate, up] = this.separate(
-      this.group(read, layer, ['gate', 'up']),
-      layer,
-      ['gate', 'up'],
-      (y, kind) => this.withDeltas(y, read, layer, kind),
-    ) as [string, string];
-    g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
-    const gated = this.rotateBlocks(
-      `${p}.gated`,
-      rotationsOf(this.params.rotations, layer)?.down,
-      this.shape(layer, 'down').in,
-      `${p}.act`,
-    );
-    const down = this.norms.after(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
+    const mlp = config.experts === null ? this.dense(read, layer) : this.sparse(read, layer, config.experts);
+    const down = this.norms.after(mlp, layer, 'post_feedforward_layernorm');
     const next =
       layer + 1 === config.layers
         ? FINAL_NORM
@@ -869,5 +898,45 @@ class WeightProducts {
     const inputs = [values, tensors.weight(`${name}.w`), 'q.scale', tensors.weight(`${name}.s`), 'q.zero'];
     const unit = g.node('MatMulIntegerToFloat', inputs, `${name}.unit`, {}, MICROSOFT);
     return g.node('Mul', [unit, max], output);
+  }
+
+  /**
+   * Rows of x `[1, M, K]`, in parts one behind the other, each part times a weight of its own. A lone row of a part is not
+   * padded. On a processor in float32 only.
+   * @param of.counts rows of each part. @param of.names of the weights.
+   */
+  multiplyParts(
+    of: { x: string; counts: string; names: readonly string[] },
+    shape: ProductShape,
+    output: string,
+  ): string {
+    const { g, tensors } = this.params;
+    const { x, counts, names } = of;
+    const apart = (all: string): string[] => {
+      const parts = names.map((_, index) => `${output}.in.${index}`);
+      g.node('Split', [all, counts], parts, { axis: 1 });
+      return parts;
+    };
+    const joined = (parts: readonly string[], name: string): string =>
+      g.node('Concat', parts, name, { axis: 1 });
+    const format = this.params.format;
+    if (format !== 'int8') {
+      const parts = apart(x).map((part, index) => {
+        const weight = `${names[index]!}.w`;
+        const y = `${output}.out.${index}`;
+        if (format === 'f32') return g.node('MatMul', [part, tensors.weight(weight)], y);
+        const [scales, zeros] = [`${names[index]!}.s`, `${names[index]!}.z`];
+        const inputs = [part, ...[weight, scales, zeros].map((name) => tensors.weight(name))];
+        return blockProduct(g, inputs, { ...shape, bits: 4 }, y);
+      });
+      return joined(parts, output);
+    }
+    const { values, max } = this.quantizeRows(x);
+    const parts = apart(values).map((part, index) => {
+      const [weight, scales] = ['w', 's'].map((end) => tensors.weight(`${names[index]!}.${end}`));
+      const inputs = [part, weight!, 'q.scale', scales!, 'q.zero'];
+      return g.node('MatMulIntegerToFloat', inputs, `${output}.out.${index}`, {}, MICROSOFT);
+    });
+    return g.node('Mul', [joined(parts, `${output}.unit`), max], output);
   }
 }

@@ -17,6 +17,7 @@ import {
   type BaseModel,
   BaseModelError,
   checkConfig,
+  type Experts,
   FAMILIES,
   type Family,
   GEMMA_2,
@@ -53,6 +54,7 @@ import {
 } from './hub-config.ts';
 import type { TokenizerSource } from './load-tokenizer.ts';
 import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
+import { expertReader, hubStorage, storedExperts } from './experts.ts';
 import {
   DELTA_NORM,
   FINAL_NORM,
@@ -198,7 +200,9 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
   try {
     const stored = locateTensors(folder, files, fds);
     const tensors = sees(json) ? textTensors(stored) : stored;
-    const { config, name: repository } = readHubConfig(json, tensors.has(HEAD));
+    const { config: read, name: repository } = readHubConfig(json, tensors.has(HEAD));
+    const storage = hubStorage((name) => tensors.has(name));
+    const config = read.experts === null ? read : { ...read, experts: { ...read.experts, storage } };
     refuseQuantized(tensors);
     const digests = await Promise.all(
       ['config.json', ...files].map(async (file) => `${file} ${await fileDigest(join(folder, file))}\n`),
@@ -232,7 +236,7 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
       close,
     };
     if (config.tiedHead && tensors.has(HEAD)) refuseOtherHead(base);
-    return splitFused(base);
+    return splitFused(withExperts(base));
   } catch (error) {
     close();
     throw error;
@@ -241,6 +245,8 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
 
 /** llama.cpp's tensor names for Hugging Face's. */
 const GGUF_NAMES: [RegExp, string][] = [
+  [/^model\.layers\.(\d+)\.mlp\.gate\.weight$/, 'blk.$1.ffn_gate_inp.weight'],
+  [/^model\.layers\.(\d+)\.mlp\.experts\.(gate|up|down)_proj\.weight$/, 'blk.$1.ffn_$2_exps.weight'],
   [/^model\.embed_tokens\.weight$/, 'token_embd.weight'],
   [/^model\.norm\.weight$/, 'output_norm.weight'],
   [/^lm_head\.weight$/, 'output.weight'],
@@ -337,7 +343,7 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
     },
     close: () => file.close(),
   };
-  return splitFused(base);
+  return splitFused(withExperts(base));
 }
 
 /** Tensors that become part of the configuration: stretched frequencies. */
@@ -483,6 +489,14 @@ function graniteOf(metadata: Metadata, headDim: number): ReturnType<typeof grani
   });
 }
 
+/** llama.cpp takes weights of the chosen experts that add up to 1, whatever the file says. */
+const expertsOf = (metadata: Metadata): Experts => ({
+  count: metadata.number('expert_count'),
+  chosen: metadata.number('expert_used_count'),
+  normalized: true,
+  storage: 'stacked',
+});
+
 /** Sizes of Gemma 4's layers: each number is one for all layers, or a list. @throws BaseModelError */
 function gemma4Sizes(
   { tensors }: GgufFile,
@@ -551,7 +565,11 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
     kvHeads: layerSizes === null ? metadata.number('attention.head_count_kv', heads) : layerSizes[0]!.kvHeads,
     headDim: layerSizes === null ? headDim : metadata.number('attention.key_length_swa', headDim),
     layerSizes,
-    ffn: layerSizes === null ? metadata.number('feed_forward_length') : layerSizes[0]!.ffn,
+    ffn:
+      layerSizes === null
+        ? metadata.number(family === 'qwen3moe' ? 'expert_feed_forward_length' : 'feed_forward_length')
+        : layerSizes[0]!.ffn,
+    experts: family === 'qwen3moe' ? expertsOf(metadata) : null,
     vocab: file.tensors.get('token_embd.weight')?.shape[0] ?? metadata.number('vocab_size'),
     context,
     rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
@@ -615,6 +633,7 @@ export function neededTensors(config: LlamaConfig): Set<string> {
       names.add(`${name}.weight`);
       if (config.qkvBias && 'qkv'.includes(kinds[0]!)) names.add(`${name}.bias`);
     }
+    if (config.experts !== null) for (const name of storedExperts(config.experts, layer)) names.add(name);
   }
   return names;
 }
@@ -655,6 +674,12 @@ function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
       `config.json ties the head to the embedding (tie_word_embeddings), but ${HEAD} differs from ` +
         `${EMBEDDING}. If the head was trained separately, set tie_word_embeddings to false`,
     );
+}
+
+/** The base with each expert under a name of its own. */
+function withExperts(base: BaseModel): BaseModel {
+  if (base.config.experts === null) return base;
+  return { ...base, tensor: expertReader(base.config, (name, shape) => base.tensor(name, shape)) };
 }
 
 /**

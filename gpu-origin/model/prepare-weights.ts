@@ -11,17 +11,19 @@ import {
   type BaseModel,
   convolvedChannels,
   type DeltaNet,
-  hasLinear,
   isDeltaNet,
   type LinearKind,
   linearShape,
   type LlamaConfig,
+  type Experts,
+  type MlpKind,
   moduleName,
   ofLayer,
   type Rope,
   type GraphFlavour,
   type WeightEntry,
 } from './base-model.ts';
+import { expertModule, expertProduct, routerName, routerTensor } from './experts.ts';
 import {
   rotateColumns,
   rotateRows,
@@ -80,6 +82,7 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
  */
 const ATTENTION: LinearGroup = ['q', 'k', 'v'];
 const GATED_ATTENTION: LinearGroup = ['q', 'outputGate', 'k', 'v'];
+const MLP_GROUPS = [['gate', 'up'], ['down']] as const satisfies readonly LinearGroup[];
 const DELTA_NET: LinearGroup = ['deltaQkv', 'deltaGate', 'deltaBeta', 'deltaDecay'];
 
 /** What a layer's attention, or what it has instead, computes of the stream. */
@@ -90,7 +93,7 @@ export function streamGroup(config: LlamaConfig, layer: number): LinearGroup {
 
 function groupsOf(config: LlamaConfig, layer: number): LinearGroup[] {
   const back: LinearGroup = isDeltaNet(config, layer) ? ['deltaOut'] : ['o'];
-  return [streamGroup(config, layer), back, ['gate', 'up'], ['down']];
+  return [streamGroup(config, layer), back, ...(config.experts === null ? MLP_GROUPS : [])];
 }
 
 export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
@@ -157,7 +160,6 @@ export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array
 
 /** The gain of the RMS norm that is folded into the following linear; null if there is none. */
 export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Float32Array | null {
-  if (!hasLinear(base.config, layer, kind)) return null;
   const norm = foldsGains(base.config) ? normBefore(base.config, kind) : null;
   return norm === null ? null : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
 }
@@ -277,17 +279,21 @@ function* linear(
   yield { name: `${name}.s`, type: 'f32', dims: [rows], data: scales };
 }
 
-/** One linear's weight `[out, in]` and bias, with the gain before it folded in, rotated. */
+/**
+ * One linear's weight `[out, in]` and bias, with the gain before it folded in, rotated.
+ * @param module one of several of its kind in the layer, an expert's.
+ */
 function transformed(
   base: BaseModel,
   layer: number,
   kind: LinearKind,
   rotationSet: RotationSet | null,
+  module?: string,
 ): { weight: Float32Array<ArrayBuffer>; bias: Float32Array<ArrayBuffer> | null } {
   const { in: columns, out: rows } = linearShape(ofLayer(base.config, layer), kind);
   const rotations = rotationsOf(rotationSet, layer);
   const isKey = kind === 'v' && base.config.layerSizes?.[layer]?.keysAreValues === true;
-  const weight = base.tensor(`${moduleName(layer, isKey ? 'k' : kind)}.weight`, [rows, columns]);
+  const weight = base.tensor(`${module ?? moduleName(layer, isKey ? 'k' : kind)}.weight`, [rows, columns]);
   const gain = gainBefore(base, layer, kind);
   if (gain !== null) foldGain(weight, gain);
   const hasBias = base.config.qkvBias && 'qkv'.includes(kind);
@@ -317,6 +323,41 @@ function concatenated(parts: readonly Float32Array[]): Float32Array<ArrayBuffer>
   return out;
 }
 
+/** A layer's router, in float32: which experts are chosen affects a token more than what they compute. */
+function router(
+  base: BaseModel,
+  layer: number,
+  { count }: Experts,
+  rotations: RotationSet | null,
+): PreparedTensor {
+  const { hidden } = base.config;
+  const weight = base.tensor(routerTensor(layer), [count, hidden]);
+  const gain = gainBefore(base, layer, 'gate');
+  if (gain !== null) foldGain(weight, gain);
+  if (rotations !== null) rotateColumns(weight, hidden, rotations.input);
+  const data = transpose(weight, count, hidden);
+  return { name: `${routerName(layer)}.w`, type: 'f32', dims: [hidden, count], data };
+}
+
+function* expertTensors(
+  base: BaseModel,
+  layer: number,
+  experts: Experts,
+  served: Served,
+  rotations: RotationSet | null,
+): Generator<PreparedTensor> {
+  yield router(base, layer, experts, rotations);
+  for (const group of MLP_GROUPS)
+    for (let expert = 0; expert < experts.count; expert++) {
+      const stored = (kind: MlpKind): string => expertModule(layer, expert, kind);
+      const parts = group.map((kind) => transformed(base, layer, kind, rotations, stored(kind)).weight);
+      const weight = concatenated(parts);
+      const columns = linearShape(base.config, group[0]).in;
+      const name = expertProduct(groupName(layer, group), expert);
+      yield* linear(name, weight, weight.length / columns, columns, served);
+    }
+}
+
 function* layerTensors(
   base: BaseModel,
   layer: number,
@@ -334,6 +375,7 @@ function* layerTensors(
     const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
     if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
+  if (config.experts !== null) yield* expertTensors(base, layer, config.experts, served, rotations);
   for (const [path, size] of keptGains(config, layer)) {
     const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
     yield { name: gainName(layer, path), type: 'f32', dims: [size], data };

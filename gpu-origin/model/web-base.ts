@@ -8,6 +8,7 @@ import {
   type BaseModel,
   BaseModelError,
   checkConfig,
+  EXPERT_STORAGES,
   FAMILIES,
   type LlamaConfig,
   GRAPH_FILE_ALIGNMENT,
@@ -72,6 +73,14 @@ const ConfigJson = z.strictObject({
   fusedQkv: z.boolean(),
   fusedGateUp: z.boolean(),
   interleavedRope: z.boolean(),
+  experts: z
+    .strictObject({
+      count: z.int(),
+      chosen: z.int(),
+      normalized: z.boolean(),
+      storage: z.enum(EXPERT_STORAGES),
+    })
+    .nullable(),
 }) satisfies z.ZodType<LlamaConfig>;
 
 export const writeConfigJson = (config: LlamaConfig): string =>

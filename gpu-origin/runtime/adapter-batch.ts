@@ -19,6 +19,7 @@ import {
   type Precision,
   DELTA_KINDS,
   type GraphKind,
+  hasLinear,
 } from '../model/base-model.ts';
 import { type Device, type DeviceMemory, nextTurn } from './device.ts';
 import {
@@ -204,10 +205,10 @@ export const linearTransform = (
 
 /** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors per layer. */
 export function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
-  const gains = Array.from(
-    { length: base.config.layers },
-    (_, layer) => new Map(LINEAR_KINDS.map((kind) => [kind, gainBefore(base, layer, kind)])),
-  );
+  const gains = Array.from({ length: base.config.layers }, (_, layer) => {
+    const kinds = LINEAR_KINDS.filter((kind) => hasLinear(base.config, layer, kind));
+    return new Map(kinds.map((kind) => [kind, gainBefore(base, layer, kind)]));
+  });
   return (layer, kind) => gains[layer]?.get(kind) ?? null;
 }
 

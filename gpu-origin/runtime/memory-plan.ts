@@ -4,8 +4,7 @@
  */
 import {
   BaseModelError,
-  LINEAR_KINDS,
-  shapesByLayer,
+  linearShapes,
   type LlamaConfig,
   GRAPH_KINDS,
   type GraphKind,
@@ -222,10 +221,9 @@ export function planMemory(
   },
 ): MemoryPlan {
   const { format, flavour = 'cpu', precision = 'f32', kv = 'f32', rows, context, sessions = 1 } = given;
-  const { hidden, vocab } = config;
-  const shapes = LINEAR_KINDS.flatMap((kind) => shapesByLayer(config, kind));
+  const { hidden, vocab, layers, experts } = config;
   const products = [
-    ...shapes.map((shape) => ({ ...shape, format, precision })),
+    ...linearShapes(config, 'all').map((shape) => ({ ...shape, format, precision })),
     { in: hidden, out: vocab, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
   ];
   const bytes = (which: 'stored' | 'packed'): number =>
@@ -240,16 +238,17 @@ export function planMemory(
       sum + columns * out * perWeightOnGpu(own, NUMBER_BYTES[precision]),
     vocab * hidden * NUMBER_BYTES[config.postNorms ? 'f32' : precision],
   );
-  const weights = vocab * hidden * F32 + bytes('stored');
+  const routers = layers * hidden * (experts?.count ?? 0) * F32;
+  const weights = vocab * hidden * F32 + routers + bytes('stored');
   const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
   const process = PROCESS_BYTES + vocab * TOKENIZER_BYTES;
   // On a GPU there is no second copy.
-  const session = flavour === 'gpu' ? onGpu : weights + bytes('packed');
+  const session = flavour === 'gpu' ? onGpu : weights + routers + bytes('packed');
   return {
     weights,
     session,
     serving: (flavour === 'cpu' ? sessions * session : 0) + process,
-    building: 2 * largest + process,
+    building: 2 * largest + expertsRead(config) + process,
     keysAndValues: rows * context * kvTokenBytes(config, kv, precision) + readingBytes(config, kv, context),
     states: rows * stateBytes(config),
   };
@@ -261,6 +260,10 @@ const NEXT_SMALLER: Record<WeightFormat, string> = {
   int8: ', --weights int4',
   int4: '',
 };
+
+/** Tensors of all experts of a layer, where they are not stored one by one: gate and up stay while both are read. */
+const expertsRead = ({ experts, hidden, ffn }: LlamaConfig): number =>
+  experts === null || experts.storage === 'each' ? 0 : 3 * experts.count * hidden * ffn * F32;
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 

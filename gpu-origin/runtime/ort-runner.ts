@@ -15,7 +15,7 @@ import {
   DECODING_INPUTS,
   GRAPH_KINDS,
   type GraphKind,
-  LINEAR_KINDS,
+  linearShapes,
   shapesByLayer,
   type LlamaConfig,
   type LinearKind,
@@ -328,8 +328,7 @@ async function openRows(
 const PRODUCTS_FASTER = 2.3;
 
 function doublingTokens(config: LlamaConfig): number {
-  const shapes = LINEAR_KINDS.flatMap((kind) => shapesByLayer(config, kind));
-  const weights = shapes.reduce((sum, shape) => sum + shape.in * shape.out, 0);
+  const weights = linearShapes(config, 'chosen').reduce((sum, shape) => sum + shape.in * shape.out, 0);
   const heads = shapesByLayer(config, 'q').reduce((sum, { out }) => sum + out, 0);
   // Two sums a weight; of each token that is looked back at, one for q times k and one for the value.
   return Math.round(weights / (2 * heads * PRODUCTS_FASTER));

@@ -1,5 +1,5 @@
 /** Decides how the rows of a decode step run: in groups or together, and which of them separately. */
-import { LINEAR_KINDS, shapesByLayer, type LlamaConfig } from '../model/base-model.ts';
+import { linearShapes, type LlamaConfig } from '../model/base-model.ts';
 import { layoutBytes, widestRanks, type RankByKind } from './adapter-batch.ts';
 
 /** How a decode step runs: its rows in groups, one core each, or all together on all cores. */
@@ -72,13 +72,12 @@ const BYTES_A_WEIGHT: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * Bytes of weights that a step reads regardless of its rows: linears and head. @param weights as named in the
+ * Bytes of weights that a step reads regardless of its rows: linears and head; of experts, those of one row. @param weights as named in the
  * base's properties.
  */
 export function stepBytes(config: LlamaConfig, weights: string): number {
   let values = config.vocab * config.hidden;
-  for (const kind of LINEAR_KINDS)
-    for (const shape of shapesByLayer(config, kind)) values += shape.in * shape.out;
+  for (const shape of linearShapes(config, 'chosen')) values += shape.in * shape.out;
   return values * (BYTES_A_WEIGHT.get(weights) ?? 1);
 }
 

@@ -18,6 +18,7 @@ import {
   TINY_ADAPTERS,
   TINY_PHI3,
   TINY_QWEN3_5,
+  TINY_QWEN3MOE,
   TINY_QWEN,
   writeTinyAdapter,
   writeTinyBase,
@@ -325,6 +326,8 @@ describe('ends with a failure that the command understands', () => {
     await fails({ base: 'phi3', request: { targets: ['q'] } }, 'settings_invalid', /--targets all/);
     writeTinyBase(join(folder, 'qwen3_5'), TINY_QWEN3_5);
     await fails({ base: 'qwen3_5' }, 'settings_invalid', /linear attention/);
+    writeTinyBase(join(folder, 'qwen3moe'), TINY_QWEN3MOE);
+    await fails({ base: 'qwen3moe' }, 'settings_invalid', /has experts/);
     await fails({ request: { continues: true } }, 'settings_invalid', /no adapter to continue/);
   });
 

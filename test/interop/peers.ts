@@ -12,6 +12,8 @@ export interface Peers {
   /** llama.cpp's source, for its converters. */
   readonly llamaSource: string | null;
   readonly llamaServer: string | null;
+  /** node-llama-cpp's folder, which has llama.cpp built. */
+  readonly llamaNode: string | null;
   /** Other runtimes of JavaScript. */
   readonly deno: string | null;
   readonly bun: string | null;
@@ -27,6 +29,7 @@ export function findPeers(env: NodeJS.ProcessEnv): Peers {
     base: find('hf/model.safetensors') && path.join(folder, 'hf'),
     llamaSource: find('llama/convert_lora_to_gguf.py') && path.join(folder, 'llama'),
     llamaServer: env.LLAMA_SERVER ?? find('llama/build/bin/llama-server'),
+    llamaNode: find('hosts/node_modules/node-llama-cpp'),
     deno: find('hosts/node_modules/.bin/deno'),
     bun: find('hosts/node_modules/.bin/bun'),
   };

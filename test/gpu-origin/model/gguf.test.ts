@@ -119,7 +119,9 @@ describe('a base in GGUF', () => {
         // llama.cpp knows none of Mistral's.
         window: name === 'mistral' ? null : layer.window,
       }));
-      expect({ ...source.config, attention: windows }).toMatchObject(config);
+      const { experts } = source.config;
+      const asStored = experts === null ? null : { ...experts, storage: 'stacked' };
+      expect({ ...source.config, attention: windows, experts: asStored }).toMatchObject(config);
       const shapes = new Map<string, number[]>();
       for (const format of prepareWeights({
         base: {
@@ -304,7 +306,7 @@ describe('a base in GGUF that cannot be served', () => {
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, gemma2, gemma3, gemma4, olmo2, glm4, chatglm, smollm3, phi3",
+      "the base's architecture gpt2 is not supported; supported are llama, mistral3, granite, qwen2, qwen2vl, qwen3, qwen3vl, qwen3moe, gemma2, gemma3, gemma4, olmo2, glm4, chatglm, smollm3, phi3",
     );
   });
 

@@ -342,6 +342,35 @@ describe('the window', () => {
   });
 });
 
+describe('a mixture of experts', () => {
+  const fields = { num_experts: 6, num_experts_per_tok: 2, moe_intermediate_size: 48 };
+
+  it('has its experts, their width and whether their weights add up to 1', () => {
+    const read = config('qwen3_moe', { ...fields, norm_topk_prob: true });
+    expect(read.experts).toMatchObject({ count: 6, chosen: 2, normalized: true });
+    expect(read.ffn).toBe(48);
+    // transformers 5 writes the number of experts under this name.
+    const { num_experts: count, ...rest } = fields;
+    const renamed = config('qwen3_moe', { ...rest, num_local_experts: count });
+    expect(renamed.experts).toMatchObject({ count: 6, chosen: 2, normalized: false });
+  });
+
+  it.each([
+    ['decoder_sparse_step 2', { decoder_sparse_step: 2 }],
+    ['mlp_only_layers 1', { mlp_only_layers: [1] }],
+    ['chooses 7 of 6 experts', { num_experts_per_tok: 7 }],
+  ])('with %s is refused', (reason, more) => {
+    expect(() => config('qwen3_moe', { ...fields, ...more })).toThrow(reason);
+  });
+
+  it.each(['qwen2_moe', 'mixtral', 'gpt_oss', 'deepseek_v3', 'granitemoe', 'qwen3_next', 'qwen3_5_moe'])(
+    'of model_type %s is refused by name',
+    (type) => {
+      expect(() => config(type, fields)).toThrow(`model_type ${type} is not supported`);
+    },
+  );
+});
+
 describe('Gemma 4', () => {
   const of = (more: Record<string, unknown>): LlamaConfig =>
     config('gemma4_text', { head_dim: 16, hidden_size_per_layer_input: 0, num_key_value_heads: 2, ...more });

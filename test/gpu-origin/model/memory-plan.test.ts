@@ -12,7 +12,7 @@ import { TINY_LLAMA, writeTinyBase } from '../../fixtures/tiny-base.ts';
 /** SmolLM2-135M; its weights.bin has 250,755,328 bytes, of which the rotary tables take 4,194,304. */
 const SMOLLM2 = {
   ...{ hidden: 576, layers: 30, heads: 9, kvHeads: 3, headDim: 64, ffn: 1_536, vocab: 49_152 },
-  ...{ outputGate: false, deltaNet: null },
+  ...{ outputGate: false, deltaNet: null, experts: null },
 } as Parameters<typeof planMemory>[0];
 const GIB = 2 ** 30;
 
@@ -141,7 +141,7 @@ it('counts states of linear attention by row, and keys and values only where the
   // Qwen3.5's 0.8B.
   const base = {
     ...{ hidden: 1_024, layers: 24, heads: 8, kvHeads: 2, headDim: 256, ffn: 3_584, vocab: 248_320 },
-    ...{ outputGate: true, deltaNet },
+    ...{ outputGate: true, deltaNet, experts: null },
   } as unknown as typeof SMOLLM2;
   const plan = planMemory(base, { format: 'int8', rows: 32, context: 1_024 });
   // 18 layers of 16 heads of 128 x 128, and three tokens of 3 x 2,048 channels.

@@ -183,7 +183,7 @@ describe('every tensor of a base is used', () => {
   it('another family is called by its name, whatever its configuration lacks', async () => {
     writeFileSync(join(folder, 'config.json'), JSON.stringify({ model_type: 'gpt2', n_embd: 768 }));
     await expect(loadFolderBase({ path: folder })).rejects.toThrow(
-      'model_type gpt2 is not supported; supported are llama, mistral, ministral3, granite, qwen2, qwen3, qwen3_5_text, gemma2, gemma3_text, gemma4_text, olmo2, olmo3, glm, glm4, smollm3, phi3, qwen3_vl, qwen3_5, qwen2_5_vl, gemma3, gemma4, mistral3',
+      'model_type gpt2 is not supported; supported are llama, mistral, ministral3, granite, qwen2, qwen3, qwen3_moe, qwen3_5_text, gemma2, gemma3_text, gemma4_text, olmo2, olmo3, glm, glm4, smollm3, phi3, qwen3_vl, qwen3_5, qwen2_5_vl, gemma3, gemma4, mistral3',
     );
   });
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RowDelta } from '../../../gpu-origin/engine/ports.ts';
 import type { KvFormat } from '../../../gpu-origin/runtime/kv-cache.ts';
 import { ortLibrary } from '../../../gpu-origin/runtime/native/native-device.ts';
-import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
+import { TINY_QWEN3MOE, TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import { argmax, makeTinyRunner, prefillAll, type TinyRunner } from '../../fixtures/tiny-runner.ts';
 
 const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
@@ -21,7 +21,7 @@ const WAYS: Record<Ways, (step: number) => boolean> = {
  * values in float32 beside one format of weights, and for one base beside both.
  */
 const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
-  Object.entries(TINY_SHAPES).flatMap(([name, shape], index) => {
+  Object.entries({ ...TINY_SHAPES, qwen3moe: TINY_QWEN3MOE }).flatMap(([name, shape], index) => {
     const each: Ways[] = index === 0 ? ['in groups', 'by turns', 'together'] : ['by turns'];
     const formats: KvFormat[] = index === 0 || weights === 'int8' ? ['int8', 'f32'] : ['int8'];
     return formats.flatMap((kv) =>

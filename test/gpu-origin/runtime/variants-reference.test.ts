@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { TINY_SEEING, TINY_VARIANTS } from '../../fixtures/tiny-base.ts';
+import { TINY_QWEN3MOE_RAW, TINY_SEEING, TINY_VARIANTS } from '../../fixtures/tiny-base.ts';
 import {
   argmax,
   divergence,
@@ -19,7 +19,7 @@ const { prompt: PROMPT, ...reference } = JSON.parse(
 ) as { prompt: number[] } & Record<string, Row[]>;
 
 /** The arithmetic is that of the families of text alone, which tiny-reference.test.ts compares in every format. */
-it.each(Object.entries({ ...TINY_SEEING, ...TINY_VARIANTS }))(
+it.each(Object.entries({ ...TINY_SEEING, ...TINY_VARIANTS, qwen3moe_raw: TINY_QWEN3MOE_RAW }))(
   '%s, with adapters as PEFT names them, matches PyTorch and PEFT',
   async (name, shape) => {
     const logits = async (weights: 'f32' | 'int8'): Promise<Float32Array[][]> => {

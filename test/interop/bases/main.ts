@@ -16,6 +16,8 @@ import {
   TINY_GEMMA2,
   TINY_GEMMA3,
   TINY_MISTRAL,
+  TINY_PHI3,
+  TINY_QWEN3MOE_RAW,
   TINY_SEEING,
   TINY_SHAPES,
   TINY_VARIANTS,
@@ -125,11 +127,24 @@ function references(): { prompt: number[]; rows: Map<string, Row[]> } {
 
 /**
  * What a GGUF does not say: Mistral's window (llama.cpp has none for it either), and of Gemma which layers are local
- * (every sixth is not) and what q is scaled by (its heads' size). These bases are as the files take them to be.
+ * (every sixth is not) and what q is scaled by (its heads' size). What llama.cpp does otherwise: it has no window for Phi-3
+ * and the same rotary base in all layers of OLMo 3, as its real files do. These bases are as the files take them to be.
  */
 const GEMMA_AS_GGUF: TinyShape = {
   ...{ ...TINY_GEMMA3, layers: 6 },
   config: { ...TINY_GEMMA3.config, sliding_window_pattern: 6, query_pre_attn_scalar: TINY_GEMMA3.headDim },
+};
+const OLMO3 = TINY_VARIANTS.olmo3!;
+const { full_attention: stretched } = OLMO3.config!.rope_parameters as Record<string, { rope_theta: number }>;
+const OLMO3_AS_GGUF: TinyShape = {
+  ...OLMO3,
+  config: {
+    ...OLMO3.config,
+    rope_parameters: {
+      full_attention: stretched,
+      sliding_attention: { rope_type: 'default', rope_theta: stretched!.rope_theta },
+    },
+  },
 };
 const AS_GGUF_HAS_IT: Record<string, TinyShape> = {
   mistral: { ...TINY_MISTRAL, config: { sliding_window: null } },
@@ -139,18 +154,29 @@ const AS_GGUF_HAS_IT: Record<string, TinyShape> = {
   },
   gemma3: GEMMA_AS_GGUF,
   gemma3_vl: { ...TINY_SEEING.gemma3_vl!, ...GEMMA_AS_GGUF },
+  phi3: { ...TINY_PHI3, config: { ...TINY_PHI3.config, sliding_window: null } },
+  olmo3: OLMO3_AS_GGUF,
 };
-const SHAPES = { ...TINY_SHAPES, ...TINY_SEEING, ...TINY_VARIANTS };
+const SHAPES: Readonly<Record<string, TinyShape>> = {
+  ...TINY_SHAPES,
+  ...TINY_SEEING,
+  ...TINY_VARIANTS,
+  qwen3moe_raw: TINY_QWEN3MOE_RAW,
+};
+
+/** Bases that graft does not read from GGUF, and one whose weights of experts llama.cpp makes add up to 1. */
+const NOT_IN_GGUF: ReadonlySet<string> = new Set(['qwen3_5', 'qwen3moe_raw']);
 
 /**
  * The tiny bases as llama.cpp's own converter writes them to GGUF, against PyTorch's and PEFT's log-probabilities.
  * @returns a table's rows, and whether one is further off than it may be; null without the tools.
  */
 async function compareConverted(): Promise<{ rows: string[][]; failed: boolean } | null> {
-  const { python, llamaSource } = findPeers(process.env);
+  const { python, llamaSource, llamaNode } = findPeers(process.env);
   if (python === null || llamaSource === null) return null;
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-converted-'));
-  const { prompt, rows } = references();
+  const { prompt, rows: all } = references();
+  const rows = new Map([...all].filter(([family]) => !NOT_IN_GGUF.has(family)));
   const table: string[][] = [];
   let failed = false;
   const shapes = { ...SHAPES, ...AS_GGUF_HAS_IT };
@@ -170,17 +196,34 @@ async function compareConverted(): Promise<{ rows: string[][]; failed: boolean }
       string,
       Row[]
     >;
-    for (const [family, reference] of rows) {
-      const gguf = path.join(folder, `${family}.gguf`);
+    const file = (family: string): string => path.join(folder, `${family}.gguf`);
+    const files = [...rows.keys()].map(file);
+    const computed = llamaNode === null ? null : llamaLogprobs(llamaNode, prompt, files);
+    for (const [at, [family, reference]] of [...rows].entries()) {
       const shape = shapes[family]!;
-      const { base, adapted } = await compareFamily(shape, own[family] ?? reference, prompt, gguf);
-      failed ||= base > MAX_FLOAT32_DIFFERENCE || adapted > MAX_FLOAT32_DIFFERENCE;
-      table.push([family, shown(base), shown(adapted)]);
+      const { base, adapted } = await compareFamily(shape, own[family] ?? reference, prompt, file(family));
+      const llama =
+        computed === null
+          ? null
+          : (await compareFamily(shape, [{ chain: [], logprobs: computed[at]! }], prompt, file(family))).base;
+      failed ||= Math.max(base, adapted, llama ?? 0) > MAX_FLOAT32_DIFFERENCE;
+      table.push([family, shown(base), shown(adapted), llama === null ? 'skipped' : shown(llama)]);
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
   return { rows: table, failed };
+}
+
+/** Of each file, log-probabilities by position. */
+function llamaLogprobs(
+  llamaNode: string,
+  prompt: readonly number[],
+  files: readonly string[],
+): Record<string, number[]>[] {
+  const script = fileURLToPath(new URL('llama-logprobs.mjs', import.meta.url));
+  const printed = runTool(process.execPath, [script, llamaNode, JSON.stringify(prompt), ...files]);
+  return (JSON.parse(printed) as number[][][]).map((positions) => Object.fromEntries(positions.entries()));
 }
 
 const shown = (value: number): string => value.toExponential(1);
@@ -203,7 +246,7 @@ export async function runBases(paths: readonly string[]): Promise<number> {
     console.log('skipped: GGUF as llama.cpp converts, for want of its source and Python (README.md)');
   else {
     failed ||= converted.failed;
-    const head = ['GGUF by llama.cpp', 'float32 to PyTorch', 'with LoRA, to PEFT'];
+    const head = ['GGUF by llama.cpp', 'float32 to PyTorch', 'with LoRA, to PEFT', 'to llama.cpp'];
     const table = new Table({ head });
     table.push(...converted.rows);
     console.log(table.toString());
