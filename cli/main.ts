@@ -64,7 +64,7 @@ function report(error: unknown, argv: readonly string[]): ExitCode {
     return failure.exitCode;
   }
   console.error(`${colors.red('error:')} ${stripControlChars(message, { colours: true })}`);
-  if (next !== null) console.error(`${colors.dim('next:')}  ${stripControlChars(next)}`);
+  if (next !== null) console.error(`${colors.dim('next:')} ${stripControlChars(next)}`);
   return failure.exitCode;
 }
 

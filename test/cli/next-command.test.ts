@@ -18,10 +18,10 @@ const stderrOf = (...args: string[]): Promise<string> =>
   });
 
 it.each([
-  [['nothing'], /^error: Unknown command 'nothing'\.[^\n]*\nnext: {2}graft --help\n$/],
-  [['run'], /^error: Missing argument <name>\.\nnext: {2}graft run --help\n$/],
-  [['ls'], /^error: No server\.[^\n]*\nnext: {2}graft dev\n$/],
-  [['inspect', '--what'], /\nnext: {2}graft --help\n$/],
+  [['nothing'], /^error: Unknown command 'nothing'\.[^\n]*\nnext: graft --help\n$/],
+  [['run'], /^error: Missing argument <name>\.\nnext: graft run --help\n$/],
+  [['ls'], /^error: No server\.[^\n]*\nnext: graft dev\n$/],
+  [['inspect', '--what'], /\nnext: graft --help\n$/],
 ] as const)('after %j', async (args, said) => {
   expect(await stderrOf(...args)).toMatch(said);
 });

@@ -49,14 +49,15 @@ export function UsageView({ client, query }: { client: Client; query: string }) 
     REFRESH_MS,
   );
   const step = range.ok ? stepOf(range.value) : 'day';
-  const course = useLoad(
-    range.ok ? JSON.stringify([step, time]) : null,
+  const other = useLoad(
+    range.ok && by !== step ? JSON.stringify([step, time]) : null,
     () => {
       const now = rangeOf(time, Date.now());
       return readUsage(client, { by: step, ...(now.ok ? now.value : {}) });
     },
     REFRESH_MS,
   );
+  const course = by === step ? usage : other;
   const keys = useLoad(by === 'key' ? 'keys' : null, () => readKeys(client));
   const labels = new Map(keys.data?.entries.map(({ id, label }) => [id, label]));
   const { data } = usage;
