@@ -151,7 +151,7 @@ function errorsPage(): string {
     '## Codes of the API',
     list(byStatus.map(({ code: one, status }) => `${code(one)} (${status}): ${API_ERROR_HELP[one]}`)),
     '## Exit codes of graft',
-    'With `--json`, a failure is `{"error": {"code", "message"}}` on stderr. `code` is the server’s, or one of the command’s own, such as `port_taken`; the message says what to do.',
+    'With `--json`, a failure is `{"error": {"code", "message", "next"}}` on stderr. `code` is the server’s, or one of the command’s own, such as `port_taken`; the message says what to do, and `next` is the command that follows, if there is one. Without `--json` it is a second line, `next: …`.',
     list(
       (Object.keys(EXIT) as (keyof typeof EXIT)[]).map((name) => `${EXIT[name]}: ${EXIT_MEANINGS[name]}.`),
     ),

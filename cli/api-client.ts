@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CliError, EXIT, type ExitCode } from './cli-error.ts';
+import { isThisMachine } from './connection.ts';
 import { setTimeout as wait } from 'node:timers/promises';
 import {
   answerSchema,
@@ -30,8 +31,22 @@ const EXIT_OF_STATUS: Record<number, ExitCode> = {
   503: EXIT.unavailable,
 };
 
+/** @param isAdmin the request was for the admin API. @returns the command that follows a code of the server's, or null. */
+function nextAfter(code: string, isAdmin: boolean): string | null {
+  switch (code) {
+    case 'invalid_api_key':
+      return isAdmin ? 'graft login --admin' : 'graft login';
+    case 'model_not_found':
+      return 'graft ls';
+    case 'origin_unavailable':
+      return 'graft ps';
+    default:
+      return null;
+  }
+}
+
 /** @returns the failure of an unsuccessful response, in the server's own words. */
-async function responseError(response: Response, what: string): Promise<CliError> {
+async function responseError(response: Response, what: string, isAdmin: boolean): Promise<CliError> {
   const text = await response.text().catch(() => '');
   let message = `the server answered ${response.status}`;
   let code = `http_${response.status}`;
@@ -47,8 +62,7 @@ async function responseError(response: Response, what: string): Promise<CliError
   const retryAfter = response.headers.get('retry-after');
   const hint =
     response.status === 401
-      ? ' Check GRAFT_KEY and GRAFT_ADMIN_KEY, use `graft login`, or run the command where `graft ' +
-        'dev` runs.'
+      ? ' Check GRAFT_KEY and GRAFT_ADMIN_KEY, log in, or run the command where `graft dev` runs.'
       : retryAfter !== null
         ? ` Try again in ${retryAfter} s.`
         : '';
@@ -57,6 +71,7 @@ async function responseError(response: Response, what: string): Promise<CliError
     exitCode: EXIT_OF_STATUS[response.status] ?? EXIT.error,
     code,
     reason,
+    next: nextAfter(code, isAdmin),
   });
 }
 
@@ -93,12 +108,14 @@ export function createApiClient(params: {
       const cause =
         error instanceof Error ? ((error.cause as Error | undefined)?.message ?? error.message) : '';
       throw new CliError({
-        message: `${what}: no answer from ${url} (${cause}). Check that \`graft dev\` runs, or correct GRAFT_URL.`,
+        message: `${what}: no answer from ${url} (${cause}). Check that the server runs, or correct GRAFT_URL.`,
         exitCode: EXIT.unavailable,
         code: 'no_answer',
+        next: isThisMachine(new URL(url)) ? 'graft dev' : null,
       });
     }
-    if (!response.ok && !accept.includes(response.status)) throw await responseError(response, what);
+    if (!response.ok && !accept.includes(response.status))
+      throw await responseError(response, what, pathAndQuery.startsWith('/admin/'));
     return response;
   };
   return {
@@ -161,7 +178,8 @@ export async function sendRetrying(
       const response = await client.sendAccepting(what, pathAndQuery, withSignal, last ? [] : PASSING);
       if (response.ok) return response;
       const asked = askedWait(response);
-      if (asked !== null && asked > MAX_WAIT_MS) throw await responseError(response, what);
+      if (asked !== null && asked > MAX_WAIT_MS)
+        throw await responseError(response, what, pathAndQuery.startsWith('/admin/'));
       pause = Math.max(pause, asked ?? 0);
       reason = `the server answered ${response.status}`;
       await response.body?.cancel();

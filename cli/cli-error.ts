@@ -34,12 +34,21 @@ export class CliError extends Error {
   readonly code: string;
   /** The server's, in addition to `adapter_invalid`, such as `part_missing`. */
   readonly reason: string | null;
+  /** The one command that follows; null = none, or it depends. */
+  readonly next: string | null;
 
-  constructor(params: { message: string; exitCode?: ExitCode; code?: string; reason?: string | null }) {
+  constructor(params: {
+    message: string;
+    exitCode?: ExitCode;
+    code?: string;
+    reason?: string | null;
+    next?: string | null;
+  }) {
     super(params.message);
     this.exitCode = params.exitCode ?? EXIT.error;
     this.code = params.code ?? 'error';
     this.reason = params.reason ?? null;
+    this.next = params.next ?? null;
   }
 }
 

@@ -105,9 +105,10 @@ export async function readLocalFile(folder: string): Promise<LocalFile | null> {
 export function needUrl(connection: Connection): string {
   if (connection.url !== undefined) return connection.url;
   throw new CliError({
-    message: 'No server. Start one here with `graft dev`, use `graft login`, or set GRAFT_URL and GRAFT_KEY.',
+    message: 'No server. Start one here, use `graft login`, or set GRAFT_URL and GRAFT_KEY.',
     exitCode: EXIT.usage,
     code: 'no_server',
+    next: 'graft dev',
   });
 }
 
@@ -117,9 +118,10 @@ export function needKey(connection: Connection, kind: 'key' | 'adminKey'): strin
   const [what, variable, flag] =
     kind === 'key' ? ['API', 'GRAFT_KEY', ''] : ['admin', 'GRAFT_ADMIN_KEY', ' --admin'];
   throw new CliError({
-    message: `No ${what} key. Use \`graft login${flag}\`, or set ${variable}.`,
+    message: `No ${what} key. Log in, or set ${variable}.`,
     exitCode: EXIT.auth,
     code: 'no_key',
+    next: `graft login${flag}`,
   });
 }
 

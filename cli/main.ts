@@ -57,10 +57,14 @@ function report(error: unknown, argv: readonly string[]): ExitCode {
     return EXIT.error;
   }
   if (failure.message === INTERRUPTED) return failure.exitCode;
-  const hint = failure.code === 'usage' ? ` See \`${helpFor(argv)}\`.` : '';
-  const message = `${failure.message}${hint}`;
-  if (json) console.error(stripControlCharsJson({ error: { code: failure.code, message } }));
-  else console.error(`${colors.red('error:')} ${stripControlChars(message, { colours: true })}`);
+  const next = failure.next ?? (failure.code === 'usage' ? helpFor(argv) : null);
+  const { code, message } = failure;
+  if (json) {
+    console.error(stripControlCharsJson({ error: { code, message, ...(next === null ? {} : { next }) } }));
+    return failure.exitCode;
+  }
+  console.error(`${colors.red('error:')} ${stripControlChars(message, { colours: true })}`);
+  if (next !== null) console.error(`${colors.dim('next:')} ${stripControlChars(next)}`);
   return failure.exitCode;
 }
 

@@ -5,16 +5,20 @@ import { viewOf, type View, hashOf } from './model/view.ts';
 import { routeOf, ROUTES, type Route } from './routes.tsx';
 import { forgetAll, storedKey, storeKey } from './session.ts';
 import { clearPlayground } from './playground-store.ts';
+import { countProposals, proposals } from './proposals.ts';
 import { Layers, LogOut, Search } from 'lucide';
 import { byName, fit, isFound } from './model/names.ts';
 import { Icon } from './parts/icon.tsx';
 import { useModal } from './parts/dialog.tsx';
-import { useLoad } from './parts/hooks.ts';
+import { useLoad, useStore } from './parts/hooks.ts';
 import { NewKey } from '../protocol/admin-api/keys.ts';
 import { ok, type Result } from '../protocol/api-error.ts';
 import { SignInAnswer } from '../protocol/identity.ts';
 import { apiKeyInstead, linkProblem, type Problem } from './model/problem.ts';
 import { KeyForm } from './parts/key-form.tsx';
+
+/** An experiment runs for days: soon enough, and few requests of a forgotten tab. */
+const PROPOSALS_EVERY_MS = 300_000;
 
 /** The document of most views. */
 const CONSOLE = '/dashboard';
@@ -32,9 +36,18 @@ export function App() {
   useEffect(() => {
     if (isElsewhere) location.replace(page + location.hash);
   }, [isElsewhere, page]);
+  const proposed = useStore(proposals);
   useEffect(() => {
-    document.title = client === null ? 'graft' : `${view.about ?? route.label} · graft`;
-  }, [client, view.about, route.label]);
+    const mark = proposed === 0 ? '' : `(${proposed}) `;
+    document.title = client === null ? 'graft' : `${mark}${view.about ?? route.label} · graft`;
+  }, [client, view.about, route.label, proposed]);
+  useEffect(() => {
+    if (client === null || isElsewhere) return;
+    void countProposals(client);
+    // Also in a hidden tab, whose title is what its owner sees.
+    const timer = setInterval(() => void countProposals(client), PROPOSALS_EVERY_MS);
+    return () => clearInterval(timer);
+  }, [client, isElsewhere]);
   useEffect(() => {
     if (client === null) return;
     const onKey = (event: KeyboardEvent) => {
@@ -86,6 +99,7 @@ export function App() {
         onSignOut={() => {
           clearPlayground();
           forgetAll();
+          proposals.set(0);
           // Another document may hold a conversation, and a base.
           if (page === CONSOLE) setKey(null);
           else location.replace(CONSOLE);
@@ -337,6 +351,7 @@ const Mark = () => (
 /** Navigation: a column beside the view, above it on a narrow screen. */
 function Navigation(props: { route: Route; onSearch: () => void; onSignOut: () => void }) {
   const { route, onSearch, onSignOut } = props;
+  const proposed = useStore(proposals);
   return (
     <header class="top">
       <a class="brand" href={hashOf({ at: '' })}>
@@ -357,6 +372,11 @@ function Navigation(props: { route: Route; onSearch: () => void; onSignOut: () =
           >
             {icon !== null && <Icon of={icon} />}
             <span>{label}</span>
+            {at === 'experiments' && proposed > 0 && (
+              <span class="badge" title="Proposed winners">
+                {proposed}
+              </span>
+            )}
           </a>
         ))}
       </nav>

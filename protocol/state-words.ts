@@ -10,6 +10,7 @@ import type {
   ExperimentFinding,
   ExperimentPlan,
   ExperimentProgress,
+  ExperimentView,
   PairsPlan,
 } from './admin-api/experiments.ts';
 
@@ -158,6 +159,46 @@ export function effectOf({
   if (possible === null) return null;
   const isOpen = kind === 'proportion' && possible.low === -1 && possible.high === 1;
   return { scale: 'difference', estimate: possible.estimate, interval: isOpen ? null : possible };
+}
+
+/**
+ * What the proposed winner gains over control by the deciding metric, and by how many units that is known.
+ * @returns such as `+41 points of thumbs, 200 users`; null = nothing is proposed.
+ */
+export function proposalGain(
+  view: Pick<ExperimentView, 'document' | 'evaluation' | 'proposal'>,
+  write: Pick<NumberWords, 'count' | 'share'>,
+): string | null {
+  const { document, evaluation, proposal } = view;
+  if (proposal === null) return null;
+  const pairs = evaluation?.pairs;
+  if (document.judge !== undefined && document.coverage === 0)
+    return pairs === undefined || pairs.win_rate === null
+      ? 'the judge prefers it'
+      : `it wins ${write.share(pairs.win_rate.estimate)} of ${write.count(pairs.wins + pairs.ties + pairs.losses)} judged pairs`;
+  const units = counted(proposal.units, document.unit, write);
+  const metric = document.metrics[0]?.key;
+  // An alarm hides the results.
+  const shown = evaluation?.comparisons.find(
+    (one) => one.metric === metric && one.variant === proposal.variant,
+  );
+  const gain = shown === undefined ? null : gainOf(shown, write);
+  return gain === null || metric === undefined ? units : `${gain} of ${metric}, ${units}`;
+}
+
+/** With its sign; in percentage points for proportions, otherwise relative if possible. */
+function gainOf(
+  { kind, difference, lift }: ExperimentComparison,
+  write: Pick<NumberWords, 'count' | 'share'>,
+): string | null {
+  const shown = kind === 'proportion' ? difference : (lift ?? difference);
+  if (shown === null) return null;
+  const sign = shown.estimate < 0 ? '−' : '+';
+  const size = Math.abs(shown.estimate);
+  if (kind === 'mean')
+    return sign + (lift === null ? write.count(size) : write.share(Number(size.toPrecision(2))));
+  const points = 100 * size >= 1 ? Math.round(100 * size) : Number((100 * size).toPrecision(1));
+  return `${sign}${write.count(points)} point${points === 1 ? '' : 's'}`;
 }
 
 export const GUARDRAIL_STATES: Readonly<Record<ExperimentEvaluation['guardrails'][number]['state'], string>> =

@@ -215,9 +215,10 @@ async function found(client: ApiClient, name: string): Promise<EvaluationList> {
   const list = await lookUpEvaluations(client, name);
   if (list !== null) return list;
   throw new CliError({
-    message: `'${name}' does not exist or you do not have access to it. List names with \`graft ls\`.`,
+    message: `'${name}' does not exist or you do not have access to it.`,
     exitCode: EXIT.notFound,
     code: 'model_not_found',
+    next: 'graft ls',
   });
 }
 

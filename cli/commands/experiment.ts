@@ -388,7 +388,8 @@ async function checkVersions(client: ApiClient, design: CreateExperiment): Promi
     const row = known.get(name)?.versions.find((one) => one.version === version);
     if (row !== undefined && (row.retired_at ?? null) === null) continue;
     throw new CliError({
-      message: `${name}@${version} ${row === undefined ? 'does not exist' : 'is retired'}: graft history ${name}`,
+      message: `${name}@${version} ${row === undefined ? 'does not exist' : 'is retired'}.`,
+      next: `graft versions ${name}`,
       exitCode: row === undefined ? EXIT.notFound : EXIT.refused,
       code: row === undefined ? 'model_not_found' : 'version_conflict',
     });
@@ -414,15 +415,17 @@ async function livePair(client: ApiClient, name: string, treatment: string): Pro
   const live = versions?.version ?? null;
   if (live === null)
     throw new CliError({
-      message: `'${name}' has no live version to compare with. Publish one: graft publish <folder> --name ${name}`,
+      message: `'${name}' has no live version to compare with. Publish one.`,
+      next: `graft publish <folder> --name ${name}`,
       exitCode: EXIT.notFound,
       code: 'model_not_found',
     });
   if (treatment === `@${live}`)
     throw new CliError({
       message:
-        `${name}@${live} is the live version itself. List other versions with \`graft history ${name}\`, ` +
-        'or add one with `graft publish … --stage`.',
+        `${name}@${live} is the live version itself. Test another one, or add one with ` +
+        '`graft publish … --stage`.',
+      next: `graft versions ${name}`,
       exitCode: EXIT.refused,
       code: 'version_conflict',
     });

@@ -134,9 +134,10 @@ async function chooseParent(params: {
   const live = (await lookUpVersions(await adminClient(), parent))?.versions.find((version) => version.live);
   if (live !== undefined) return live.chain_id;
   throw new CliError({
-    message: `The parent '${parent}' has no live version that this key may use. List names with \`graft ls\`.`,
+    message: `The parent '${parent}' has no live version that this key may use.`,
     exitCode: EXIT.notFound,
     code: 'model_not_found',
+    next: 'graft ls',
   });
 }
 

@@ -12,7 +12,7 @@ import {
   guardrailLimits,
   isLive,
 } from '../../protocol/experiment.ts';
-import { decisionWords, type NumberWords } from '../../protocol/state-words.ts';
+import { decisionWords, proposalGain, type NumberWords } from '../../protocol/state-words.ts';
 import { plainTable, when } from '../output.ts';
 import { usageError } from '../flags.ts';
 
@@ -146,12 +146,12 @@ export function nextCommand({ document, proposal }: ExperimentView): string | nu
   }
 }
 
-/** The proposed winner of a live experiment. @returns such as `treatment, since …, after 240 units`. */
-export const proposalText = ({ proposal, document }: ExperimentView): string | null =>
+/** The proposed winner of a live experiment. @returns such as `treatment: +12 points of thumbs, 240 users; since …`. */
+export const proposalText = ({ proposal, document, evaluation }: ExperimentView): string | null =>
   proposal === null || !isLive(document)
     ? null
-    : `${proposal.variant}, since ${when(proposal.at)}, after ${proposal.units} units; later looks do ` +
-      'not change it';
+    : `${proposal.variant}: ${proposalGain({ proposal, document, evaluation }, WRITTEN)}; since ` +
+      `${when(proposal.at)}, and later looks do not change it`;
 
 export const variantsText = ({ variants }: Pick<Experiment, 'variants'>): string =>
   variants.map(({ key, adapter, weight }) => `${key} ${adapter} ${shareText(weight)}`).join(', ');

@@ -290,9 +290,10 @@ export async function pinJudge(
   const live = (await lookUpVersions(client, text))?.versions.find((version) => version.live);
   if (live !== undefined) return { ...design, judge: { ...judge, model: `${text}@${live.version}` } };
   throw new CliError({
-    message: `The judge ${text} has no live version. See graft history ${text}`,
+    message: `The judge ${text} has no live version.`,
     exitCode: EXIT.notFound,
     code: 'model_not_found',
+    next: `graft versions ${text}`,
   });
 }
 

@@ -282,8 +282,9 @@ export async function liveVersion(client: ApiClient, parent: string): Promise<Ve
   const live = (await lookUpVersions(client, parent))?.versions.find((version) => version.live);
   if (live !== undefined) return live;
   throw new CliError({
-    message: `The parent '${parent}' has no live version that this key may use. List names with \`graft ls\`.`,
+    message: `The parent '${parent}' has no live version that this key may use.`,
     exitCode: EXIT.notFound,
     code: 'model_not_found',
+    next: 'graft ls',
   });
 }

@@ -217,9 +217,10 @@ export async function versionToContinue(client: ApiClient, name: string): Promis
   const live = (await lookUpVersions(client, name))?.versions.find((version) => version.live);
   if (live !== undefined) return live;
   throw new CliError({
-    message: `'${name}' has no live version to continue. Train and promote a first one: graft train <rows> --name ${name}`,
+    message: `'${name}' has no live version to continue. Train and promote a first one.`,
     exitCode: EXIT.notFound,
     code: 'model_not_found',
+    next: `graft train <rows> --name ${name}`,
   });
 }
 

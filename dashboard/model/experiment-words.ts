@@ -9,9 +9,15 @@ import {
   PAIR_FAILURE_WORDS,
   type PairFailure,
   type Experiment,
+  isLive,
   SHADOW_METRICS,
 } from '../../protocol/experiment.ts';
-import { decisionWords, type DecisionWords, type NumberWords } from '../../protocol/state-words.ts';
+import {
+  decisionWords,
+  type DecisionWords,
+  type NumberWords,
+  proposalGain,
+} from '../../protocol/state-words.ts';
 import { moment, number, percent } from './words.ts';
 
 /** How the page formats numbers. */
@@ -33,7 +39,7 @@ export function decisionSentence(decision: ExperimentDecision): DecisionWords {
 
 /** The state of an experiment: its outcome or, while it runs, its last look. */
 export function standing(
-  view: Pick<ExperimentView, 'document' | 'evaluation' | 'started_at'>,
+  view: Pick<ExperimentView, 'document' | 'evaluation' | 'started_at' | 'proposal'>,
 ): DecisionWords {
   const { document, evaluation, started_at: startedAt } = view;
   const { status, winner } = document;
@@ -51,7 +57,21 @@ export function standing(
   // The first look of an experiment without users counts units all the same.
   if (isJudgedAlone(document) && decision?.action === 'wait' && decision.reason === 'units')
     return calm('Wait: no pair has been judged yet.');
+  if (decision?.action === 'propose_winner' && openProposal(view) !== null)
+    return { tone: 'good', text: proposalSentence(view) };
   return evaluation === null ? calm('Not evaluated yet.') : decisionSentence(evaluation.decision);
+}
+
+/** The proposed winner that nobody has promoted yet; null = there is none. */
+export const openProposal = ({
+  proposal,
+  document,
+}: Pick<ExperimentView, 'proposal' | 'document'>): ExperimentView['proposal'] =>
+  isLive(document) ? proposal : null;
+
+/** @returns such as `treatment is the proposed winner: +41 points of thumbs, 200 users.` */
+export function proposalSentence(view: Pick<ExperimentView, 'document' | 'evaluation' | 'proposal'>): string {
+  return `${view.proposal?.variant ?? 'nobody'} is the proposed winner: ${proposalGain(view, WRITTEN) ?? ''}.`;
 }
 
 /** Why results are hidden, or null. */

@@ -1,6 +1,7 @@
 /** Names in lists: search, tree, removals and inheritance. */
 import { type ChangeView, type NameView, REMOVAL_GRACE_MS } from '../../protocol/admin-api/names.ts';
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
+import { VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
 
 /** The order in which people count. */
 const NATURAL = new Intl.Collator('en', { numeric: true, sensitivity: 'base' });
@@ -68,6 +69,37 @@ const finished = ({ children }: Growing): NameNode[] =>
 /** Names at and below the node. */
 export const countNames = ({ entry, children }: NameNode): number =>
   (entry === null ? 0 : 1) + children.reduce((sum, child) => sum + countNames(child), 0);
+
+/** An entry of a list that an input suggests. */
+export interface Suggestion {
+  readonly value: string;
+  /** State and description; '' = nothing is known. */
+  readonly about: string;
+}
+
+/** @returns such as `@1 live, newest @2. Sorts tickets`. */
+export function suggestName({ name, version, latest, alias, description }: NameView): Suggestion {
+  const state =
+    alias !== null
+      ? `alias of ${alias}`
+      : version === null
+        ? 'nothing live'
+        : `@${version} live${latest > version ? `, newest @${latest}` : ''}`;
+  return { value: name, about: description === null ? state : `${state}. ${description}` };
+}
+
+/** Versions that may be used, with their states. @param value such as `2` or `team/name@2`. */
+export const suggestVersions = (
+  { versions, version: live }: Pick<VersionList, 'versions' | 'version'>,
+  wasLive: ReadonlySet<number>,
+  value: (version: VersionView) => string,
+): Suggestion[] =>
+  versions
+    .filter((one) => one.retired_at === null && one.withdrawn_at === null)
+    .map((one) => ({
+      value: value(one),
+      about: VERSION_STATE_WORDS[versionState(one, live, wasLive.has(one.version))],
+    }));
 
 interface Removed {
   readonly name: string;

@@ -1,4 +1,5 @@
 /** Time series for charts: one value per step, including empty steps, and the ticks of the axis. */
+import type { UsageReport } from '../../protocol/admin-api/tenants.ts';
 import type { TrafficReport } from '../../protocol/admin-api/traffic.ts';
 import { moment } from './words.ts';
 
@@ -15,12 +16,12 @@ export const TICK_SECONDS: readonly number[] = [
 ];
 
 /**
- * @param ticks unix seconds, increasing.
+ * @param ticks unix seconds, increasing. @param alone step that a single tick stands for, seconds.
  * @returns times of day in the reader's time zone, as fine as the step between them; a second line has the date
  * where a day begins. Only dates when the step is a day or more.
  */
-export function tickWords(ticks: readonly number[]): string[] {
-  const step = ticks.length < 2 ? 1 : ticks[1]! - ticks[0]!;
+export function tickWords(ticks: readonly number[], alone = 1): string[] {
+  const step = ticks.length < 2 ? alone : ticks[1]! - ticks[0]!;
   let shownDay = '';
   return ticks.map((tick) => {
     const [day = '', time = ''] = moment(1000 * tick).split(' ');
@@ -56,6 +57,25 @@ export const gridOf = ({ from, to, step }: Pick<TrafficReport, 'from' | 'to' | '
     step: ms,
   };
 };
+
+type UsageRow = UsageReport['rows'][number];
+
+/** @param report by day or by hour. @returns its grid, in UTC, and a point per row. */
+export function usageSeries({ by, from, to, rows }: Pick<UsageReport, 'by' | 'from' | 'to' | 'rows'>): {
+  grid: Grid;
+  points: (UsageRow & { readonly at: number })[];
+} {
+  const step = 1000 * (by === 'day' ? DAY : HOUR);
+  const begin = Math.floor(Date.parse(from) / step) * step;
+  const count = Math.ceil((Date.parse(to) - begin) / step);
+  return {
+    grid: { times: Array.from({ length: count }, (_, i) => begin + i * step), step },
+    points: rows.map((row) => ({
+      ...row,
+      at: Date.parse(by === 'day' ? `${row.group}T00:00:00Z` : `${row.group}:00:00Z`),
+    })),
+  };
+}
 
 /** Minimum steps of a chart: fewer would be wide blocks. */
 const FEWEST_STEPS = 24;

@@ -219,7 +219,7 @@ function timeOptions(latest: () => Timed, { color, axis }: PlotStyle): PlotOptio
         splits: (plot) =>
           timeTicks(latest().grid, Math.max(2, Math.floor(inner(plot) / TICK_WIDTH))).map((at) => at / 1000),
         values: (plot, ticks) =>
-          tickWords(ticks).map((words, i) => {
+          tickWords(ticks, latest().grid.step / 1000).map((words, i) => {
             const left = (inner(plot) * (1000 * ticks[i]! - begin())) / (end() - begin());
             const wide = FIGURE_WIDTH * Math.max(...words.split('\n').map(({ length }) => length));
             // At the end a label would be cut off.

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import { useId, useState } from 'preact/hooks';
+import type { Suggestion } from '../model/names.ts';
 
 interface Aria {
   id: string;
@@ -24,6 +25,20 @@ export function Field(props: {
         {problem ?? hint}
       </p>
     </div>
+  );
+}
+
+/**
+ * What an input suggests, by its `list`. Chromium shows value and label, other browsers only the label, so the label
+ * repeats the value.
+ */
+export function Suggestions({ id, of }: { id: string; of: readonly Suggestion[] }) {
+  return (
+    <datalist id={id}>
+      {of.map(({ value, about }) => (
+        <option key={value} value={value} label={about === '' ? undefined : `${value}: ${about}`} />
+      ))}
+    </datalist>
   );
 }
 

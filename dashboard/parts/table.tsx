@@ -1,6 +1,6 @@
 import { MoveRight } from 'lucide';
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Icon } from './icon.tsx';
 
 /** Header of a column; `right` for numbers, which are compared by their last digit; '' above buttons. */
@@ -13,15 +13,26 @@ const SLACK = 2;
  * A table in a scrollable frame, for the keyboard too, so that the page itself never scrolls sideways; it shows
  * when there is more to see.
  * @param label content of the table, read aloud on entry.
- * @param asCards on a phone each row is a card, whose cells are labelled by `data-label`.
+ * @param asCards on a phone each row is a card, whose cells have the names of their columns: above them, or before them
+ * if `compact`.
  */
 export function Table(props: {
   label: string;
   columns: readonly Column[];
-  asCards?: boolean;
+  asCards?: boolean | 'compact';
   children: ComponentChildren;
 }) {
   const frame = useRef<HTMLDivElement>(null);
+  const { asCards = false, columns } = props;
+  // Of the cells that are there now; states speak for themselves.
+  useLayoutEffect(() => {
+    if (asCards === false) return;
+    for (const row of frame.current?.querySelectorAll<HTMLTableRowElement>('tbody > tr') ?? [])
+      if (row.cells.length === columns.length)
+        for (const [i, cell] of [...row.cells].entries())
+          if (cell.tagName === 'TD' && cell.firstElementChild?.classList.contains('state') !== true)
+            cell.dataset['label'] = headingOf(columns[i]!);
+  });
   const [hides, setHides] = useState<'nothing' | 'some' | 'none-right'>('nothing');
   useEffect(() => {
     const element = frame.current;
@@ -43,9 +54,9 @@ export function Table(props: {
   return (
     <div class="table-frame" data-hides={hides}>
       <div ref={frame} class="scroll" tabIndex={0} role="region" aria-label={props.label}>
-        <table class={props.asCards === true ? 'as-cards' : undefined}>
+        <table class={asCards === false ? undefined : `as-cards ${asCards === 'compact' ? 'compact' : ''}`}>
           <thead>
-            <tr>{props.columns.map(heading)}</tr>
+            <tr>{columns.map(heading)}</tr>
           </thead>
           <tbody>{props.children}</tbody>
         </table>
@@ -63,12 +74,13 @@ export function Table(props: {
   );
 }
 
+const headingOf = (column: Column): string => (typeof column === 'string' ? column : column.right);
+
 function heading(column: Column) {
   if (column === '') return <td key="" class="act" />;
-  const right = typeof column !== 'string';
-  const text = right ? column.right : column;
+  const text = headingOf(column);
   return (
-    <th key={text} scope="col" class={right ? 'right' : undefined}>
+    <th key={text} scope="col" class={typeof column === 'string' ? undefined : 'right'}>
       {text}
     </th>
   );

@@ -37,6 +37,7 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
     <>
       <Table
         label="Metrics"
+        asCards
         columns={[
           'Metric',
           'Variant',
@@ -67,7 +68,7 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
                 {shown === null ? '–' : write(shown.estimate)}
                 {shown?.scale === 'difference' && ' (difference)'}
               </td>
-              <td class="nowrap">
+              <td class="nowrap whole">
                 {interval === null ? (
                   shown === null ? (
                     '–'
@@ -154,6 +155,7 @@ export function Segments(props: { evaluation: ExperimentEvaluation; document: Ex
       <p class="hint">It decides nothing. Among many segments, some differ by chance.</p>
       <Table
         label="Segments"
+        asCards
         columns={[
           'Segment',
           'Variant',
@@ -209,6 +211,7 @@ export function Spread({ evaluation: { spread = {} } }: { evaluation: Experiment
       <p class="hint">The mean is over units; p50 and p95 are over single answers, within 2 %.</p>
       <Table
         label="Spread"
+        asCards
         columns={[
           'Metric',
           'Variant',
@@ -254,6 +257,7 @@ export function JudgedPairs(props: { evaluation: ExperimentEvaluation; document:
       ) : (
         <Table
           label="Judged pairs"
+          asCards
           columns={[
             'Variant',
             { right: 'Wins' },
@@ -306,6 +310,7 @@ export function Shadow(props: { evaluation: ExperimentEvaluation; document: Expe
       </p>
       <Table
         label="Shadow"
+        asCards
         columns={['Metric', { right: 'Requests' }, { right: 'Mean' }, { right: 'p50' }, { right: 'p95' }]}
       >
         {figures.map(({ metric, requests, mean, p50, p95 }) => (
@@ -359,6 +364,7 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
       <h2>Guardrails</h2>
       <Table
         label="Guardrails"
+        asCards
         columns={[
           'Metric',
           'Variant',
@@ -415,6 +421,7 @@ export function Units(props: { document: Experiment; evaluation: ExperimentEvalu
   return (
     <Table
       label="Variants"
+      asCards
       columns={[
         'Variant',
         'Adapter',

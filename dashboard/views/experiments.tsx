@@ -12,9 +12,12 @@ import {
   stepsOf,
   coverageWords,
   nextCoverage,
+  openProposal,
+  proposalSentence,
 } from '../model/experiment-words.ts';
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';
 import type { Problem } from '../model/problem.ts';
+import { countProposals } from '../proposals.ts';
 import { hashOf } from '../model/view.ts';
 import { ago, moment, percent, number } from '../model/words.ts';
 import { IntervalChart } from '../parts/charts.tsx';
@@ -59,6 +62,7 @@ export function ExperimentsView({ client }: { client: Client }) {
       {data !== null && data.experiments.length > 0 && (
         <Table
           label="Experiments"
+          asCards
           columns={['Name', 'Status', { right: 'Coverage' }, { right: 'Units' }, 'State']}
         >
           {data.experiments.map((view) => {
@@ -79,7 +83,7 @@ export function ExperimentsView({ client }: { client: Client }) {
                 </td>
                 <td class="right">{coverageWords(document)}</td>
                 <td class="right">{isJudgedAlone(document) ? '–' : number(units)}</td>
-                <td class={`words ${isAlarm ? 'alarm' : ''}`}>{words.text}</td>
+                <td class={`words whole ${isAlarm ? 'alarm' : ''}`}>{words.text}</td>
               </tr>
             );
           })}
@@ -118,7 +122,10 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
     () => client.call('GET /admin/experiments/:id/looks', { params }),
     REFRESH_MS,
   );
-  const [ask, dialog] = useQuestion(() => reload());
+  const [ask, dialog] = useQuestion((done) => {
+    reload();
+    if (done) void countProposals(client);
+  });
   const [looking, setLooking] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   // Its variants are being scored.
@@ -140,7 +147,9 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
     );
   const { document, evaluation } = data;
   const hidden = hiddenBecause(evaluation);
-  const steps = stepsOf(document);
+  const proposal = openProposal(data);
+  // With a proposal, its note has the only button.
+  const steps = stepsOf(document).filter((step) => step !== 'promote' || proposal === null);
   const button = (step: Step) => (
     <button
       key={step}
@@ -191,6 +200,23 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
           onLeave={() => setStarting(null)}
         />
       )}
+      {proposal !== null && (
+        <div class="note good proposal" role="status">
+          <p>
+            <strong>{proposalSentence(data)}</strong>{' '}
+            <span class="hint">
+              Since {moment(proposal.at)}. Later looks do not change this, until a new seed starts.
+            </span>
+          </p>
+          <button
+            type="button"
+            class="main"
+            onClick={() => ask(stepQuestion({ client, step: 'promote', view: data }))}
+          >
+            Promote {proposal.variant}
+          </button>
+        </div>
+      )}
       <Units document={document} evaluation={evaluation} />
       {evaluation === null ? (
         <p class="hint">
@@ -202,7 +228,6 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
         <>
           <Decision view={data} evaluation={evaluation} />
           <Health evaluation={evaluation} />
-          <Proposal view={data} />
           {live && evaluation.progress !== null && <Progress progress={evaluation.progress} />}
           <JudgedPairs evaluation={evaluation} document={document} />
           {isJudgedAlone(document) ? null : hidden !== null ? (
@@ -252,18 +277,10 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
   );
 }
 
-/** It stays, whatever later looks show. */
-function Proposal({ view: { proposal, document } }: { view: View }) {
-  if (proposal === null || document.status === 'decided' || document.status === 'archived') return null;
-  return (
-    <p class="facts">
-      {proposal.variant} was proposed <span class="nowrap">{moment(proposal.at)}</span>, after{' '}
-      {number(proposal.units)} units. Later looks do not change this, until a new seed starts.
-    </p>
-  );
-}
-
 function Decision({ view, evaluation }: { view: View; evaluation: ExperimentEvaluation }) {
+  // The note of the proposal says it already.
+  if (evaluation.decision.action === 'propose_winner' && openProposal(view) !== null)
+    return <p class="hint">Evaluated {ago(evaluation.at, Date.now())}.</p>;
   const words = standing(view);
   return (
     <div class={`note ${words.tone}`} role="status">

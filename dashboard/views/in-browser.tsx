@@ -22,6 +22,7 @@ import {
 } from '../model/playground-setup.ts';
 import { hashOf } from '../model/view.ts';
 import { number, bytes } from '../model/words.ts';
+import { Suggestions } from '../parts/fields.tsx';
 import { Icon } from '../parts/icon.tsx';
 import { ApiKeyForm, KeyProblem } from '../parts/key-form.tsx';
 import { useStore, useLoad } from '../parts/hooks.ts';
@@ -71,7 +72,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
   const { setup, turns } = useStore(browserStore);
   const engine = useStore(browserEngine);
   const isRefused = turns.at(-1)?.answers.origin?.problem?.code === 'invalid_api_key';
-  const { known, bases, settled, trouble } = useModels(client, api, isRefused);
+  const { known, bases, suggestions, settled, trouble } = useModels(client, api, isRefused);
   const [isApart, setApart] = useState(() => /^(localhost|127\.|\[::1\])/.test(location.hostname));
 
   // The address takes precedence over earlier settings, and then contains all of them.
@@ -90,11 +91,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
       </p>
       <BaseCard />
       <ParameterFields setup={setup} onChange={setUpBrowser} />
-      <datalist id="models">
-        {known.map((id) => (
-          <option key={id} value={id} />
-        ))}
-      </datalist>
+      <Suggestions id="models" of={suggestions} />
       <label class="field browser-name">
         <span>Adapter or base, for both</span>
         <input

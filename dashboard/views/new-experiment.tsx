@@ -12,9 +12,10 @@ import {
   type ExperimentFields,
   type FieldProblems,
 } from '../model/experiment-form.ts';
+import { suggestName, suggestVersions, type Suggestion } from '../model/names.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
-import { CheckField, Field } from '../parts/fields.tsx';
+import { CheckField, Field, Suggestions } from '../parts/fields.tsx';
 import { ProblemNote } from '../parts/notes.tsx';
 import { useLoad } from '../parts/hooks.ts';
 import { Outlook } from './experiment-results.tsx';
@@ -24,6 +25,21 @@ const SIDES = [
   { field: 'control', label: 'Control', hint: 'Default: the live version.' },
   { field: 'treatment', label: 'Treatment', hint: 'Or a version of another name, as name@version.' },
 ] as const;
+
+/** Of the metrics that the edge records itself. */
+const METRIC_WORDS: Readonly<Record<string, string>> = {
+  ttft_ms: 'time to first token, ms',
+  latency_ms: 'time to the last byte, ms',
+  output_tokens: 'tokens of an answer',
+  error_rate: 'share of requests that fail',
+  left_rate: 'share of answers that their client abandons',
+  length_rate: 'share of answers cut off by their length',
+  cost: 'cost of a request, by the price list',
+};
+const METRICS: readonly Suggestion[] = [
+  { value: 'thumbs', about: 'your application reports it' },
+  ...AUTOMATIC_METRICS.map(({ key }) => ({ value: key, about: METRIC_WORDS[key] ?? '' })),
+];
 
 /** Changes that are searched for versions that were live. */
 const HISTORY_READ = '200';
@@ -63,9 +79,7 @@ export function NewExperimentView(props: { client: Client; name: string; query: 
   const live = versions.data?.version ?? null;
   const shown: ExperimentFields =
     fields.control === '' && live !== null ? { ...fields, control: String(live) } : fields;
-  const choices = (versions.data?.versions ?? [])
-    .filter(({ retired_at: retired }) => retired === null)
-    .map(({ version, live }) => ({ value: String(version), label: live ? 'live' : '' }));
+  const wasLive = liveOnce(history.data?.changes ?? []);
   const automatic = AUTOMATIC_METRICS.find(({ key }) => key === fields.metric);
 
   const liveOf = async (of: string): Promise<number | null> => {
@@ -128,18 +142,18 @@ export function NewExperimentView(props: { client: Client; name: string; query: 
             />
           )}
         </Field>
-        <datalist id="names">
-          {(names.data?.names ?? [])
-            .filter(({ alias }) => alias === null)
-            .map((entry) => (
-              <option key={entry.name} value={entry.name} />
-            ))}
-        </datalist>
-        <datalist id="versions">
-          {choices.map(({ value, label }) => (
-            <option key={value} value={value} label={label} />
-          ))}
-        </datalist>
+        <Suggestions
+          id="names"
+          of={(names.data?.names ?? []).filter(({ alias }) => alias === null).map(suggestName)}
+        />
+        <Suggestions
+          id="versions"
+          of={
+            versions.data === null
+              ? []
+              : suggestVersions(versions.data, wasLive, ({ version }) => String(version))
+          }
+        />
         <div class="pair">
           {SIDES.map(({ field, label, hint }) => (
             <div key={field}>
@@ -159,7 +173,7 @@ export function NewExperimentView(props: { client: Client; name: string; query: 
                 label={label}
                 versions={versions.data?.versions ?? []}
                 live={live}
-                wasLive={liveOnce(history.data?.changes ?? [])}
+                wasLive={wasLive}
                 chosen={shown[field]}
                 onChoose={(version) => set({ [field]: version })}
               />
@@ -191,12 +205,7 @@ export function NewExperimentView(props: { client: Client; name: string; query: 
               />
             )}
           </Field>
-          <datalist id="metrics">
-            <option value="thumbs" />
-            {AUTOMATIC_METRICS.map(({ key }) => (
-              <option key={key} value={key} />
-            ))}
-          </datalist>
+          <Suggestions id="metrics" of={METRICS} />
           <Field label="Its values" problem={problems.kind}>
             {(aria) => (
               <select

@@ -191,14 +191,18 @@ it('gives an alias, a pin, a grant and the mark of a strict name, and takes them
   await access.getByText('Only its owner’s keys').waitFor();
 });
 
-it('says how to call it in three languages, and copies that', async () => {
+it('says how to call it with each client, and copies that', async () => {
   const { page, stack } = rig;
   await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
   const code = page.getByRole('region', { name: 'Call it' });
   for (const [language, words] of [
     ['curl', `curl ${stack.local.url}/v1/chat/completions`],
-    ['Python', 'from openai import OpenAI'],
-    ['TypeScript', "import OpenAI from 'openai';"],
+    ['OpenAI Python', 'from openai import OpenAI'],
+    ['OpenAI JS', "import OpenAI from 'openai';"],
+    ['LangChain', 'from langchain_openai import ChatOpenAI'],
+    ['LlamaIndex', 'from llama_index.llms.openai_like import OpenAILike'],
+    ['AI SDK', "import { createOpenAICompatible } from '@ai-sdk/openai-compatible';"],
+    ['LiteLLM', 'import litellm'],
   ] as const) {
     await code.getByRole('button', { name: language }).click();
     await code.getByText(words).waitFor();

@@ -1,5 +1,6 @@
 /** An experiment that has everything, made on the page: a judge, a capped metric, results by a header. */
 import { expect, it } from 'vitest';
+import type { ExperimentList, ExperimentView } from '../../protocol/admin-api/experiments.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
 const USERS = 24;
@@ -75,5 +76,56 @@ it('makes one with a judge, a cap and segments, and shows all of them', async ()
   await page.getByText('to be capped at control’s p99').waitFor();
   await region('Judged pairs').getByText('Judged by base').waitFor();
   await rig.look('experiment-further');
+});
+
+it('shows a proposed winner by what it gains, in the tab too, until it is promoted', async () => {
+  const { page } = rig;
+  await page.route(/\/admin\/experiments(\?|\/exp_[^/]*$|$)/, async (route) => {
+    const answer = (await (await route.fetch()).json()) as ExperimentList | ExperimentView;
+    const proposed = (view: ExperimentView): ExperimentView => ({
+      ...view,
+      proposal: { variant: 'treatment', at: Date.now(), units: USERS },
+      evaluation: {
+        ...view.evaluation!,
+        decision: { action: 'propose_winner', variant: 'treatment' },
+        comparisons: view.evaluation!.comparisons.map((one) => ({
+          ...one,
+          lift: { estimate: 0.41, low: 0.2, high: 0.6 },
+        })),
+      },
+    });
+    await route.fulfill({
+      json:
+        'experiments' in answer
+          ? { ...answer, experiments: answer.experiments.map(proposed) }
+          : proposed(answer),
+    });
+  });
+  await page.reload();
+  const note = page.getByRole('status').filter({ hasText: 'proposed winner' });
+  await note.getByText(`treatment is the proposed winner: +41 % of minutes, ${USERS} users.`).waitFor();
+  await expect.poll(() => page.title()).toMatch(/^\(1\) exp_/);
+  expect(await page.getByRole('button', { name: /^Promote/ }).count()).toBe(1);
+  await rig.look('proposal');
+  await rig.goTo('Overview');
+  expect(await page.title()).toBe('(1) Overview · graft');
+  const running = page.getByRole('region', { name: 'Running experiments' });
+  await running.getByText('+41 % of minutes').waitFor();
+  await running.getByRole('link', { name: NAME }).click();
+  await note.getByRole('button', { name: 'Promote treatment' }).click();
+  await rig.confirm('Promote');
+  await page.getByText('treatment won, and its version is live.').waitFor();
+  await expect.poll(() => page.title()).toMatch(/^exp_/);
+  await page.unrouteAll({ behavior: 'wait' });
   expect(rig.complaints).toEqual([]);
+});
+
+it('suggests names and versions with their states', async () => {
+  const { page } = rig;
+  await rig.open(`#/new-experiment/${NAME}`);
+  const labels = (list: string) =>
+    page.locator(`#${list} option`).evaluateAll((all) => all.map((one) => one.getAttribute('label')));
+  await expect.poll(() => labels('names')).toContain(`${NAME}: @2 live`);
+  await expect.poll(() => labels('versions')).toEqual(['2: live', '1: earlier']);
+  expect(await labels('metrics')).toContain('ttft_ms: time to first token, ms');
 });

@@ -30,6 +30,30 @@ it('goes to a view and to a name by some letters of it, by keyboard alone', asyn
   await page.getByRole('heading', { name: 'Experiments' }).waitFor();
 });
 
+it('makes cards of the rows on a telephone, with the names of their columns', async () => {
+  const { page } = rig;
+  await page.setViewportSize({ width: 390, height: 844 });
+  for (const [view, region] of [
+    ['keys', 'Keys'],
+    ['requests', 'Requests'],
+    ['usage', 'Usage by key'],
+  ] as const) {
+    await rig.post('/v1/chat/completions', {
+      ...{ model: NAME, max_tokens: 1 },
+      messages: [{ role: 'user', content: 'hi' }],
+    });
+    await page.evaluate(`location.hash = '#/${view}'`);
+    const table = page.getByRole('region', { name: region, exact: true }).first();
+    await expect.poll(() => table.locator('td[data-label]').count()).toBeGreaterThan(2);
+    const { width, scroll } = await table.evaluate((one) => ({
+      width: one.clientWidth,
+      scroll: one.scrollWidth,
+    }));
+    expect([view, scroll]).toEqual([view, width]);
+  }
+  await page.setViewportSize({ width: 1280, height: 800 });
+});
+
 it('says of a table that is cut that there is more, until that was seen', async () => {
   const { page } = rig;
   // Wide enough for a table, and too narrow for all of it: versions are cards on a telephone.

@@ -26,8 +26,10 @@ it('makes a key with limits, shows it once, and it works', async () => {
   const dialog = page.getByRole('dialog');
   await dialog.getByLabel('Label').fill('checkout');
   await dialog.getByLabel('Valid for').selectOption('30 days');
-  await dialog.getByLabel('Requests a minute').fill('50');
   await rig.look('new-key');
+  await dialog.getByText('More: rights, kept prompts, limits').click();
+  await dialog.getByLabel('Requests a minute').fill('50');
+  await rig.look('new-key-more');
   await rig.confirm('Create the key');
   first = await shown();
   expect(checkApiKey(first)).toBe('gk');

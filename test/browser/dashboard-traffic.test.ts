@@ -4,7 +4,13 @@ import { expect, it } from 'vitest';
 import type { RequestList } from '../../protocol/admin-api/traffic.ts';
 import type { UsageReport } from '../../protocol/admin-api/tenants.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
-import { sampleHistory, sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
+import {
+  sampleHistory,
+  sampleRequests,
+  sampleTraffic,
+  sampleUsage,
+  sampleUsageDays,
+} from './sample-traffic.ts';
 
 const rig = useDashboard();
 
@@ -65,6 +71,7 @@ it('has the figures of `graft usage`, and a file of them', async () => {
   };
   for (const by of ['Key', 'Name', 'Version', 'Tenant', 'Day']) {
     await page.getByRole('button', { name: by, exact: true }).click();
+    await page.getByRole('img', { name: /^Requests a day over time; answered: at most 3, errors/ }).waitFor();
     const table = page.getByRole('region', { name: `Usage by ${by.toLowerCase()}` });
     await table.waitFor();
     const shown = await table
@@ -88,7 +95,10 @@ it('has the figures of `graft usage`, and a file of them', async () => {
   await rig.look('usage-few');
 
   await page.route('**/admin/usage?by=name*', (route) => route.fulfill({ json: sampleUsage() }));
+  await page.route('**/admin/usage?by=day*', (route) => route.fulfill({ json: sampleUsageDays() }));
   await page.getByRole('button', { name: '7 days' }).click();
+  for (const title of ['Tokens', 'Requests', 'Cost'])
+    await page.getByRole('img', { name: new RegExp(`^${title} a day over time`) }).waitFor();
   await page.getByRole('row', { name: /^All together .* USD$/ }).waitFor();
   await rig.look('usage');
   await page.getByRole('button', { name: 'Last month' }).click();

@@ -6,7 +6,7 @@ import { NO_RIGHTS, type KeyList, type KeyView } from '../../protocol/admin-api/
 import type { JobPage } from '../../protocol/fine-tuning.ts';
 import { sampleJob } from '../contracts/sample-training.ts';
 import { useDashboard } from './dashboard-rig.ts';
-import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
+import { sampleRequests, sampleTraffic, sampleUsage, sampleUsageDays } from './sample-traffic.ts';
 
 const VIEWS = [
   ['overview', '#/overview', 'Overview'],
@@ -147,6 +147,7 @@ describe('with much of everything', () => {
       '/admin/usage': (route) => {
         const report = sampleUsage();
         const by = new URL(route.request().url()).searchParams.get('by') ?? 'name';
+        if (by === 'day') return sampleUsageDays();
         const rows = Array.from({ length: MANY }, (_, i) => ({ ...report.rows[i % 5]!, group: nameOf(i) }));
         return { ...report, by, rows };
       },

@@ -198,13 +198,13 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
     if (user % 100 === 90) await lookNow();
   }
   // What is counted is written after a second.
-  const proposed = page.getByText('treatment is the proposed winner');
+  const proposed = page.getByText(/^treatment is the proposed winner: \+\d\d points of thumbs, \d+ users\.$/);
   await expect.poll(() => lookNow().then(() => proposed.isVisible())).toBe(true);
   await page.getByRole('img', { name: /^Lift of thumbs over time/ }).waitFor();
   await page.getByText('Later looks do not change this').waitFor();
   await page.getByText(/could be found so far/).waitFor();
   await rig.look('experiment');
-  await page.getByRole('button', { name: 'Promote a winner' }).click();
+  await page.getByRole('button', { name: 'Promote treatment' }).click();
   await rig.look('promote');
   await rig.confirm('Promote');
   await page.getByText('treatment won, and its version is live.').waitFor();

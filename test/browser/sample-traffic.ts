@@ -112,6 +112,18 @@ export const sampleUsage = (): UsageReport => ({
   ),
 });
 
+/** The same by day. */
+export const sampleUsageDays = (): UsageReport => {
+  const { from, rows, ...report } = sampleUsage();
+  return {
+    ...{ ...report, by: 'day', from },
+    rows: Array.from({ length: 8 }, (_, i) => ({
+      ...rows[1 + (i % 3)]!,
+      group: new Date(Date.parse(from) + i * 86_400_000).toISOString().slice(0, 10),
+    })),
+  };
+};
+
 /** With half an hour in which it did not answer. @param until unix ms. */
 export function sampleHistory(origin: string, until: number): OriginHistory {
   const { from, to, step, points } = sampleTraffic(until);

@@ -41,6 +41,19 @@ describe('createApiClient', () => {
     });
   });
 
+  it.each([
+    ['invalid_api_key', '/v1/x', 'graft login'],
+    ['invalid_api_key', '/admin/x', 'graft login --admin'],
+    ['model_not_found', '/v1/x', 'graft ls'],
+    ['origin_unavailable', '/v1/x', 'graft ps'],
+    ['queue_full', '/v1/x', null],
+  ] as const)('knows what follows %s of %s: %j', async (code, asked, next) => {
+    const failure = clientFor(async () =>
+      Response.json({ error: { code, message: 'no' } }, { status: 400 }),
+    ).send('ask', asked);
+    await expect(failure).rejects.toMatchObject({ next });
+  });
+
   it('reports that nobody answers', async () => {
     const client = clientFor(() =>
       Promise.reject(new TypeError('fetch failed', { cause: new Error('refused') })),

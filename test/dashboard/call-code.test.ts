@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { callCode, type ChatBody } from '../../dashboard/model/call-code.ts';
+import { callCode, type ChatBody, LANGUAGES } from '../../dashboard/model/call-code.ts';
 
 const URL = 'http://127.0.0.1:8787';
 const body: ChatBody = {
@@ -24,10 +24,12 @@ it('is a request in each language, with the key from the environment', () => {
       "  }'",
     ].join('\n'),
   );
-  expect(callCode('Python', URL, body)).toContain(
-    '    messages=[\n      { "role": "user", "content": "It\'s $HOME and `date`" }\n    ],\n    max_tokens=8,\n)',
+  expect(callCode('OpenAI Python', URL, body)).toContain(
+    '    messages=[\n        {"role": "user", "content": "It\'s $HOME and `date`"},\n    ],\n    max_tokens=8,\n)',
   );
-  expect(callCode('TypeScript', URL, body)).toContain('  model: "support/intent",\n  messages: [\n');
+  expect(callCode('OpenAI JS', URL, body)).toContain(
+    "  model: 'support/intent',\n  messages: [\n    { role: 'user', content: 'It\\'s $HOME and `date`' },\n  ],\n",
+  );
 });
 
 it('passes exactly the body to the shell, whatever it contains', () => {
@@ -45,4 +47,9 @@ it('passes exactly the body to the shell, whatever it contains', () => {
       expect(JSON.parse(given)).toEqual(said);
     }),
   );
+});
+
+it('writes an empty list in every language', () => {
+  for (const language of LANGUAGES)
+    expect(callCode(language, URL, { model: 'a', messages: [] })).not.toMatch(/\[\s*,/);
 });

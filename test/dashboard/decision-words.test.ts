@@ -3,11 +3,16 @@ import {
   decisionSentence,
   hiddenBecause,
   nextCoverage,
+  openProposal,
   standing,
   type Step,
   stepsOf,
 } from '../../dashboard/model/experiment-words.ts';
-import type { ExperimentDecision, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
+import type {
+  ExperimentComparison,
+  ExperimentDecision,
+  ExperimentEvaluation,
+} from '../../protocol/admin-api/experiments.ts';
 import { EXPERIMENT_STATUSES, type Experiment } from '../../protocol/experiment.ts';
 
 it.each<[ExperimentDecision, string, RegExp]>([
@@ -125,6 +130,7 @@ describe('the state of an experiment', () => {
       document: { status: 'running', winner: null, killed: false, ...more } as Experiment,
       evaluation: decision === null ? null : ({ decision } as ExperimentEvaluation),
       started_at: startedAt,
+      proposal: null,
     });
 
   const JUDGE = { model: 'base', tokens_per_day: 1, keep_pairs: 0 };
@@ -151,5 +157,59 @@ describe('the state of an experiment', () => {
     ['calm', 'Archived before it started.', { status: 'archived' }, null, null],
   ])('is %s: %s', (tone, text, more, decision, startedAt) => {
     expect(said(more, decision, startedAt)).toEqual({ tone, text });
+  });
+});
+
+describe('a proposal', () => {
+  const COMPARED: ExperimentComparison = {
+    ...{ metric: 'thumbs', variant: 'treatment', kind: 'proportion', verdict: 'better', reason: null },
+    ...{ better: 'up', p_value: 0.001 },
+    ...{ control: { n: 90, mean: 0.41 }, treatment: { n: 110, mean: 0.82 }, adjusted: false },
+    lift: { estimate: 1, low: 0.4, high: 1.6 },
+    difference: { estimate: 0.412, low: 0.2, high: 0.6 },
+  };
+  type Pairs = NonNullable<ExperimentEvaluation['pairs']>;
+  const view = (
+    document: Partial<Experiment>,
+    comparison: Partial<ExperimentComparison> | null,
+    pairs?: Partial<Pairs>,
+  ) => ({
+    document: {
+      ...{ status: 'running', winner: null, killed: false, coverage: 1, unit: 'user' },
+      metrics: [{ key: 'thumbs', kind: 'proportion', better: 'up' }],
+      ...document,
+    } as Experiment,
+    evaluation: {
+      decision: { action: 'propose_winner', variant: 'treatment' },
+      comparisons: comparison === null ? [] : [{ ...COMPARED, ...comparison }],
+      ...(pairs === undefined ? {} : { pairs }),
+    } as ExperimentEvaluation,
+    proposal: { variant: 'treatment', at: 1, units: 200 },
+    started_at: 1,
+  });
+  const JUDGE = { model: 'base', tokens_per_day: 1, keep_pairs: 0 };
+  const PAIRS = { wins: 80, ties: 10, losses: 30, win_rate: { estimate: 0.708, low: 0.6, high: 0.8 } };
+  const MEAN = { kind: 'mean', lift: { estimate: -0.1234, low: -0.2, high: -0.1 } } as const;
+
+  it.each<[string, Partial<Experiment>, Partial<ExperimentComparison> | null, Partial<Pairs>?]>([
+    ['+41 points of thumbs, 200 users', {}, {}],
+    ['+1 point of thumbs, 200 keys', { unit: 'key' }, { difference: { estimate: 0.01, low: 0, high: 1 } }],
+    ['−0.4 points of thumbs, 200 users', {}, { difference: { estimate: -0.004, low: 0, high: 1 } }],
+    ['−12 % of thumbs, 200 users', {}, MEAN],
+    [
+      '+3 of thumbs, 200 users',
+      {},
+      { kind: 'mean', lift: null, difference: { estimate: 3, low: 1, high: 5 } },
+    ],
+    ['200 users', {}, null],
+    ['it wins 70.8 % of 120 judged pairs', { judge: JUDGE, coverage: 0 }, null, PAIRS],
+  ])('says: %s', (gain, document, comparison, pairs) => {
+    const proposed = view(document, comparison, pairs);
+    expect(standing(proposed)).toEqual({ tone: 'good', text: `treatment is the proposed winner: ${gain}.` });
+  });
+
+  it('is open until the experiment ends', () => {
+    expect(openProposal(view({}, {}))?.variant).toBe('treatment');
+    expect(openProposal(view({ status: 'decided' }, {}))).toBeNull();
   });
 });

@@ -7,6 +7,7 @@ import {
   roundedUp,
   tickWords,
   timeTicks,
+  usageSeries,
   valuesOf,
 } from '../../dashboard/model/time-series.ts';
 
@@ -44,6 +45,20 @@ describe('traffic over time', () => {
     expect(fromFirst(grid, [])).toEqual(grid);
     const few = { times: [1, 2, 3], step: 1 };
     expect(fromFirst(few, [{ at: 3 }])).toEqual(few);
+  });
+
+  it('places usage by hour or day, in UTC', () => {
+    const row = { requests: 1, errors: 0, prompt_tokens: 2, completion_tokens: 3, total_tokens: 5 };
+    const hours = usageSeries({ ...day, by: 'hour', rows: [{ ...row, group: '2026-03-31T07' }] });
+    expect(hours.grid).toEqual(gridOf({ ...day, step: 3600 }));
+    expect(valuesOf(hours.grid, hours.points, ({ requests }) => requests, 0).indexOf(1)).toBe(7);
+    const month = {
+      from: new Date(from + 7 * HOUR).toISOString(),
+      to: new Date(from + (30 * 24 + 8) * HOUR).toISOString(),
+    };
+    const days = usageSeries({ ...month, by: 'day', rows: [{ ...row, group: '2026-04-30' }] });
+    expect([days.grid.times.length, days.grid.times[0]]).toEqual([31, from]);
+    expect(valuesOf(days.grid, days.points, ({ requests }) => requests, 0).indexOf(1)).toBe(30);
   });
 
   it('ends its axes at round numbers', () => {

@@ -14,6 +14,7 @@ import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
 import { findPeers, type Peers } from './peers.ts';
 import { runSchemas } from './schemas.ts';
+import { runSnippets } from './snippets/main.ts';
 import { runShapes } from './shapes/main.ts';
 import { runVllm } from './vllm.ts';
 import { runTemplates } from './templates/main.ts';
@@ -152,6 +153,10 @@ async function main(): Promise<void> {
   const [command, ...names] = process.argv.slice(2);
   if (command === 'clients') {
     process.exitCode = (await runClients(names)) ? 0 : 1;
+    return;
+  }
+  if (command === 'snippets') {
+    process.exitCode = (await runSnippets()) ? 0 : 1;
     return;
   }
   if (command === 'vllm') {

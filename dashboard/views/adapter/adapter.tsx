@@ -272,14 +272,14 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
       <td>
         <span class={`state ${state}`}>{VERSION_STATE_WORDS[state]}</span>
       </td>
-      <td data-label="Created">
+      <td>
         <time dateTime={new Date(version.created_at).toISOString()} title={moment(version.created_at)}>
           {ago(version.created_at, Date.now())}
         </time>
         <br />
         <span class="hint nowrap">{version.created_by}</span>
       </td>
-      <td class="right" data-label="Rank">
+      <td class="right">
         {version.rank}
         {own?.activated === true && (
           <>
@@ -298,10 +298,8 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
           </>
         )}
       </td>
-      <td class="right" data-label="Size">
-        {bytes(version.bytes)}
-      </td>
-      <td class="chain" data-label="Made of">
+      <td class="right">{bytes(version.bytes)}</td>
+      <td class="chain">
         {parents.length === 0
           ? 'itself'
           : parents.map(({ name, scale }, i) => (
@@ -313,7 +311,7 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
             ))}
       </td>
       {isScored && (
-        <td class="right" data-label="Exact">
+        <td class="right">
           {evaluation === null ? (
             '–'
           ) : (

@@ -6,7 +6,8 @@ import { type Checked, checkFile, publishFile, type PublishWish } from '../../ap
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
 import { bytes } from '../../model/words.ts';
-import { CheckField, Field } from '../../parts/fields.tsx';
+import { suggestName } from '../../model/names.ts';
+import { CheckField, Field, Suggestions } from '../../parts/fields.tsx';
 import { useModal } from '../../parts/dialog.tsx';
 import { ProblemNote, toast } from '../../parts/notes.tsx';
 import { FolderOpen } from 'lucide';
@@ -116,13 +117,7 @@ export function PublishDialog(props: {
             )}
           </Field>
         </div>
-        <datalist id="published-names">
-          {names
-            .filter(({ alias }) => alias === null)
-            .map(({ name }) => (
-              <option key={name} value={name} />
-            ))}
-        </datalist>
+        <Suggestions id="published-names" of={names.filter(({ alias }) => alias === null).map(suggestName)} />
         <CheckField
           label="Stage it: the live version stays live until you promote this one"
           begin={wish.stage}

@@ -103,15 +103,18 @@ function Fields({ wanted, texts }: { wanted: Wanted; texts: ReturnType<typeof li
         hint="Names of other tenants that it may use; ** = everything."
         onChange={(text) => (wanted.scopes = text)}
       />
-      {offeredRights(kind).map(([field, label]) => (
-        <CheckField key={field} label={label} onChange={(on) => (wanted.rights[field] = on)} />
-      ))}
-      {kind === 'api' && (
-        <>
-          <KeepField begin={null} onChange={(hours) => (wanted.keep = hours)} />
-          <LimitFields texts={texts} />
-        </>
-      )}
+      <details class="settings">
+        <summary>{kind === 'api' ? 'More: rights, kept prompts, limits' : 'More: rights'}</summary>
+        {offeredRights(kind).map(([field, label]) => (
+          <CheckField key={field} label={label} onChange={(on) => (wanted.rights[field] = on)} />
+        ))}
+        {kind === 'api' && (
+          <>
+            <KeepField begin={null} onChange={(hours) => (wanted.keep = hours)} />
+            <LimitFields texts={texts} />
+          </>
+        )}
+      </details>
     </>
   );
 }

@@ -152,7 +152,7 @@ function KeysTable(props: {
   const used = new Map(usage?.rows.map(({ group, last_hour: hour }) => [group, hour ?? null]));
   const unused = usage === null || usage.cursor !== null ? '–' : 'not in 90 days';
   return (
-    <Table label="Keys" columns={['Label', 'Tenant', 'May use', 'Limits', 'Last used', 'State', '']}>
+    <Table label="Keys" asCards columns={['Label', 'Tenant', 'May use', 'Limits', 'Last used', 'State', '']}>
       {keys.map((key) => {
         const state = keyState(key, now);
         const isGood = state === 'good' || state === 'ending';

@@ -14,7 +14,7 @@ import { DEFAULT_PARAMETERS, type Asked, type Parameters } from '../../model/pla
 import { ModelList } from '../../../protocol/completion-answers.ts';
 import { type Client, readNames } from '../../api/client.ts';
 import type { Problem } from '../../model/problem.ts';
-import { byName } from '../../model/names.ts';
+import { byName, suggestName, type Suggestion } from '../../model/names.ts';
 
 const STATES: Record<Answer['state'], string> = {
   running: 'streaming',
@@ -292,6 +292,8 @@ interface Models {
   /** Bases, and names known to the keys. */
   readonly known: string[];
   readonly bases: string[];
+  /** The known ones, with state and description. */
+  readonly suggestions: readonly Suggestion[];
   /** Everything that is known has been read. */
   readonly settled: boolean;
   /** As shown by `KeyProblem`. */
@@ -321,13 +323,21 @@ export function useModels(client: Client, api: Client, isRefused: boolean): Mode
     ...(models.data?.data ?? []).map(({ id }) => id),
     ...(names.data?.entries ?? []).map(({ name }) => name),
   ]);
+  const abouts = new Map([
+    ...bases.map((id) => [id, 'the base'] as const),
+    ...(names.data?.entries ?? []).map((entry) => [entry.name, suggestName(entry).about] as const),
+  ]);
   const settled = [models, names, origins].every(({ data, problem }) => data !== null || problem !== null);
   const onRetry = () => void Promise.all([models, names, origins].map(({ reload }) => reload()));
   useEffect(() => {
     if (isRefused) onRetry();
   }, [isRefused]);
+  const sorted = [...known].sort(byName);
   return {
-    ...{ known: [...known].sort(byName), bases, settled },
+    known: sorted,
+    bases,
+    suggestions: sorted.map((value) => ({ value, about: abouts.get(value) ?? '' })),
+    settled,
     trouble: {
       refused: models.problem?.code === 'invalid_api_key' ? models.problem : null,
       problem: settled && known.size + bases.length === 0 ? models.problem : null,

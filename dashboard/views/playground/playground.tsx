@@ -6,6 +6,7 @@ import { differences, type Piece } from '../../model/answer-difference.ts';
 import { chatBody, type Setup, setupOf, setupQuery } from '../../model/playground-setup.ts';
 import { hashOf } from '../../model/view.ts';
 import { CallIt } from '../../parts/copy-button.tsx';
+import { Suggestions } from '../../parts/fields.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { ApiKeyForm, KeyProblem } from '../../parts/key-form.tsx';
 import { useStore } from '../../parts/hooks.ts';
@@ -54,7 +55,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const { setup, turns } = useStore(playground());
   const isRefused = SIDES.some((side) => turns.at(-1)?.answers[side]?.problem?.code === 'invalid_api_key');
-  const { known, bases, settled, trouble } = useModels(client, api, isRefused);
+  const { known, bases, suggestions, settled, trouble } = useModels(client, api, isRefused);
   const [isCompared, setCompared] = useState(false);
 
   // The address takes precedence over earlier settings, and then contains all of them.
@@ -95,11 +96,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
       </div>
       <KeyProblem {...trouble} onKey={props.onKey} />
       <ParameterFields setup={setup} onChange={setUp} />
-      <datalist id="models">
-        {known.map((id) => (
-          <option key={id} value={id} />
-        ))}
-      </datalist>
+      <Suggestions id="models" of={suggestions} />
       <Conversations turns={turns.length}>
         {SIDES.map((side) => (
           <Column
@@ -141,6 +138,9 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
   );
 }
 
+/** In the code, before anything is asked. */
+const EXAMPLE = 'Hello';
+
 interface ColumnTurn {
   readonly prompt: string;
   /** null = not asked. */
@@ -170,6 +170,7 @@ function Column(props: {
         <input
           list="models"
           value={model}
+          title={model}
           placeholder="team/name or team/name@2"
           autocomplete="off"
           spellcheck={false}
@@ -201,7 +202,7 @@ function Column(props: {
             body={
               setup.prompt === '' && said.length > 0
                 ? chatBody(model, setup, said.slice(0, -1), said.at(-1)!.prompt)
-                : chatBody(model, setup, said, setup.prompt)
+                : chatBody(model, setup, said, setup.prompt === '' ? EXAMPLE : setup.prompt)
             }
           />
         )}

@@ -320,7 +320,7 @@ function Running({ list, tenant }: { list: ExperimentList; tenant: string }) {
       </p>
     );
   return (
-    <Table label="Running experiments" columns={['Name', { right: 'Coverage' }, 'Last look']}>
+    <Table label="Running experiments" asCards columns={['Name', { right: 'Coverage' }, 'Last look']}>
       {running.map((view) => (
         <tr key={view.id}>
           <th scope="row" class="path">
@@ -329,7 +329,7 @@ function Running({ list, tenant }: { list: ExperimentList; tenant: string }) {
             </a>
           </th>
           <td class="right">{coverageWords(view.document)}</td>
-          <td class="words">{standing(view).text}</td>
+          <td class="words whole">{standing(view).text}</td>
         </tr>
       ))}
     </Table>
@@ -339,7 +339,7 @@ function Running({ list, tenant }: { list: ExperimentList; tenant: string }) {
 function Failures({ report }: { report: TrafficReport }) {
   const failures = report.total.outcomes.filter(({ status }) => status >= 400 && status !== 499);
   return (
-    <Table label="Errors by code" columns={['Error', 'Meaning', { right: 'Requests' }]}>
+    <Table label="Errors by code" asCards columns={['Error', 'Meaning', { right: 'Requests' }]}>
       {failures.slice(0, TOP).map((outcome) => (
         <tr key={`${outcome.status} ${outcome.code}`}>
           <th scope="row" class="path">
@@ -347,7 +347,7 @@ function Failures({ report }: { report: TrafficReport }) {
               {outcome.status} <Breakable text={outcome.code} />
             </a>
           </th>
-          <td class="words">{outcomeWords(outcome)}</td>
+          <td class="words whole">{outcomeWords(outcome)}</td>
           <td class="right">{whole(outcome.requests)}</td>
         </tr>
       ))}
@@ -371,7 +371,7 @@ function Changes({ list }: { list: ChangeList }) {
           </th>
           <td>
             {change.action.replaceAll('_', ' ')}
-            {change.to !== null && ` @${change.to}`}
+            {change.to !== null && `\u00a0@${change.to}`}
           </td>
           <td>
             <time>{moment(change.at)}</time>

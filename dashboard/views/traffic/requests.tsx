@@ -153,7 +153,7 @@ function RequestTable(props: { requests: readonly RequestView[]; client: Client 
           </span>
         ))}
       </p>
-      <Table label="Requests" columns={COLUMNS}>
+      <Table label="Requests" asCards="compact" columns={COLUMNS}>
         {requests.map((request) => {
           const isOpen = open === request.id;
           return (

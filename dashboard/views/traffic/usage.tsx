@@ -2,8 +2,10 @@ import { useState } from 'preact/hooks';
 import { type UsageReport, usageCsv } from '../../../protocol/admin-api/tenants.ts';
 import { type Client, readKeys, readUsage } from '../../api/client.ts';
 import { saveText } from '../../api/save-file.ts';
-import { money, whole } from '../../model/words.ts';
+import { fromFirst, usageSeries, valuesOf } from '../../model/time-series.ts';
+import { amount, money, number, whole } from '../../model/words.ts';
 import { hashOf } from '../../model/view.ts';
+import { TimeChart } from '../../parts/charts.tsx';
 import { Choices, Field } from '../../parts/fields.tsx';
 import { Answered, Skeleton } from '../../parts/notes.tsx';
 import { Breakable, Table, type Column } from '../../parts/table.tsx';
@@ -46,6 +48,16 @@ export function UsageView({ client, query }: { client: Client; query: string }) 
     },
     REFRESH_MS,
   );
+  const step = range.ok ? stepOf(range.value) : 'day';
+  const other = useLoad(
+    range.ok && by !== step ? JSON.stringify([step, time]) : null,
+    () => {
+      const now = rangeOf(time, Date.now());
+      return readUsage(client, { by: step, ...(now.ok ? now.value : {}) });
+    },
+    REFRESH_MS,
+  );
+  const course = by === step ? usage : other;
   const keys = useLoad(by === 'key' ? 'keys' : null, () => readKeys(client));
   const labels = new Map(keys.data?.entries.map(({ id, label }) => [id, label]));
   const { data } = usage;
@@ -76,7 +88,10 @@ export function UsageView({ client, query }: { client: Client; query: string }) 
           Download CSV
         </button>
       </div>
-      <Answered of={[usage]}>
+      <Answered of={[usage, course]}>
+        {course.data === null
+          ? course.problem === null && range.ok && <Skeleton label="usage over time" />
+          : course.data.rows.length > 0 && <Course report={course.data} />}
         {data === null ? (
           usage.problem === null && range.ok && <Skeleton label="usage" rows={6} />
         ) : data.rows.length === 0 ? (
@@ -132,6 +147,57 @@ function DatesForm(props: { dates: Dates; wrong: WrongDate | null; onDates: (dat
   );
 }
 
+/** Beyond this, bars of an hour are too thin to compare. */
+const MAX_HOURS = 72;
+
+const stepOf = ({ from, to }: { from: string; to?: string }): 'hour' | 'day' =>
+  (to === undefined ? Date.now() : Date.parse(to)) - Date.parse(from) <= MAX_HOURS * 3_600_000
+    ? 'hour'
+    : 'day';
+
+/** The usage over the chosen time. @param props.report by hour or day. */
+function Course({ report }: { report: UsageReport }) {
+  const { grid: asked, points } = usageSeries(report);
+  const grid = fromFirst(asked, points);
+  const values = (read: (row: UsageReport['rows'][number]) => number) => valuesOf(grid, points, read, 0);
+  const each = report.by === 'day' ? 'a day' : 'an hour';
+  const { currency } = report;
+  return (
+    <div class={currency === undefined ? 'charts' : 'charts three'}>
+      <TimeChart
+        title={`Tokens ${each}`}
+        kind="bars"
+        grid={grid}
+        write={amount}
+        series={[
+          { name: 'answers', color: 4, values: values((row) => row.completion_tokens) },
+          { name: 'prompts', color: 3, values: values((row) => row.prompt_tokens) },
+        ]}
+      />
+      <TimeChart
+        title={`Requests ${each}`}
+        kind="bars"
+        grid={grid}
+        write={amount}
+        series={[
+          { name: 'answered', color: 1, values: values((row) => row.requests - row.errors) },
+          { name: 'errors', color: 'alarm', values: values((row) => row.errors) },
+        ]}
+      />
+      {currency !== undefined && (
+        <TimeChart
+          title={`Cost ${each}`}
+          kind="bars"
+          grid={grid}
+          // The legend names the currency, for which the axis has no room.
+          write={number}
+          series={[{ name: currency, color: 2, values: values((row) => row.cost ?? 0) }]}
+        />
+      )}
+    </div>
+  );
+}
+
 function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<string, string> }) {
   const { by, rows, currency } = report;
   const isWhole = report.cursor === null;
@@ -167,7 +233,7 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
   );
   return (
     <>
-      <Table label={`Usage by ${by}`} columns={columns}>
+      <Table label={`Usage by ${by}`} asCards columns={columns}>
         {rows.slice(0, SHOWN).map((row) => (
           <tr key={row.group}>
             <th scope="row" class="path">

@@ -261,8 +261,8 @@ describe('graft experiment create', () => {
   });
 
   it.each([
-    ['@9', EXIT.notFound, 'support/intent@9 does not exist: graft history support/intent'],
-    ['@2', EXIT.refused, 'support/intent@2 is retired: graft history support/intent'],
+    ['@9', EXIT.notFound, 'support/intent@9 does not exist.'],
+    ['@2', EXIT.refused, 'support/intent@2 is retired.'],
   ])('finds that %s cannot be a variant', async (version, exitCode, message) => {
     const rawArgs = ['--variant', 'a=@3', '--variant', `b=${version}`];
     await expect(graft('create', { name: NAME, rawArgs, dryRun: true })).rejects.toMatchObject({

@@ -365,7 +365,7 @@ describe('statusText, after decisions', () => {
     const proposal = { variant: 'treatment', at: NOON, units: 240 };
     const shown = lines(statusText(viewOf({ variants, dropped: ['b'] }, { proposal }), SCREEN));
     expect(shown).toContainEqual(
-      expect.stringMatching(/^proposed +treatment, since 2026-01-31 12:00Z, after 240 units; later looks/),
+      expect.stringMatching(/^proposed +treatment: .*240 users; since 2026-01-31 12:00Z, and later looks/),
     );
     expect(shown).toContainEqual(expect.stringMatching(/^b +support\/intent@5 +25 % +0 +dropped$/));
     const ended = viewOf({ status: 'decided' }, { proposal, ended_at: NOON });

@@ -19,39 +19,36 @@ function runOrThrow(command: string, args: readonly string[], cwd: string): void
 }
 
 /** Installs what is not there yet. @throws Error with what pip or npm said. */
-export async function installClient(client: Client, cache: string): Promise<Installed> {
+export async function installPackages(
+  client: Client,
+  cache: string,
+): Promise<{ executable: string; folder: string }> {
   const folder = path.join(cache, `${client.runtime}-${client.name}`);
   await mkdir(folder, { recursive: true });
   const stamp = path.join(folder, 'installed.json');
   const wanted = JSON.stringify(client.packages);
   const isInstalled = (await readFile(stamp, 'utf8').catch(() => '')) === wanted;
-  return client.runtime === 'python' ? installPython() : installNode();
-
-  async function installPython(): Promise<Installed> {
-    const executable = path.join(folder, 'venv/bin/python');
-    if (!isInstalled) {
-      runOrThrow(process.env['PYTHON'] ?? 'python3', ['-m', 'venv', '--clear', 'venv'], folder);
-      const quiet = ['--quiet', '--disable-pip-version-check', '--only-binary', ':all:'];
-      runOrThrow(executable, ['-m', 'pip', 'install', ...quiet, ...client.packages], folder);
-      await writeFile(stamp, wanted);
-    }
-    return { executable, args: [source(`python/check_${client.name}.py`)] };
+  const isPython = client.runtime === 'python';
+  const executable = isPython ? path.join(folder, 'venv/bin/python') : process.execPath;
+  if (isInstalled) return { executable, folder };
+  if (isPython) {
+    runOrThrow(process.env['PYTHON'] ?? 'python3', ['-m', 'venv', '--clear', 'venv'], folder);
+    const quiet = ['--quiet', '--disable-pip-version-check', '--only-binary', ':all:'];
+    runOrThrow(executable, ['-m', 'pip', 'install', ...quiet, ...client.packages], folder);
+  } else {
+    await writeFile(path.join(folder, 'package.json'), '{"private": true}');
+    runOrThrow('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts', ...client.packages], folder);
   }
+  await writeFile(stamp, wanted);
+  return { executable, folder };
+}
 
-  async function installNode(): Promise<Installed> {
-    if (!isInstalled) {
-      await writeFile(path.join(folder, 'package.json'), '{"private": true}');
-      runOrThrow(
-        'npm',
-        ['install', '--no-audit', '--no-fund', '--ignore-scripts', ...client.packages],
-        folder,
-      );
-      await writeFile(stamp, wanted);
-    }
-    // Node looks for packages beside the script, and would find this repository's.
-    const script = `check-${client.name}.mjs`;
-    for (const file of [script, 'checks.mjs'])
-      await copyFile(source(`node/${file}`), path.join(folder, file));
-    return { executable: process.execPath, args: [path.join(folder, script)] };
-  }
+/** The same, with the client's script. */
+export async function installClient(client: Client, cache: string): Promise<Installed> {
+  const { executable, folder } = await installPackages(client, cache);
+  if (client.runtime === 'python') return { executable, args: [source(`python/check_${client.name}.py`)] };
+  // Node looks for packages beside the script, and would find this repository's.
+  const script = `check-${client.name}.mjs`;
+  for (const file of [script, 'checks.mjs']) await copyFile(source(`node/${file}`), path.join(folder, file));
+  return { executable, args: [path.join(folder, script)] };
 }
