@@ -282,7 +282,12 @@ describe('a base in GGUF', () => {
     writeTinyGguf(path, hub, TINY_QWEN3_5, {
       metadata: { 'qwen35.block_count': layers + 1, 'qwen35.nextn_predict_layers': 1 },
       tensors: [
-        { name: `blk.${layers}.nextn.eh_proj.weight`, shape: [2, 2], type: 0, data: f32(new Float32Array(4)) },
+        {
+          name: `blk.${layers}.nextn.eh_proj.weight`,
+          shape: [2, 2],
+          type: 0,
+          data: f32(new Float32Array(4)),
+        },
       ],
     });
     const { base } = await loadGgufBase({ path });
