@@ -1,5 +1,10 @@
 /** Which versions lack scores on kept evaluations, and how the variants of an experiment compare; for all clients. */
-import type { EvaluationList, EvaluationScore, EvaluationView } from './admin-api/evaluations.ts';
+import type {
+  EvaluationList,
+  EvaluationScore,
+  EvaluationView,
+  ScoredEvaluation,
+} from './admin-api/evaluations.ts';
 import type { VersionList, VersionView } from './admin-api/versions.ts';
 import type { Experiment } from './experiment.ts';
 
@@ -50,11 +55,17 @@ export interface VariantScore {
   label: string;
   /** The evaluation's; null = answers must be exactly as expected, or classes as labelled. */
   judge: string | null;
+  /** The evaluation's: rows have labels, which classifiers should give. */
+  labelled: boolean;
   /** Its key. */
   variant: string;
   /** Rows answered exactly, classified as labelled, or accepted by the judge. */
   exact: number;
   rows: number;
+  /** Null without labels. */
+  macro_f1: number | null;
+  /** Null without labels, and with more classes than anybody reads. */
+  confusion: ScoredEvaluation['confusion'];
   /** It has fewer such rows than control. */
   worse: boolean;
   /** The same as a sentence, without a full stop. */
@@ -68,7 +79,7 @@ export interface VariantScore {
 export function variantScores(
   variants: Pick<Experiment, 'variants'>['variants'],
   evaluations: readonly Pick<EvaluationView, 'label'>[],
-  scores: readonly EvaluationScore[],
+  scores: readonly ScoredEvaluation[],
 ): VariantScore[] {
   return evaluations.flatMap(({ label }, i) => {
     const control = scores[i];
@@ -76,7 +87,7 @@ export function variantScores(
       const score = scores[at * evaluations.length + i];
       if (score === undefined || control === undefined) return [];
       const worse = score.exact < control.exact;
-      const { exact, rows, judge, labelled } = score;
+      const { exact, rows, judge, labelled, macro_f1, confusion } = score;
       const than = worse ? `, control ${control.exact}` : '';
       const share = shareWords(score);
       const right =
@@ -84,7 +95,7 @@ export function variantScores(
           ? `answers ${share} of ${label} exactly`
           : `has ${share} of ${label} ${rightWords(score)}`;
       const text = `${key} (${adapter}) ${right}${than}`;
-      return [{ label, judge, variant: key, exact, rows, worse, text }];
+      return [{ label, judge, labelled, variant: key, exact, rows, macro_f1, confusion, worse, text }];
     });
   });
 }

@@ -164,6 +164,10 @@ export const readNames = (client: Client, prefix = ''): Promise<Result<FoundName
     ({ names }) => names,
   );
 
+/** The newest changes of a name, newest first: enough to know which versions were live. */
+export const readChanges = (client: Client, name: string) =>
+  client.call('GET /admin/history', { query: { name, limit: '200' } });
+
 /** Newest first. */
 export const readKeys = (client: Client): Promise<Result<Found<KeyView>, Problem>> =>
   readPages(

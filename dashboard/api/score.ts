@@ -1,5 +1,5 @@
 /** Scores versions on kept evaluations, some rows a request, as the command line does. */
-import type { EvaluationScore } from '../../protocol/admin-api/evaluations.ts';
+import type { ScoredEvaluation } from '../../protocol/admin-api/evaluations.ts';
 import { ok, type Result } from '../../protocol/api-error.ts';
 import type { MissingScore } from '../../protocol/evaluation-scores.ts';
 import type { Problem } from '../model/problem.ts';
@@ -30,7 +30,7 @@ export async function scoreRows(
     isStopped: () => boolean;
     onProgress: (rows: RowsScored) => void;
   },
-): Promise<Result<EvaluationScore[] | null, Problem>> {
+): Promise<Result<ScoredEvaluation[] | null, Problem>> {
   const { name, wanted, isStopped, onProgress } = params;
   const counts = wanted.map(({ rows, scored }) => ({ rows, scored }));
   const tell = () =>
@@ -38,7 +38,7 @@ export async function scoreRows(
       done: counts.reduce((sum, { scored }) => sum + scored, 0),
       total: counts.reduce((sum, { rows }) => sum + rows, 0),
     });
-  const scores: EvaluationScore[] = [];
+  const scores: ScoredEvaluation[] = [];
   tell();
   for (const [i, { adapter, label }] of wanted.entries())
     for (;;) {

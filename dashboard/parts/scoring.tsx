@@ -1,10 +1,12 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { EvaluationScore } from '../../protocol/admin-api/evaluations.ts';
+import type { ScoredEvaluation } from '../../protocol/admin-api/evaluations.ts';
+import type { ConfusionTable } from '../../protocol/confusion.ts';
 import type { Client } from '../api/client.ts';
 import { scoreRows, type RowsScored, type WantedScore } from '../api/score.ts';
 import type { Problem } from '../model/problem.ts';
 import { whole } from '../model/words.ts';
+import { Table } from './table.tsx';
 
 export interface Scoring {
   readonly running: boolean;
@@ -13,7 +15,7 @@ export interface Scoring {
   /** Why the last run failed. */
   readonly problem: Problem | null;
   /** @returns the complete scores; null if it failed or was stopped. */
-  start(wanted: readonly WantedScore[]): Promise<EvaluationScore[] | null>;
+  start(wanted: readonly WantedScore[]): Promise<ScoredEvaluation[] | null>;
   /** Ends the run after its current request, whose rows are kept. */
   stop(): void;
 }
@@ -73,6 +75,31 @@ export function ScoringLine(props: { scoring: Scoring; label: string; children: 
         </span>
       </p>
       {children}
+    </div>
+  );
+}
+
+/** How many rows of each label got which class; those on the diagonal are right. @param props.title also its heading. */
+export function Confusion({ title, table }: { title: string; table: ConfusionTable }) {
+  const { labels, counts } = table;
+  return (
+    <div class="confusion">
+      <h4>{title}</h4>
+      <Table label={title} columns={['Label', ...labels.map((label) => ({ right: label }))]}>
+        {labels.map((label, row) => (
+          <tr key={label}>
+            <th scope="row">{label}</th>
+            {labels.map((got, at) => {
+              const count = whole(counts[row]?.[at] ?? 0);
+              return (
+                <td key={got} class="right">
+                  {row === at ? <strong>{count}</strong> : count}
+                </td>
+              );
+            })}
+          </tr>
+        ))}
+      </Table>
     </div>
   );
 }

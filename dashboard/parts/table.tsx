@@ -76,11 +76,12 @@ export function Table(props: {
 
 const headingOf = (column: Column): string => (typeof column === 'string' ? column : column.right);
 
-function heading(column: Column) {
-  if (column === '') return <td key="" class="act" />;
+// By place: a class of a classifier may be called like the first column.
+function heading(column: Column, at: number) {
+  if (column === '') return <td key={at} class="act" />;
   const text = headingOf(column);
   return (
-    <th key={text} scope="col" class={typeof column === 'string' ? undefined : 'right'}>
+    <th key={at} scope="col" class={typeof column === 'string' ? undefined : 'right'}>
       {text}
     </th>
   );

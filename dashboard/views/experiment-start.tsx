@@ -2,10 +2,11 @@ import { useEffect, useState } from 'preact/hooks';
 import type { Experiment } from '../../protocol/experiment.ts';
 import { variantScores, type VariantScore } from '../../protocol/evaluation-scores.ts';
 import type { Client } from '../api/client.ts';
+import { macroF1Words, scoresTitle } from '../model/evaluation-words.ts';
 import type { Problem } from '../model/problem.ts';
 import { whole } from '../model/words.ts';
 import { ProblemNote } from '../parts/notes.tsx';
-import { ScoringLine, useScoring } from '../parts/scoring.tsx';
+import { Confusion, ScoringLine, useScoring } from '../parts/scoring.tsx';
 import { Table } from '../parts/table.tsx';
 
 /**
@@ -70,14 +71,20 @@ export function ScoreVariants(props: {
 export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
   if (scores.length === 0) return null;
   const worse = scores.filter((one) => one.worse);
-  const judges = new Map(scores.map(({ label, judge }) => [label, judge]));
-  const some = [...judges.values()];
-  const title = some.every((judge) => judge === null)
-    ? 'Answered exactly'
-    : some.includes(null)
-      ? 'Answered exactly, or accepted'
-      : 'Accepted by the judge';
+  const evaluations = [...new Map(scores.map((one) => [one.label, one])).values()];
+  const title = scoresTitle(evaluations);
   const variants = [...new Set(scores.map(({ variant }) => variant))];
+  const confusions = scores.flatMap(({ label, variant, confusion }) =>
+    confusion === null
+      ? []
+      : [
+          <Confusion
+            key={`${variant} ${label}`}
+            title={`Classes that ${variant} gives ${label}`}
+            table={confusion}
+          />,
+        ],
+  );
   return (
     <>
       {worse.length > 0 && (
@@ -92,7 +99,7 @@ export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
         </div>
       )}
       <Table label="Scores" columns={[title, ...variants.map((variant) => ({ right: variant }))]}>
-        {[...judges].map(([label, judge]) => (
+        {evaluations.map(({ label, judge }) => (
           <tr key={label}>
             <th scope="row">
               {label}
@@ -103,12 +110,24 @@ export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
               return (
                 <td key={variant} class={score?.worse === true ? 'right alarm' : 'right'}>
                   {score === undefined ? '–' : `${whole(score.exact)} of ${whole(score.rows)}`}
+                  {score !== undefined && score.macro_f1 !== null && (
+                    <>
+                      <br />
+                      <span class="hint">{macroF1Words(score.macro_f1)}</span>
+                    </>
+                  )}
                 </td>
               );
             })}
           </tr>
         ))}
       </Table>
+      {confusions.length > 0 && (
+        <details>
+          <summary>Which classes they give</summary>
+          {confusions}
+        </details>
+      )}
     </>
   );
 }

@@ -3,7 +3,7 @@ import { VersionList, type VersionView } from '../../protocol/admin-api/versions
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
 import { nameProblem } from '../../protocol/identity.ts';
 import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
-import type { Client } from '../api/client.ts';
+import { type Client, readChanges } from '../api/client.ts';
 import {
   createRequest,
   EMPTY_FIELDS,
@@ -41,9 +41,6 @@ const METRICS: readonly Suggestion[] = [
   ...AUTOMATIC_METRICS.map(({ key }) => ({ value: key, about: METRIC_WORDS[key] ?? '' })),
 ];
 
-/** Changes that are searched for versions that were live. */
-const HISTORY_READ = '200';
-
 /** @param props.query what the address prefills beside the name: the `treatment`. */
 export function NewExperimentView(props: { client: Client; name: string; query: string }) {
   const { client, name } = props;
@@ -73,7 +70,7 @@ export function NewExperimentView(props: { client: Client; name: string; query: 
   );
   // Which versions were live before; until known, they are labelled as staged.
   const history = useLoad(known === undefined ? null : `history ${known.name}`, () =>
-    client.call('GET /admin/history', { query: { name: fields.name, limit: HISTORY_READ } }),
+    readChanges(client, fields.name),
   );
   // Control defaults to the live version.
   const live = versions.data?.version ?? null;

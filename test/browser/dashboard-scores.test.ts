@@ -1,8 +1,13 @@
 /** Kept evaluations: added, scored by a click, stopped, continued, and asked for before an experiment starts. */
-import { writeFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
-import type { EvaluationScore, ScoreEvaluation } from '../../protocol/admin-api/evaluations.ts';
+import type {
+  EvaluationScore,
+  ScoreEvaluation,
+  ScoredEvaluation,
+} from '../../protocol/admin-api/evaluations.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
 /** Each score takes two requests, of 16 rows and of the rest. */
@@ -197,5 +202,123 @@ it('keeps questions with a judge, and shows how many answers it accepts', async 
     .getByText(/[012] of 2 accepted/)
     .waitFor();
   await rig.look('scores-judged');
+  expect(rig.complaints).toEqual([]);
+});
+
+/** Version 1 (live) and 2 (staged) of a classifier of the classes no, yes and perhaps. @param name theirs. */
+async function publishClassifier(name: string): Promise<void> {
+  const { stack } = rig;
+  const folder = path.join(stack.folder, 'topics');
+  await cp(fileURLToPath(new URL('../fixtures/peft-classifier', import.meta.url)), folder, {
+    recursive: true,
+  });
+  const first = await stack.graft('publish', 'topics', '--name', name);
+  expect(first.code, first.stderr).toBe(0);
+  const config = path.join(folder, 'adapter_config.json');
+  await writeFile(config, (await readFile(config, 'utf8')).replace('"lora_alpha": 4', '"lora_alpha": 64'));
+  const second = await stack.graft('publish', 'topics', '--name', name, '--stage');
+  expect(second.code, second.stderr).toBe(0);
+}
+
+it('shows how often a classifier is right, its macro F1, and which classes it confuses', async () => {
+  const { page, stack } = rig;
+  const name = 'clinic/intent';
+  await publishClassifier(name);
+  await rig.open(`#/adapters/${name}`);
+  const evaluations = region('Evaluations');
+  await evaluations.getByText('There are none.').waitFor();
+  const rows = Array.from({ length: 9 }, (_, i) =>
+    JSON.stringify({ text: `cough ${i * i}`, label: ['no', 'yes', 'perhaps'][i % 3] }),
+  );
+  await drop('topics.jsonl', rows.join('\n'));
+  await rig.confirm('Keep the rows');
+  await evaluations.getByText('Rows classified as labelled. topics: 9 rows').waitFor();
+  await page.getByRole('button', { name: 'Score version 2' }).click();
+  await page.getByText('Version 2 is scored.').waitFor();
+  const told = await stack.graft('eval', `${name}@2`, '--json');
+  expect(told.code, told.stderr).toBe(0);
+  const { scores: ofVersion, confusions } = JSON.parse(told.stdout) as {
+    scores: EvaluationScore[];
+    confusions: NonNullable<ScoredEvaluation['confusion']>[];
+  };
+  const { exact, macro_f1: macroF1 } = ofVersion[0]!;
+  await rowOf(2)
+    .getByText(`${exact} of 9 right, macro F1 ${macroF1!.toFixed(3)}`)
+    .waitFor();
+  const { labels, counts } = confusions[0]!;
+  const lines = [
+    ['Label', ...labels].join('\t'),
+    ...counts.map((of, row) => [labels[row], ...of].join('\t')),
+  ];
+  const table = region('Classes that version 2 gives topics');
+  await table.waitFor();
+  expect(await table.getByRole('row').allInnerTexts()).toEqual(lines);
+  await rig.look('scores-classes');
+
+  // Of a page that is opened later, which scores nothing.
+  await page.reload();
+  await rowOf(2).waitFor();
+  expect(await table.count()).toBe(0);
+  await page.getByRole('button', { name: 'Classes that version 2 gives topics' }).click();
+  await table.waitFor();
+  expect(await table.getByRole('row').allInnerTexts()).toEqual(lines);
+
+  await rig.open(`#/new-experiment/${name}`);
+  await page.getByLabel('Treatment, version').fill('2');
+  await page.getByRole('button', { name: 'Create a draft' }).click();
+  await page.getByRole('button', { name: 'Start', exact: true }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('columnheader', { name: 'Right', exact: true }).waitFor();
+  await dialog
+    .getByText(`macro F1 ${macroF1!.toFixed(3)}`)
+    .first()
+    .waitFor();
+  const scores = dialog.getByRole('region', { name: 'Scores', exact: true });
+  expect(await scores.evaluate((one) => one.scrollWidth - one.clientWidth)).toBe(0);
+  await dialog.getByText('Which classes they give').click();
+  const confused = dialog.getByRole('region', { name: 'Classes that treatment gives topics' });
+  expect(await confused.getByRole('row').allInnerTexts()).toEqual(lines);
+  await rig.look('start-classes');
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  expect(rig.complaints).toEqual([]);
+});
+
+it('lets twelve classes scroll beside their labels on a phone, and shows no more of them', async () => {
+  const { page } = rig;
+  const labels = Array.from({ length: 12 }, (_, i) => `department-${i + 1}`);
+  const counts = labels.map((_, row) => labels.map((__, at) => (row === at ? 100 + at : row + at)));
+  await page.route(SCORE, async (route) => {
+    const score = (await (await route.fetch()).json()) as ScoredEvaluation;
+    return route.fulfill({ json: { ...score, confusion: { labels, counts } } });
+  });
+  await rig.open('#/adapters/clinic/intent');
+  await page.getByRole('button', { name: 'Classes that version 2 gives topics' }).click();
+  const table = region('Classes that version 2 gives topics');
+  await table.waitFor();
+  await rig.look('scores-many-classes');
+  await page.setViewportSize({ width: 390, height: 844 });
+  await table.evaluate((one) => one.scrollTo(one.scrollWidth, 0));
+  const box = async (what: 'rowheader' | 'columnheader', words: string) =>
+    (await table.getByRole(what, { name: words, exact: true }).boundingBox())!;
+  const [row, column] = [await box('rowheader', 'department-12'), await box('columnheader', 'department-12')];
+  expect(row.x).toBeGreaterThanOrEqual(0);
+  expect(row.x + row.width).toBeLessThanOrEqual(column.x);
+  expect(column.x + column.width).toBeLessThanOrEqual(390);
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.unrouteAll();
+
+  await page.route(SCORE, async (route) => {
+    const score = (await (await route.fetch()).json()) as ScoredEvaluation;
+    return route.fulfill({ json: { ...score, confusion: null } });
+  });
+  await page.getByRole('button', { name: 'Classes that version 1 gives topics' }).click();
+  await page.getByText('topics has more than 12 classes.').waitFor();
+  await page.unrouteAll();
+
+  // Other rows with the same label: the table was not about them.
+  expect(await table.count()).toBe(1);
+  await drop('topics.jsonl', '{"text":"a","label":"no"}');
+  await rig.confirm('Keep the rows');
+  await table.waitFor({ state: 'detached' });
   expect(rig.complaints).toEqual([]);
 });

@@ -50,6 +50,17 @@ it('says which row is wrong, and sends nothing before all are good', async () =>
   await page.getByRole('heading', { name: 'Train an adapter', level: 1 }).waitFor();
   expect(await page.getByLabel('Train on').inputValue()).toBe('base');
   expect(await page.getByLabel('Name of the result').inputValue()).toBe(NAME);
+  const suggested = (list: string, value: string) => page.locator(`#${list} option[value="${value}"]`);
+  await suggested('results', NAME).waitFor({ state: 'attached' });
+  expect(await suggested('results', NAME).getAttribute('label')).toBe(`${NAME}: @1 live, newest @2`);
+  expect(await suggested('parents', `${NAME}@1`).count()).toBe(0);
+  await page.getByLabel('Train on').fill(NAME);
+  await suggested('parents', `${NAME}@1`).waitFor({ state: 'attached' });
+  const labels = await Promise.all(
+    [1, 2].map((version) => suggested('parents', `${NAME}@${version}`).getAttribute('label')),
+  );
+  expect(labels).toEqual([`${NAME}@1: live`, `${NAME}@2: staged`]);
+  await page.getByLabel('Train on').fill('base');
   await rig.look('train-form');
   await drop(file('bad.jsonl', [ROWS[0]!, '{"user": "sky?", "expected": ""}', '{"user": 1', ROWS[1]!, '']));
   const problems = page.getByRole('region', { name: 'Problems of the rows' });

@@ -26,7 +26,7 @@ function edge(before: Record<string, number> = {}, failing = 0) {
       Response.json({
         ...{ label, sha256: 'a'.repeat(64), rows: 40, scored: now, exact: now },
         ...{ mean_nll: 1, missed: [], at: 1, judge: null, unclear: 0 },
-        ...{ labelled: false, macro_f1: null, confusion: null },
+        ...{ labelled: true, macro_f1: 1, confusion: { labels: ['yes'], counts: [[now]] } },
       }),
     );
   });
@@ -59,7 +59,8 @@ describe('scoreRows', () => {
       ...Array<string>(3).fill('a@1 easy'),
     ]);
     expect(told).toEqual(['0 of 80', '16 of 80', '32 of 80', '40 of 80', '56 of 80', '72 of 80', '80 of 80']);
-    expect(answer).toMatchObject({ ok: true, value: [{ scored: 40 }, { scored: 40 }] });
+    const complete = { scored: 40, macro_f1: 1, confusion: { labels: ['yes'], counts: [[40]] } };
+    expect(answer).toMatchObject({ ok: true, value: [complete, complete] });
   });
 
   it('begins with what is scored already', async () => {

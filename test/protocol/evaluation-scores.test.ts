@@ -1,6 +1,10 @@
 /** Which versions lack scores on kept evaluations, and how the variants of an experiment compare. */
 import { describe, expect, it } from 'vitest';
-import type { EvaluationScore, VersionScore } from '../../protocol/admin-api/evaluations.ts';
+import type {
+  EvaluationScore,
+  ScoredEvaluation,
+  VersionScore,
+} from '../../protocol/admin-api/evaluations.ts';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import {
   missingScores,
@@ -22,10 +26,10 @@ const version = (number: number, more: Partial<VersionView> = {}): VersionView =
 const score = (
   label: string,
   exact: number,
-  more: Partial<Pick<EvaluationScore, 'rows' | 'scored' | 'sha256' | 'judge' | 'labelled'>> = {},
-): EvaluationScore => ({
+  more: Partial<Omit<ScoredEvaluation, 'label' | 'exact'>> = {},
+): ScoredEvaluation => ({
   ...{ label, exact, sha256: SHA, rows: 10, scored: 10, mean_nll: 1, missed: [], at: 1 },
-  ...{ judge: null, labelled: false, macro_f1: null, unclear: 0 },
+  ...{ judge: null, labelled: false, macro_f1: null, confusion: null, unclear: 0 },
   ...more,
 });
 
@@ -129,6 +133,31 @@ describe('variantScores', () => {
         judge,
         worse: true,
         text: 'treatment (b@2) has 4 of 10 (40 %) of tone accepted by medicine@2, control 5',
+      },
+    ]);
+  });
+
+  it('tells how often a classifier is right, with its F1 and the classes that it confuses', () => {
+    const confusion = {
+      labels: ['food', 'weather'],
+      counts: [
+        [4, 1],
+        [0, 5],
+      ],
+    };
+    const right = score('topics', 9, { labelled: true, macro_f1: 0.899, confusion });
+    expect(variantScores(variants, [evaluation('topics')], [right])).toEqual([
+      {
+        label: 'topics',
+        judge: null,
+        labelled: true,
+        variant: 'control',
+        exact: 9,
+        rows: 10,
+        macro_f1: 0.899,
+        confusion,
+        worse: false,
+        text: 'control (a@1) has 9 of 10 (90 %) of topics classified right',
       },
     ]);
   });

@@ -9,7 +9,7 @@ import {
   versionState,
   type VersionState,
 } from '../../../protocol/state-words.ts';
-import type { Client } from '../../api/client.ts';
+import { type Client, readChanges } from '../../api/client.ts';
 import { downloadVersion } from '../../api/save-file.ts';
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
@@ -37,9 +37,6 @@ import { OpenTrainings } from '../training/trainings.tsx';
 import { Evaluations } from './evaluations.tsx';
 import { Training } from './training.tsx';
 
-/** Changes that are read, to find versions that were live. */
-const HISTORY_READ = '200';
-
 export function AdapterView(props: {
   client: Client;
   name: string;
@@ -65,9 +62,7 @@ export function AdapterView(props: {
     () => client.call('GET /admin/versions', { query: { name }, as: VersionList }),
     15_000,
   );
-  const history = useLoad(`history ${name}`, () =>
-    client.call('GET /admin/history', { query: { name, limit: HISTORY_READ } }),
-  );
+  const history = useLoad(`history ${name}`, () => readChanges(client, name));
   const [ask, dialog] = useQuestion((done) => {
     // Also after a refusal: the shown state may be outdated.
     void versions.reload();

@@ -2,13 +2,16 @@ import { Plus } from 'lucide';
 import { useEffect, useState } from 'preact/hooks';
 import type { EvaluationView, VersionScore } from '../../../protocol/admin-api/evaluations.ts';
 import type { VersionList } from '../../../protocol/admin-api/versions.ts';
+import { type ConfusionTable, MAX_CONFUSION_CLASSES } from '../../../protocol/confusion.ts';
 import { missingScores, versionsToScore } from '../../../protocol/evaluation-scores.ts';
 import type { Client } from '../../api/client.ts';
+import { countedRows, macroF1Words } from '../../model/evaluation-words.ts';
+import type { Problem } from '../../model/problem.ts';
 import { bytes, moment, number, percent } from '../../model/words.ts';
 import { useLoad } from '../../parts/hooks.ts';
 import { Icon } from '../../parts/icon.tsx';
-import { toast } from '../../parts/notes.tsx';
-import { ScoringLine, useScoring } from '../../parts/scoring.tsx';
+import { ProblemNote, toast } from '../../parts/notes.tsx';
+import { Confusion, ScoringLine, useScoring } from '../../parts/scoring.tsx';
 import { Table } from '../../parts/table.tsx';
 import { KeepEvaluation } from './keep-evaluation.tsx';
 
@@ -29,6 +32,8 @@ export function Evaluations(props: { client: Client; list: VersionList; dropped:
   );
   const scoring = useScoring(client, name);
   const [asked, setAsked] = useState<readonly number[]>([]);
+  const [confused, setConfused] = useState<readonly Confused[]>([]);
+  const [problem, setProblem] = useState<Problem | null>(null);
   const [keeping, setKeeping] = useState<readonly File[] | null>(null);
   useEffect(() => {
     if (dropped.length > 0) setKeeping(dropped);
@@ -50,16 +55,33 @@ export function Evaluations(props: { client: Client; list: VersionList; dropped:
     (a, b) => b - a,
   );
   const lacking = usable.filter((version) => missingScores(data, version).length > 0);
-  const score = async (wanted: readonly number[]) => {
-    setAsked(wanted);
-    const scored = await scoring.start(
-      wanted.flatMap((version) =>
-        missingScores(data, version).map((one) => ({ ...one, adapter: `${name}@${version}` })),
-      ),
+  const score = async (versionsAsked: readonly number[]) => {
+    setAsked(versionsAsked);
+    setProblem(null);
+    const wanted = versionsAsked.flatMap((version) =>
+      missingScores(data, version).map((one) => ({ ...one, version, adapter: `${name}@${version}` })),
     );
+    const scored = await scoring.start(wanted);
+    if (scored !== null)
+      setConfused(
+        scored.flatMap(({ label, sha256, confusion }, i) =>
+          confusion === null ? [] : [{ version: wanted[i]!.version, label, sha256, table: confusion }],
+        ),
+      );
     // After a failure too: some rows are scored.
     await evaluated.reload();
-    if (scored !== null) toast(`${versionWords(wanted)} ${wanted.length === 1 ? 'is' : 'are'} scored.`);
+    if (scored !== null)
+      toast(`${versionWords(versionsAsked)} ${versionsAsked.length === 1 ? 'is' : 'are'} scored.`);
+  };
+  /** A complete score is returned without asking an origin. */
+  const showClasses = async (version: number, label: string) => {
+    const body = { name, label, adapter: `${name}@${version}` };
+    const answer = await client.call('POST /admin/evaluations/score', { body });
+    setProblem(answer.ok ? null : answer.error);
+    if (!answer.ok) return;
+    const { sha256, confusion } = answer.value;
+    if (confusion === null) return toast(`${label} has more than ${MAX_CONFUSION_CLASSES} classes.`);
+    setConfused([{ version, label, sha256, table: confusion }]);
   };
   return (
     <section aria-label="Evaluations">
@@ -107,6 +129,7 @@ export function Evaluations(props: { client: Client; list: VersionList; dropped:
                   evaluation={evaluation}
                   score={scores.find((one) => one.version === version && one.label === evaluation.label)}
                   isLive={version === live}
+                  onClasses={() => void showClasses(version, evaluation.label)}
                 />
               ))}
               {lacking.length > 0 && (
@@ -127,15 +150,25 @@ export function Evaluations(props: { client: Client; list: VersionList; dropped:
           ))}
         </Table>
       )}
+      <ProblemNote problem={problem} />
+      {confused
+        // Rows that were replaced meanwhile have no scores.
+        .filter(({ sha256 }) => evaluations.some((one) => one.sha256 === sha256))
+        .map(({ version, label, table }) => (
+          <Confusion
+            key={`${version} ${label}`}
+            title={`Classes that version ${version} gives ${label}`}
+            table={table}
+          />
+        ))}
       {evaluations.length === 0 ? (
         <p class="hint">
-          There are none. Add rows with expected answers, or with a judge, to score each version on them.
+          There are none. Add rows with expected answers, with labels or with a judge, to score each version
+          on them.
         </p>
       ) : (
         <p class="hint">
-          {evaluations.every(({ judge }) => judge === null)
-            ? 'Rows answered exactly as expected. '
-            : 'Rows answered exactly as expected, or accepted by a judge. '}
+          {countedRows(evaluations)}{' '}
           {evaluations.map(({ label, judge, rows, bytes: size, created_at: at }, i) => (
             <span key={label} title={moment(at)}>
               {i > 0 && ', '}
@@ -151,17 +184,31 @@ export function Evaluations(props: { client: Client; list: VersionList; dropped:
   );
 }
 
+/** Which classes a version gives the rows of an evaluation. */
+interface Confused {
+  version: number;
+  label: string;
+  /** Of the evaluation. */
+  sha256: string;
+  table: ConfusionTable;
+}
+
 /** @returns such as `Version 3`, `Versions 3 and 2`. */
 const versionWords = (versions: readonly number[]): string =>
   versions.length === 1
     ? `Version ${versions[0]}`
     : `Versions ${versions.slice(0, -1).join(', ')} and ${versions.at(-1)}`;
 
-function ScoreCell(props: { evaluation: EvaluationView; score: VersionScore | undefined; isLive: boolean }) {
+function ScoreCell(props: {
+  evaluation: EvaluationView;
+  score: VersionScore | undefined;
+  isLive: boolean;
+  onClasses: () => void;
+}) {
   const { evaluation, score, isLive } = props;
-  const { rows } = evaluation;
+  const { label, rows } = evaluation;
   return (
-    <td class="right" data-label={evaluation.label}>
+    <td class="right" data-label={label}>
       {score === undefined ? (
         '–'
       ) : score.scored < rows ? (
@@ -174,10 +221,23 @@ function ScoreCell(props: { evaluation: EvaluationView; score: VersionScore | un
           <br />
           <span class="hint">
             {number(score.exact)} of {number(rows)}
-            {score.judge !== null && ' accepted'}
+            {score.labelled ? ' right' : score.judge !== null && ' accepted'}
+            {score.macro_f1 !== null && `, ${macroF1Words(score.macro_f1)}`}
             {score.unclear > 0 && `, ${number(score.unclear)} unclear`}
             {!isLive && score.against_live !== null && `, ${againstLive(score.against_live)}`}
           </span>
+          {score.labelled && (
+            <>
+              {' '}
+              <button
+                type="button"
+                aria-label={`Classes that version ${score.version} gives ${label}`}
+                onClick={props.onClasses}
+              >
+                Classes
+              </button>
+            </>
+          )}
         </>
       )}
     </td>

@@ -1,9 +1,11 @@
 import { GraduationCap } from 'lucide';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { VersionList } from '../../../protocol/admin-api/versions.ts';
+import { liveOnce } from '../../../protocol/state-words.ts';
 import type { RowsHead } from '../../../protocol/training-rows.ts';
-import { type Client, readNames } from '../../api/client.ts';
+import { type Client, readChanges, readNames } from '../../api/client.ts';
 import { checkRows, createJob, listJobs, sendRows, type CheckedRows } from '../../api/training.ts';
+import { suggestName, suggestVersions } from '../../model/names.ts';
 import type { Problem } from '../../model/problem.ts';
 import {
   BASE,
@@ -18,7 +20,7 @@ import { missingRight } from '../../model/training-jobs.ts';
 import { hashOf } from '../../model/view.ts';
 import { bytes, whole } from '../../model/words.ts';
 import { DropZone } from '../../parts/drop-zone.tsx';
-import { Choices, Field } from '../../parts/fields.tsx';
+import { Choices, Field, Suggestions } from '../../parts/fields.tsx';
 import { useLoad } from '../../parts/hooks.ts';
 import { FileButton } from '../../parts/file-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
@@ -62,10 +64,13 @@ function TrainingForm({ client, query }: { client: Client; query: string }) {
   useEffect(() => () => void (isShown.current = false), []);
   const names = useLoad('names', () => readNames(client));
   const [of = ''] = fields.parent.split('@');
-  const isKnown = names.data?.entries.some(({ name }) => name === of) === true;
+  const entries = names.data?.entries ?? [];
+  const isKnown = entries.some(({ name }) => name === of);
   const versions = useLoad(isKnown ? `versions ${of}` : null, () =>
     client.call('GET /admin/versions', { query: { name: of }, as: VersionList }),
   );
+  const history = useLoad(isKnown ? `history ${of}` : null, () => readChanges(client, of));
+  const wasLive = liveOnce(history.data?.changes ?? []);
   const set = (part: Partial<TrainingFields>) => {
     setFields((before) => ({ ...before, ...part }));
     setProblems({});
@@ -189,24 +194,17 @@ function TrainingForm({ client, query }: { client: Client; query: string }) {
             )}
           </Field>
         </div>
-        <datalist id="parents">
-          <option value={BASE} />
-          {(names.data?.entries ?? []).map(({ name }) => (
-            <option key={name} value={name} />
-          ))}
-          {(versions.data?.versions ?? [])
-            .filter((one) => one.retired_at === null && one.withdrawn_at === null)
-            .map(({ name, version, live }) => (
-              <option key={version} value={`${name}@${version}`} label={live ? 'live' : undefined} />
-            ))}
-        </datalist>
-        <datalist id="results">
-          {(names.data?.entries ?? [])
-            .filter(({ alias }) => alias === null)
-            .map(({ name }) => (
-              <option key={name} value={name} />
-            ))}
-        </datalist>
+        <Suggestions
+          id="parents"
+          of={[
+            { value: BASE, about: '' },
+            ...entries.map(suggestName),
+            ...(versions.data === null
+              ? []
+              : suggestVersions(versions.data, wasLive, ({ name, version }) => `${name}@${version}`)),
+          ]}
+        />
+        <Suggestions id="results" of={entries.filter(({ alias }) => alias === null).map(suggestName)} />
         <div class="pair">
           <Field label="Method" problem={problems.method} hint="What the rows have: one answer each, or two.">
             {(aria) => (
