@@ -26,12 +26,7 @@ export function callCode(language: Language, url: string, body: ChatBody): strin
   const address = `${url}/v1`;
   switch (language) {
     case 'curl':
-      return [
-        `curl ${address}/chat/completions \\`,
-        `  -H "authorization: Bearer $GRAFT_KEY" \\`,
-        `  -H 'content-type: application/json' \\`,
-        `  -d '${quoted(`{\n${lines(body, JSON_STYLE, '    ').join(',\n')}\n  }`)}'`,
-      ].join('\n');
+      return curl(`${address}/chat/completions`, body);
     case 'OpenAI Python':
       return [
         'import os',
@@ -122,6 +117,20 @@ export function callCode(language: Language, url: string, body: ChatBody): strin
 }
 
 type Fields = Readonly<Record<string, unknown>>;
+
+/** A request to a classification head, for the shell: one of a single class sorts documents. @param url of the edge. */
+export const classifyCode = (url: string, model: string, classes: number): string =>
+  classes === 1
+    ? curl(`${url}/v1/rerank`, { model, query: 'Hello', documents: ['Good day', 'Goodbye'] })
+    : curl(`${url}/v1/classify`, { model, input: 'Hello' });
+
+const curl = (address: string, body: Fields): string =>
+  [
+    `curl ${address} \\`,
+    `  -H "authorization: Bearer $GRAFT_KEY" \\`,
+    `  -H 'content-type: application/json' \\`,
+    `  -d '${quoted(`{\n${lines(body, JSON_STYLE, '    ').join(',\n')}\n  }`)}'`,
+  ].join('\n');
 
 /** Its class has fields for these two only. */
 function forLlamaIndex({ temperature, max_tokens, ...others }: Fields): Fields {

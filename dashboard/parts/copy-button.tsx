@@ -1,6 +1,7 @@
 import { Check, Copy } from 'lucide';
+import type { ComponentChildren } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import { callCode, type ChatBody, type Language, LANGUAGES } from '../model/call-code.ts';
+import { callCode, type ChatBody, classifyCode, type Language, LANGUAGES } from '../model/call-code.ts';
 import { Icon } from './icon.tsx';
 import { toast } from './notes.tsx';
 
@@ -40,17 +41,31 @@ export function CopyButton({ text, what, label }: { text: string; what: string; 
 /** A request as code, in one of several languages. */
 export function CallIt({ body, label }: { body: ChatBody; label: string }) {
   const [language, setLanguage] = useState<Language>('curl');
-  const code = callCode(language, location.origin, body);
+  return (
+    <Code label={label} code={callCode(language, location.origin, body)}>
+      <div class="choices" role="group" aria-label="Language">
+        {LANGUAGES.map((one) => (
+          <button key={one} type="button" aria-pressed={one === language} onClick={() => setLanguage(one)}>
+            {one}
+          </button>
+        ))}
+      </div>
+    </Code>
+  );
+}
+
+/** A request to a classification head, for the shell. */
+export const ClassifyIt = ({ model, classes, label }: { model: string; classes: number; label: string }) => (
+  <Code label={label} code={classifyCode(location.origin, model, classes)}>
+    <span class="hint">curl</span>
+  </Code>
+);
+
+function Code({ label, code, children }: { label: string; code: string; children: ComponentChildren }) {
   return (
     <section class="code" aria-label={label}>
       <div class="code-top">
-        <div class="choices" role="group" aria-label="Language">
-          {LANGUAGES.map((one) => (
-            <button key={one} type="button" aria-pressed={one === language} onClick={() => setLanguage(one)}>
-              {one}
-            </button>
-          ))}
-        </div>
+        {children}
         <CopyButton text={code} what="the code" label="Copy" />
       </div>
       <pre tabIndex={0}>

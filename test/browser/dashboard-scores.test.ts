@@ -225,6 +225,9 @@ it('shows how often a classifier is right, its macro F1, and which classes it co
   const name = 'clinic/intent';
   await publishClassifier(name);
   await rig.open(`#/adapters/${name}`);
+  await region('Call it').getByText('/v1/classify').waitFor();
+  expect(await page.getByRole('link', { name: 'Try it' }).count()).toBe(0);
+  await page.getByRole('button', { name: 'Classify it' }).waitFor();
   const evaluations = region('Evaluations');
   await evaluations.getByText('There are none.').waitFor();
   const rows = Array.from({ length: 9 }, (_, i) =>

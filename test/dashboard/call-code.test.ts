@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { callCode, type ChatBody, LANGUAGES } from '../../dashboard/model/call-code.ts';
+import { ClassifyRequest, RerankRequest } from '../../protocol/classify.ts';
+import { callCode, type ChatBody, classifyCode, LANGUAGES } from '../../dashboard/model/call-code.ts';
 
 const URL = 'http://127.0.0.1:8787';
 const body: ChatBody = {
@@ -52,4 +53,17 @@ it('passes exactly the body to the shell, whatever it contains', () => {
 it('writes an empty list in every language', () => {
   for (const language of LANGUAGES)
     expect(callCode(language, URL, { model: 'a', messages: [] })).not.toMatch(/\[\s*,/);
+});
+
+it('writes what a classifier is asked, and what sorts documents if it has one class', () => {
+  const bodyOf = (code: string): unknown => JSON.parse(/-d '(.*)'$/s.exec(code)?.[1] ?? '');
+  const many = classifyCode(URL, 'a/b', 3);
+  expect(many).toContain(`curl ${URL}/v1/classify`);
+  expect(ClassifyRequest.parse(bodyOf(many))).toMatchObject({ model: 'a/b', input: 'Hello' });
+  const one = classifyCode(URL, 'a/b', 1);
+  expect(one).toContain(`curl ${URL}/v1/rerank`);
+  expect(RerankRequest.parse(bodyOf(one))).toMatchObject({
+    model: 'a/b',
+    documents: ['Good day', 'Goodbye'],
+  });
 });

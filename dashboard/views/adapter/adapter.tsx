@@ -14,7 +14,8 @@ import { downloadVersion } from '../../api/save-file.ts';
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
 import { useQuestion, type Question } from '../../parts/dialog.tsx';
-import { CallIt, CopyButton } from '../../parts/copy-button.tsx';
+import { CallIt, ClassifyIt, CopyButton } from '../../parts/copy-button.tsx';
+import { TryClassifier } from '../../parts/try-classifier.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { ProblemNote, toast } from '../../parts/notes.tsx';
 import { useLoad } from '../../parts/hooks.ts';
@@ -74,6 +75,7 @@ export function AdapterView(props: {
   const [problem, setProblem] = useState<Problem | null>(null);
   const { data } = versions;
   const changes = history.data?.changes ?? [];
+  const classes = data === null ? undefined : classesOf(data);
   const isRemoved = versions.problem?.status === 404 && changes[0]?.action === 'remove';
   const download = async ({ version }: VersionView) => {
     if (downloading) return;
@@ -121,7 +123,7 @@ export function AdapterView(props: {
           <RunningExperiments client={client} name={name} />
           {alias === null && <OpenTrainings client={client} name={name} />}
           <div class="actions">
-            {(data.version !== null || alias !== null) && (
+            {(data.version !== null || alias !== null) && classes === undefined && (
               <a
                 class="button"
                 href={hashOf({ at: 'playground', query: new URLSearchParams({ right: name }) })}
@@ -180,10 +182,17 @@ export function AdapterView(props: {
           {(data.version !== null || alias !== null) && (
             <>
               <h3>Call it</h3>
-              <CallIt
-                label="Call it"
-                body={{ model: name, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 256 }}
-              />
+              {classes === undefined ? (
+                <CallIt
+                  label="Call it"
+                  body={{ model: name, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 256 }}
+                />
+              ) : (
+                <>
+                  <ClassifyIt label="Call it" model={name} classes={classes} />
+                  <TryClassifier model={name} classes={classes} />
+                </>
+              )}
             </>
           )}
           {alias === null && <Access client={client} name={name} />}
@@ -194,6 +203,10 @@ export function AdapterView(props: {
     </>
   );
 }
+
+/** Of the head of its live version, or of none; undefined = it answers with text. */
+const classesOf = ({ versions }: VersionList): number | undefined =>
+  versions.find(({ live }) => live)?.chain.at(-1)?.classes;
 
 /** What its live version, or else the newest, was trained on: `name@version`; null = the base. */
 const grownOn = ({ versions }: VersionList): string | null =>

@@ -26,7 +26,7 @@ import { Answered, ProblemNote, Skeleton } from '../../parts/notes.tsx';
 import { Table } from '../../parts/table.tsx';
 import { flipQuestion } from '../adapter/name-questions.tsx';
 import { Status, TrainingProblem } from './trainings.tsx';
-import { TryClassifier } from './try-classifier.tsx';
+import { TryClassifier } from '../../parts/try-classifier.tsx';
 
 /** The edge asks the origin about a job once in five seconds. */
 const EVERY_MS = 3_000;

@@ -1,11 +1,11 @@
 import { useState } from 'preact/hooks';
-import { ClassifyAnswer } from '../../../protocol/classify.ts';
-import { createClient } from '../../api/client.ts';
-import type { Problem } from '../../model/problem.ts';
-import { percent } from '../../model/words.ts';
-import { ApiKeyForm } from '../../parts/key-form.tsx';
-import { ProblemNote } from '../../parts/notes.tsx';
-import { storedKey } from '../../session.ts';
+import { ClassifyAnswer } from '../../protocol/classify.ts';
+import { createClient } from '../api/client.ts';
+import type { Problem } from '../model/problem.ts';
+import { percent } from '../model/words.ts';
+import { ApiKeyForm } from './key-form.tsx';
+import { ProblemNote } from './notes.tsx';
+import { storedKey } from '../session.ts';
 
 /** Asks a version with a classification head for the class of a text, or for the number of a head of one output. */
 export function TryClassifier({ model, classes }: { model: string; classes: number }) {
