@@ -158,6 +158,14 @@ export async function start(engine: Engine, changes: Partial<EngineRequest> = {}
 export const generate = async (engine: Engine, changes: Partial<EngineRequest> = {}): Promise<Collected> =>
   collect(await start(engine, changes));
 
+/** Tokens of a greedy answer of 24, whatever would end it. */
+export async function greedyAnswer(engine: Engine, changes: Partial<EngineRequest>): Promise<number[]> {
+  const sampling = { ...GREEDY, maxTokens: 24, ignoreEos: true };
+  const { final } = await generate(engine, { sampling, ...changes });
+  if (final.kind !== 'end') throw new Error(`it ended with ${final.kind}`);
+  return [...final.tokenIds];
+}
+
 /** Lets the engine run until `condition` holds. */
 export async function until(condition: () => boolean): Promise<void> {
   for (let turn = 0; turn < 2_000_000; turn += 1) {

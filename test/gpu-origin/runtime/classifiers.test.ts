@@ -10,7 +10,7 @@ import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import { seeded, TINY_ADAPTERS, TINY_SHAPES, writeTinyAdapter } from '../../fixtures/tiny-base.ts';
 import { makeTinyRunner, type TinyRunner } from '../../fixtures/tiny-runner.ts';
-import { letters, MemorySource, request, TestClock } from '../engine/harness.ts';
+import { greedyAnswer, letters, MemorySource, request, TestClock } from '../engine/harness.ts';
 
 interface Case {
   family: string;
@@ -76,15 +76,6 @@ async function scoresOf(engine: Engine, changes: Partial<EngineRequest>): Promis
     if (event.kind === 'error') throw new Error(event.error.message);
   }
   return scores;
-}
-
-async function answerOf(engine: Engine, changes: Partial<EngineRequest>): Promise<number[]> {
-  const added = await engine.add(
-    request({ sampling: { ...GREEDY, maxTokens: 24, ignoreEos: true }, ...changes }),
-  );
-  if (!added.ok) throw new Error(added.error.message);
-  for await (const event of added.value.events) if (event.kind === 'end') return [...event.tokenIds];
-  throw new Error('it has not ended');
 }
 
 const families = [...new Set(reference.heads.map(({ family }) => family))];
@@ -154,14 +145,14 @@ describe('heads in int8', () => {
       ...{ prompt: promptOf({ length: 200, offset: 7 }), chain },
     }));
     const answers: number[][] = [];
-    for (const text of texts) answers.push(await answerOf(cold, text));
+    for (const text of texts) answers.push(await greedyAnswer(cold, text));
     await cold.close();
     expect(new Set(alone.map((scores) => scores.join())).size).toBe(asked.length);
 
     const mixed = engineOf(tiny.runner, source);
     const [scores, generated] = await Promise.all([
       Promise.all([...asked, ...asked].map((each) => scoresOf(mixed, each))),
-      Promise.all([...texts, ...texts].map((each) => answerOf(mixed, each))),
+      Promise.all([...texts, ...texts].map((each) => greedyAnswer(mixed, each))),
     ]);
     expect(scores).toEqual([...alone, ...alone]);
     expect(generated).toEqual([...answers, ...answers]);

@@ -1,13 +1,12 @@
 /** Adapters of the head and of the embedding through the engine, and where they are refused. */
 import { expect, it } from 'vitest';
-import { Engine, type EngineRequest } from '../../../gpu-origin/engine/engine.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
+import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import { composeDelta, loadResidentAdapter } from '../../../gpu-origin/runtime/adapter-batch.ts';
 import { freezeChain } from '../../../gpu-origin/training/frozen-base.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-base.ts';
 import { TINY_OUTER_ADAPTERS } from '../../fixtures/tiny-base.ts';
 import { makeTinyRunner, type TinyRunner } from '../../fixtures/tiny-runner.ts';
-import { letters, MemorySource, request, TestClock } from '../engine/harness.ts';
+import { greedyAnswer, letters, MemorySource, TestClock } from '../engine/harness.ts';
 
 const promptOf = (length: number, offset: number): number[] =>
   Array.from({ length }, (_, i) => 3 + ((i * i * 37 + i * 11 + offset) % 256));
@@ -17,15 +16,6 @@ const engineOf = (runner: TinyRunner['runner'], source: MemorySource): Engine =>
     ...{ runner, source, clock: new TestClock(), tokens: letters, eosTokenIds: [2], random: () => 0.5 },
     ...{ maxQueue: 256, adapterBudgetBytes: 100_000_000 },
   });
-
-async function answerOf(engine: Engine, changes: Partial<EngineRequest>): Promise<number[]> {
-  const added = await engine.add(
-    request({ sampling: { ...GREEDY, maxTokens: 24, ignoreEos: true }, ...changes }),
-  );
-  if (!added.ok) throw new Error(added.error.message);
-  for await (const event of added.value.events) if (event.kind === 'end') return [...event.tokenIds];
-  throw new Error('it has not ended');
-}
 
 it('gives the same answers alone, beside others, and with kept chunks', async () => {
   const tiny = await makeTinyRunner({ weights: 'int8', slots: 4, prefixBytes: 16 * 1024 * 1024 });
@@ -43,15 +33,15 @@ it('gives the same answers alone, beside others, and with kept chunks', async ()
   }));
   const cold = engineOf(Object.create(tiny.runner, { blocks: { value: 0 } }) as typeof tiny.runner, source);
   const alone: number[][] = [];
-  for (const each of asked) alone.push(await answerOf(cold, each));
+  for (const each of asked) alone.push(await greedyAnswer(cold, each));
   await cold.close();
   expect(new Set(alone.map((answer) => answer.join())).size).toBe(asked.length);
 
   const mixed = engineOf(tiny.runner, source);
-  const answers = await Promise.all([...asked, ...asked].map((each) => answerOf(mixed, each)));
+  const answers = await Promise.all([...asked, ...asked].map((each) => greedyAnswer(mixed, each)));
   expect(answers).toEqual([...alone, ...alone]);
   // Once more, over chunks that all of them have kept.
-  expect(await Promise.all(asked.map((each) => answerOf(mixed, each)))).toEqual(alone);
+  expect(await Promise.all(asked.map((each) => greedyAnswer(mixed, each)))).toEqual(alone);
   await mixed.close();
   await tiny.close();
 });
