@@ -62,7 +62,7 @@ export function standing(
   return evaluation === null ? calm('Not evaluated yet.') : decisionSentence(evaluation.decision);
 }
 
-/** The proposed winner that nobody has promoted yet; null = there is none. */
+/** A proposed winner that has not been promoted; null if there is none. */
 export const openProposal = ({
   proposal,
   document,

@@ -323,8 +323,12 @@ export function lastOfKind(attention: readonly LayerAttention[], layer: number, 
   return last;
 }
 
-const sharesKeys = ({ layerSizes }: Pick<LlamaConfig, 'layerSizes'>): boolean =>
-  layerSizes?.some((sizes) => sizes.keysOf !== null) === true;
+/** Whether layers share keys and values, or have embeddings of their own: Gemma 4 E2B and E4B. */
+const joinsLayers = ({
+  layerSizes,
+  layerEmbedding,
+}: Pick<LlamaConfig, 'layerSizes' | 'layerEmbedding'>): boolean =>
+  layerEmbedding !== null || layerSizes?.some((sizes) => sizes.keysOf !== null) === true;
 
 /** Whether the layer has such a linear; those of experts are not the layer's. */
 export function hasLinear(
@@ -346,15 +350,15 @@ const layersWhere = ({ layers }: Pick<LlamaConfig, 'layers'>, holds: (layer: num
 export const layersWith = (config: LlamaConfig, kind: LinearKind): number[] =>
   layersWhere(config, (layer) => hasLinear(config, layer, kind));
 
-/** Layers with attention that keep keys and values, in order. */
-export const attentionLayers = (
-  config: Pick<LlamaConfig, 'layers' | 'deltaNet'> & Partial<Pick<LlamaConfig, 'layerSizes'>>,
-): number[] => layersWhere(config, (layer) => !isDeltaNet(config, layer) && keysOf(config, layer) === layer);
-
 /** Layers that keep something of a row, in order. */
 export const cachedLayers = (
   config: Pick<LlamaConfig, 'layers'> & Partial<Pick<LlamaConfig, 'layerSizes'>>,
 ): number[] => layersWhere(config, (layer) => keysOf(config, layer) === layer);
+
+/** Layers with attention that keep keys and values, in order. */
+export const attentionLayers = (
+  config: Pick<LlamaConfig, 'layers' | 'deltaNet'> & Partial<Pick<LlamaConfig, 'layerSizes'>>,
+): number[] => cachedLayers(config).filter((layer) => !isDeltaNet(config, layer));
 
 /** Channels of a {@link DeltaNet}'s convolution, those of q, k and v side by side. */
 export const convolved = ({
@@ -670,44 +674,34 @@ function checkHeads(
     );
 }
 
+/** What decides where a base runs, and whether it is trained. */
+type Parts = Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>;
+
 /** @returns why a base is not served on WebGPU; null if it is. */
-export function wrongOnGpu({
-  attentionCap,
-  deltaNet,
-  experts,
-  layerSizes,
-  layerEmbedding,
-}: Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>):
-  string | null {
-  if (attentionCap !== null)
+export function wrongOnGpu(config: Parts): string | null {
+  if (config.attentionCap !== null)
     return 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
-  if (deltaNet !== null)
+  if (config.deltaNet !== null)
     return 'does not run this base, because graft keeps states of linear attention on processors only';
-  if (experts !== null)
+  if (config.experts !== null)
     return 'does not run this base, because graft runs mixtures of experts on processors only';
-  if (sharesKeys({ layerSizes }) || layerEmbedding !== null)
+  if (joinsLayers(config))
     return 'does not run this base, because graft shares keys and values between layers, and has embeddings of each layer, on processors only';
   return null;
 }
 
+function untrainedPart(config: Omit<Parts, 'attentionCap'>): string | null {
+  if (joinsLayers(config)) return 'shared keys and values or embeddings of each layer (Gemma 4 E2B and E4B)';
+  if (config.deltaNet !== null) return 'layers of linear attention (Qwen3.5)';
+  return config.experts === null ? null : 'experts (Qwen3-MoE)';
+}
+
 /** @returns why graft does not train on a base, for whoever asked; null if it does. */
-export function notTrained({
-  deltaNet,
-  experts,
-  layerSizes,
-  layerEmbedding,
-}: Pick<LlamaConfig, 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>): string | null {
-  const has =
-    sharesKeys({ layerSizes }) || layerEmbedding !== null
-      ? 'shared keys and values or embeddings of each layer (Gemma 4 E2B and E4B)'
-      : deltaNet !== null
-        ? 'layers of linear attention (Qwen3.5)'
-        : experts !== null
-          ? 'experts (Qwen3-MoE)'
-          : null;
-  return has === null
+export function notTrained(config: Omit<Parts, 'attentionCap'>): string | null {
+  const part = untrainedPart(config);
+  return part === null
     ? null
-    : `this base has ${has}, through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base`;
+    : `this base has ${part}, through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base`;
 }
 
 /** onnx.TensorProto.DataType */

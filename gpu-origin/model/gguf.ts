@@ -13,7 +13,7 @@ import {
   GGML_TYPES,
   type GgmlType,
 } from '../../adapters/index.ts';
-import { readFully } from './read-file.ts';
+import { readFully, readStrips } from './read-file.ts';
 
 /** First read; SmolLM2's header is 1.8 MB, a 256k vocabulary with merges about 15 MB. */
 const FIRST_READ = 16 * 1024 * 1024;
@@ -113,13 +113,10 @@ export function readGguf(path: string): GgufFile {
         const { elements, bytes } = blockFormat(tensor.type)!;
         if (from % elements !== 0 || count % elements !== 0)
           throw new GgufError(`${path}: ${name} has no blocks of its own for ${count} of ${width} columns`);
-        const part = (count / elements) * bytes;
-        const all = new Uint8Array(rows * part);
-        for (let row = 0; row < rows; row++) {
-          const at = tensor.offset + ((row * width + from) / elements) * bytes;
-          all.set(readExactly(place.path, place.fd, part, at), row * part);
-        }
-        return dequantize(tensor.type, all);
+        const bytesOf = (values: number): number => (values / elements) * bytes;
+        const table = { position: tensor.offset, rows, rowBytes: bytesOf(width) };
+        const strips = readStrips(place.fd, table, { from: bytesOf(from), bytes: bytesOf(count) });
+        return dequantize(tensor.type, strips ?? refuseTruncated(place.path));
       },
       close,
     };
@@ -151,8 +148,11 @@ function parseHeader(path: string, header: Uint8Array, fileBytes: number): GgufH
 
 function readExactly(path: string, fd: number, bytes: number, position: number): Uint8Array {
   const data = new Uint8Array(bytes);
-  if (!readFully(fd, data, position)) throw new GgufError(`${path} was truncated while it was being read`);
-  return data;
+  return readFully(fd, data, position) ? data : refuseTruncated(path);
+}
+
+function refuseTruncated(path: string): never {
+  throw new GgufError(`${path} was truncated while it was being read`);
 }
 
 /** Types without blocks; {@link DECODE} has the others. */

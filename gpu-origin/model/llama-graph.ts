@@ -979,61 +979,59 @@ class WeightProducts {
     const { g, tensors } = this.params;
     const format = formatOf(name, this.params.format);
     if (format === 'f32') return g.node('MatMul', [x, tensors.numbers(`${name}.w`, precision)], output);
-    if (format === 'int4') {
-      const inputs = [
-        tensors.weight(`${name}.w`),
-        tensors.numbers(`${name}.s`, precision),
-        tensors.weight(`${name}.z`),
-      ];
-      return this.int4.multiply([x, ...inputs], shape, output);
-    }
+    if (format === 'int4')
+      return this.int4.multiply([x, ...this.int4Weights(name, precision)], shape, output);
     if (this.params.flavour === 'gpu') {
       const inputs = [tensors.weight(`${name}.w`), tensors.numbers(`${name}.s`, precision)];
       return blockProduct(g, [x, ...inputs], { ...shape, bits: 8 }, output);
     }
     const { values, max } = this.quantizeRows(x);
-    const inputs = [values, tensors.weight(`${name}.w`), 'q.scale', tensors.weight(`${name}.s`), 'q.zero'];
-    const unit = g.node('MatMulIntegerToFloat', inputs, `${name}.unit`, {}, MICROSOFT);
-    return g.node('Mul', [unit, max], output);
+    return g.node('Mul', [this.int8Product(values, name, `${name}.unit`), max], output);
   }
 
   /**
    * Rows of x `[1, M, K]`, in parts one behind the other, each part times a weight of its own. A lone row of a part is not
    * padded. On a processor in float32 only.
-   * @param of.counts rows of each part. @param of.names of the weights.
+   * @param parts.counts rows of each part. @param parts.names of the weights.
    */
   multiplyParts(
-    of: { x: string; counts: string; names: readonly string[] },
+    { x, counts, names }: { x: string; counts: string; names: readonly string[] },
     shape: ProductShape,
     output: string,
   ): string {
+    const { g, format } = this.params;
+    const rows = format === 'int8' ? this.quantizeRows(x) : { values: x, max: null };
+    const parts = names.map((_, index) => `${output}.in.${index}`);
+    g.node('Split', [rows.values, counts], parts, { axis: 1 });
+    const products = names.map((name, index) =>
+      this.part(parts[index]!, name, shape, `${output}.out.${index}`),
+    );
+    if (rows.max === null) return g.node('Concat', products, output, { axis: 1 });
+    const unit = g.node('Concat', products, `${output}.unit`, { axis: 1 });
+    return g.node('Mul', [unit, rows.max], output);
+  }
+
+  private part(x: string, name: string, shape: ProductShape, output: string): string {
+    const { g, format, tensors } = this.params;
+    if (format === 'f32') return g.node('MatMul', [x, tensors.weight(`${name}.w`)], output);
+    if (format === 'int4')
+      return blockProduct(g, [x, ...this.int4Weights(name, 'f32')], { ...shape, bits: 4 }, output);
+    return this.int8Product(x, name, output);
+  }
+
+  private int4Weights(name: string, precision: Precision): string[] {
+    const { tensors } = this.params;
+    return [
+      tensors.weight(`${name}.w`),
+      tensors.numbers(`${name}.s`, precision),
+      tensors.weight(`${name}.z`),
+    ];
+  }
+
+  /** Of rows as {@link quantizeRows} makes them, less their maximum. */
+  private int8Product(values: string, name: string, output: string): string {
     const { g, tensors } = this.params;
-    const { x, counts, names } = of;
-    const apart = (all: string): string[] => {
-      const parts = names.map((_, index) => `${output}.in.${index}`);
-      g.node('Split', [all, counts], parts, { axis: 1 });
-      return parts;
-    };
-    const joined = (parts: readonly string[], name: string): string =>
-      g.node('Concat', parts, name, { axis: 1 });
-    const format = this.params.format;
-    if (format !== 'int8') {
-      const parts = apart(x).map((part, index) => {
-        const weight = `${names[index]!}.w`;
-        const y = `${output}.out.${index}`;
-        if (format === 'f32') return g.node('MatMul', [part, tensors.weight(weight)], y);
-        const [scales, zeros] = [`${names[index]!}.s`, `${names[index]!}.z`];
-        const inputs = [part, ...[weight, scales, zeros].map((name) => tensors.weight(name))];
-        return blockProduct(g, inputs, { ...shape, bits: 4 }, y);
-      });
-      return joined(parts, output);
-    }
-    const { values, max } = this.quantizeRows(x);
-    const parts = apart(values).map((part, index) => {
-      const [weight, scales] = ['w', 's'].map((end) => tensors.weight(`${names[index]!}.${end}`));
-      const inputs = [part, weight!, 'q.scale', scales!, 'q.zero'];
-      return g.node('MatMulIntegerToFloat', inputs, `${output}.out.${index}`, {}, MICROSOFT);
-    });
-    return g.node('Mul', [joined(parts, `${output}.unit`), max], output);
+    const inputs = [values, tensors.weight(`${name}.w`), 'q.scale', tensors.weight(`${name}.s`), 'q.zero'];
+    return g.node('MatMulIntegerToFloat', inputs, output, {}, MICROSOFT);
   }
 }

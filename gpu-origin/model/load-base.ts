@@ -44,7 +44,7 @@ import {
   lastOfKind,
   type DeltaNet,
 } from './base-model.ts';
-import { fileDigest, readFully } from './read-file.ts';
+import { fileDigest, readFully, readStrips } from './read-file.ts';
 import {
   linearDivisors,
   longRopeScale,
@@ -91,21 +91,11 @@ interface Located {
 
 function readExactly(fd: number, length: number, position: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
-  if (!readFully(fd, bytes, position))
-    throw new BaseModelError('a safetensors file ends before its last tensor: it is truncated');
-  return bytes;
+  return readFully(fd, bytes, position) ? bytes : refuseTruncated();
 }
 
-/** Bytes at the same place of each row, one behind the other. */
-function readColumns(
-  fd: number,
-  position: number,
-  { rows, rowBytes, from, bytes }: { rows: number; rowBytes: number; from: number; bytes: number },
-): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(rows * bytes);
-  for (let row = 0; row < rows; row++)
-    all.set(readExactly(fd, bytes, position + row * rowBytes + from), row * bytes);
-  return all;
+function refuseTruncated(): never {
+  throw new BaseModelError('a safetensors file ends before its last tensor: it is truncated');
 }
 
 /**
@@ -244,10 +234,12 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
           );
         const at = located.dataStart + begin;
         if (columns !== undefined) {
-          const value = (end - begin) / shape.reduce((product, size) => product * size, 1);
-          const strips = { rows: shape[0]!, rowBytes: shape[1]! * value, from: columns.from * value };
-          const data = readColumns(located.fd, at, { ...strips, bytes: columns.count * value });
-          return toFloat32({ dtype, shape: [shape[0]!, columns.count], data });
+          const [rows, width] = shape as [number, number];
+          const rowBytes = (end - begin) / rows;
+          const value = rowBytes / width;
+          const strip = { from: columns.from * value, bytes: columns.count * value };
+          const data = readStrips(located.fd, { position: at, rows, rowBytes }, strip) ?? refuseTruncated();
+          return toFloat32({ dtype, shape: [rows, columns.count], data });
         }
         const data = readExactly(located.fd, end - begin, at);
         const values = toFloat32({ dtype, shape: [...shape], data });

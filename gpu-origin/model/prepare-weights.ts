@@ -41,8 +41,8 @@ export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 /** The graph's name of the product before the logits. */
 export const HEAD_PRODUCT = 'head';
 
-/** The graph's name of the scales of an embedding in int8, `[vocab, 1]`. */
 const EMBEDDING = 'embed';
+/** The graph's name of the scales of an embedding in int8, `[vocab, 1]`. */
 export const EMBEDDING_SCALES = `${EMBEDDING}.s`;
 
 /** Format of a product's weights: with 4 bit the head stays in int8, because it affects the logits most. */
@@ -383,38 +383,38 @@ export const LAYER_EMBEDDING = {
 export const LAYER_EMBEDDING_NORM = 'post_per_layer_input_norm';
 
 /** The graph's. `table` has rows as the embedding has; `projection` is a product. */
-export const layerEmbeddingNames = (
-  layer: number,
-): { table: string; scales: string; projection: string } => ({
+export const layerEmbeddingNames = (layer: number): { table: string; projection: string } => ({
   table: `l${layer}.layerEmbedding`,
-  scales: `l${layer}.layerEmbedding.s`,
   projection: `l${layer}.layerProjection`,
 });
 export const LAYER_PROJECTION_NORM = 'layerProjection.norm';
 
 /**
- * A layer's own embedding of each token, and what projects the token's usual one to the same width. transformers adds both,
- * the latter normed, and multiplies by 2 ** -0.5, which is in the table and in the norm's gain here.
+ * Each layer's own embedding of every token, and what projects the token's usual one to the same width. transformers adds
+ * both, the latter normed, and multiplies by 2 ** -0.5, which is in the tables and in the norm's gain here.
  */
 function* layerEmbeddingTensors(
   base: BaseModel,
-  layer: number,
   width: number,
   served: Served,
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
   const { vocab, hidden, layers } = base.config;
-  const names = layerEmbeddingNames(layer);
-  const columns = { from: layer * width, count: width };
-  const table = base.tensor(LAYER_EMBEDDING.table, [vocab, layers * width], columns);
-  const scale = Math.sqrt(width / 2);
-  for (let i = 0; i < table.length; i++) table[i]! *= scale;
-  yield* lookedUp(names.table, table, vocab, width, served.format === 'f32' ? 'f32' : 'int8');
-  const all = base.tensor(LAYER_EMBEDDING.projection, [layers * width, hidden]);
-  const projection = all.slice(layer * width * hidden, (layer + 1) * width * hidden);
+  const gain = base.tensor(LAYER_EMBEDDING.norm, [width]).map((one) => one * Math.SQRT1_2);
+  yield { name: LAYER_PROJECTION_NORM, type: 'f32', dims: [width], data: gain };
+  const projection = base.tensor(LAYER_EMBEDDING.projection, [layers * width, hidden]);
   for (let i = 0; i < projection.length; i++) projection[i]! *= hidden ** -0.5;
   if (rotations !== null) rotateColumns(projection, hidden, rotations.input);
-  yield* linear(names.projection, projection, width, hidden, served);
+  const scale = Math.sqrt(width / 2);
+  for (let layer = 0; layer < layers; layer++) {
+    const names = layerEmbeddingNames(layer);
+    const columns = { from: layer * width, count: width };
+    const table = base.tensor(LAYER_EMBEDDING.table, [vocab, layers * width], columns);
+    for (let i = 0; i < table.length; i++) table[i]! *= scale;
+    yield* lookedUp(names.table, table, vocab, width, served.format === 'f32' ? 'f32' : 'int8');
+    const own = projection.subarray(layer * width * hidden, (layer + 1) * width * hidden);
+    yield* linear(names.projection, own, width, hidden, served);
+  }
 }
 
 function* layerTensors(
@@ -439,8 +439,6 @@ function* layerTensors(
     const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
     yield { name: gainName(layer, path), type: 'f32', dims: [size], data };
   }
-  if (config.layerEmbedding !== null)
-    yield* layerEmbeddingTensors(base, layer, config.layerEmbedding, served, rotations);
   if (config.layerScalars) {
     const { graph, stored } = scalarNames(layer);
     yield { name: graph, type: 'f32', dims: [1], data: base.tensor(stored, [1]) };
@@ -549,15 +547,7 @@ export function* prepareWeights(params: {
   yield* linear(HEAD_PRODUCT, head, vocab, hidden, served);
   yield* rotaryTables(rope, params.context, rotaryNames('rope'));
   if (localRope !== null) yield* rotaryTables(localRope, params.context, rotaryNames('localRope'));
-  if (layerEmbedding !== null) {
-    const gain = base.tensor(LAYER_EMBEDDING.norm, [layerEmbedding]);
-    yield {
-      name: LAYER_PROJECTION_NORM,
-      type: 'f32',
-      dims: [layerEmbedding],
-      data: gain.map((one) => one * Math.SQRT1_2),
-    };
-  }
+  if (layerEmbedding !== null) yield* layerEmbeddingTensors(base, layerEmbedding, served, rotations);
   for (let layer = 0; layer < layers; layer++) {
     yield* layerTensors(base, layer, served, rotations);
     onLayer(layer + 1, layers);

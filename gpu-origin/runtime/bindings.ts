@@ -144,11 +144,11 @@ function bindCache(
   { from, to }: Layers,
   prefix: string,
 ): void {
-  const cached = cachedLayers(config);
+  const places = new Map(cachedLayers(config).map((layer, at) => [layer, 2 * at]));
   for (let layer = from; layer < to; layer++) {
     const source = keysOf(config, layer);
     cacheParts(config, layer).forEach((part, index) => {
-      const tensor = cache[2 * cached.indexOf(source) + index]!;
+      const tensor = cache[places.get(source)! + index]!;
       // Of a layer in the same part, its graph has them.
       if (source === layer || source < from) binding.input(`${prefix}past.${source}.${part}`, tensor);
       // The same memory in and out: GroupQueryAttention then appends in place.

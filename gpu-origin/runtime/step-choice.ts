@@ -72,8 +72,8 @@ const BYTES_A_WEIGHT: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * Bytes of weights that a step reads regardless of its rows: linears and head; of experts, those of one row. @param weights as named in the
- * base's properties.
+ * Bytes of weights that a step reads regardless of its rows: linears and head; of experts, those of one row.
+ * @param weights as named in the base's properties.
  */
 export function stepBytes(config: LlamaConfig, weights: string): number {
   let values = config.vocab * config.hidden;
