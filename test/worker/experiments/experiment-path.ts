@@ -45,7 +45,8 @@ export async function startExperimentPath(
     { key: 'control', adapter: `${NAME}@1`, weight: 0.5 },
     { key: 'treatment', adapter: `${NAME}@2`, weight: 0.5 },
   ];
-  const draft = await send('', { name: NAME, variants, ...document });
+  // The default seed is the experiment's random id: which units a variant gets would differ from run to run.
+  const draft = await send('', { name: NAME, seed: 'path', variants, ...document });
   const view = await send(`/${draft.id}/start`, {});
   edge.clock.advance(LATER_MS);
   const step: ExperimentPath['step'] = (name, body = {}) => send(`/${view.id}/${name}`, body);
