@@ -260,11 +260,10 @@ export function settle(
 ): ReachedShare[] {
   advance(state, ask.at);
   const [, begun] = state.leases.get(ask.lease) ?? [];
-  if (state.leases.delete(ask.lease) || !ask.again) {
-    if (begun !== undefined)
-      state.took = state.took === 0 ? state.at - begun : 0.75 * state.took + 0.25 * (state.at - begun);
-    use(state, 0, ask.tokens);
-  }
+  if (!state.leases.delete(ask.lease) && ask.again) return reachedShares(state, ask.limits);
+  if (begun !== undefined)
+    state.took = state.took === 0 ? state.at - begun : 0.75 * state.took + 0.25 * (state.at - begun);
+  use(state, 0, ask.tokens);
   return reachedShares(state, ask.limits);
 }
 
