@@ -263,6 +263,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
       'worker/webhooks/limits.ts': [
         'MAX_WEBHOOKS',
         'MAX_WAITING_ALERTS',
+        'MAX_WAITING_OF_TENANT',
         'WEBHOOK_TIMEOUT_MS',
         'WEBHOOK_TRIES',
         'WEBHOOKS_PER_RUN',

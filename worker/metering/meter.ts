@@ -81,12 +81,11 @@ export function createBudgets({
       try {
         if (quotas === null) throw new Error('there is no binding QUOTAS');
         const spent = await quotas.spend(caller.tenant, { asked: askedOf(counters), ...tokens, at: now() });
-        await alerts.tell(
+        await tellReached(
+          alerts,
           caller,
-          reachedOf(
-            counters,
-            spent.map(({ reached }) => reached),
-          ),
+          counters,
+          spent.map(({ reached }) => reached),
         );
         const damaged = counters.find((_, i) => spent[i]?.least?.reason === 'damaged');
         const [least = null] = counters
@@ -280,9 +279,18 @@ const blockOf = (counters: readonly Counted[]): string => JSON.stringify(askedOf
 const askedOf = (counters: readonly Counted[]): AskedCounter[] =>
   counters.map(({ counter, limits }) => ({ counter, limits }));
 
-/** @param reached of each counter, in their order. */
-const reachedOf = (counters: readonly Counted[], reached: readonly (readonly ReachedShare[])[]) =>
-  counters.flatMap(({ of, counter }, i) => (reached[i] ?? []).map((share) => ({ ...share, of, counter })));
+/** Never rejects. @param reached of each counter, in their order. @returns null if there is nothing to tell. */
+function tellReached(
+  alerts: BudgetAlerts,
+  caller: LimitedCaller,
+  counters: readonly Counted[],
+  reached: readonly (readonly ReachedShare[])[],
+): Promise<void> | null {
+  const all = counters.flatMap(({ of, counter }, i) =>
+    (reached[i] ?? []).map((share) => ({ ...share, of, counter })),
+  );
+  return all.length === 0 ? null : alerts.tell(caller, all);
+}
 
 interface Refused {
   error: ApiError;
@@ -400,7 +408,8 @@ export function createAskQuota(params: {
       for (const again of [false, true]) {
         try {
           const reached = await quotas?.settle(tenant, { asked, lease, tokens, again, at: now() });
-          return await alerts.tell(caller, reachedOf(ended, reached ?? []));
+          await tellReached(alerts, caller, ended, reached ?? []);
+          return;
         } catch (error) {
           if (again) trouble(caller, open, error);
           else await sleep(memoryMs);
@@ -460,11 +469,13 @@ export function createAskQuota(params: {
       if (!open) return err({ error: limitsUnchecked(retryAfterMs), headers: [] });
     }
     // Rarely anything: what is used is noticed where it is counted. But limits are lowered, and isolates end.
-    const reached = reachedOf(
+    const telling = tellReached(
+      alerts,
+      caller,
       counted,
-      decisions.map((decision) => decision.reached),
+      decisions.map(({ reached }) => reached),
     );
-    if (reached.length > 0) keepAlive(alerts.tell(caller, reached));
+    if (telling !== null) keepAlive(telling);
     const refusals = decisions
       .flatMap((decision, i) => {
         const one = counted[i];

@@ -3,7 +3,13 @@ import { z } from 'zod';
 import { WEBHOOK_EVENTS, type WebhookEvent } from '../../protocol/admin-api/webhooks.ts';
 import { gaveRow, mayAct, readable, readColumn, type SqlDatabase } from '../platform/d1-database.ts';
 import type { Page } from '../platform/ports.ts';
-import { ALERT_KEPT_MS, DUE_MESSAGES, MAX_WAITING_ALERTS, WEBHOOK_KEPT_MS } from './limits.ts';
+import {
+  ALERT_KEPT_MS,
+  DUE_MESSAGES,
+  MAX_WAITING_ALERTS,
+  MAX_WAITING_OF_TENANT,
+  WEBHOOK_KEPT_MS,
+} from './limits.ts';
 import type { Alert, OriginAbsence, WebhookMessageRow, WebhookOutbox } from './ports.ts';
 
 export function createD1WebhookOutbox(db: SqlDatabase): WebhookOutbox {
@@ -77,9 +83,12 @@ export function toWebhook({ owner, events, ...record }: WebhookRecord): WebhookR
   return { ...record, tenant: owner === '' ? null : owner, events: readColumn(Events, events, place) };
 }
 
-/** Messages of the webhook ?1. */
+/** How many messages wait for the webhook `w`. */
 const WAITING = 'SELECT COUNT(*) FROM webhook_messages m WHERE m.source = w.id AND m.next_at IS NOT NULL';
 const COLUMNS = `w.id, w.owner, w.url, w.events, w.created_at, w.created_by, (${WAITING}) AS waiting`;
+/** Origins are few; of budgets there may be more than a receiver takes. ?5 = the tenant, '' = none. */
+const HAS_ROOM = `(?5 = '' OR ((${WAITING}) < ${MAX_WAITING_ALERTS} AND (w.owner <> '' OR
+  (${WAITING} AND m.id > 'msg:budget:' || ?5 || ':' AND m.id < 'msg:budget:' || ?5 || ';') < ${MAX_WAITING_OF_TENANT})))`;
 
 export function createD1Webhooks(db: SqlDatabase) {
   /** A message for each webhook that is to hear of it. */
@@ -89,7 +98,7 @@ export function createD1Webhooks(db: SqlDatabase) {
         `INSERT INTO webhook_messages (id, source, url, body, next_at, made_at, kept_until)
          SELECT ?1 || ':' || w.id, w.id, w.url, ?2, ?3, ?3, ?4 FROM webhooks w
          WHERE w.owner IN (?5, '') AND EXISTS (SELECT 1 FROM json_each(w.events) WHERE value = ?6)
-           AND (${WAITING}) < ${MAX_WAITING_ALERTS} ON CONFLICT DO NOTHING`,
+           AND ${HAS_ROOM} ON CONFLICT DO NOTHING`,
       )
       .bind(
         id,

@@ -5,8 +5,10 @@ const DAY = 86_400 * SECOND;
 
 /** Webhooks of one tenant, and of the operator, beside those of experiments. */
 export const MAX_WEBHOOKS = 10;
-/** Alerts that wait for one webhook. Further ones are dropped: a receiver that is away must not fill the outbox. */
+/** Alerts of budgets that wait for one webhook. Further ones are dropped: a receiver that is away must not fill the outbox. */
 export const MAX_WAITING_ALERTS = 100;
+/** … and of one tenant for a webhook of the operator, who is to hear of the others as well. */
+export const MAX_WAITING_OF_TENANT = 20;
 /** Messages per run of the schedule; each is a call out and one of D1. */
 export const WEBHOOKS_PER_RUN = 20;
 /** Due messages among which a run chooses, so that each receiver has its turn. */

@@ -9,7 +9,12 @@ import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import { emptyQuota, settle, tell } from '../../../worker/metering/quota-state.ts';
 import { BUDGET_SHARES } from '../../../worker/metering/limits.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
-import { ALERT_MEMORY_MS, MAX_WAITING_ALERTS, MAX_WEBHOOKS } from '../../../worker/webhooks/limits.ts';
+import {
+  ALERT_MEMORY_MS,
+  MAX_WAITING_ALERTS,
+  MAX_WAITING_OF_TENANT,
+  MAX_WEBHOOKS,
+} from '../../../worker/webhooks/limits.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';
 import { generateApiKey } from '../../../protocol/identity.ts';
@@ -346,16 +351,24 @@ describe('a receiver', () => {
     const failing = await hookOf({ url: 'https://hooks.example.com/failing' });
     await hookOf({ url: 'https://hooks.example.com/fine', tenant: 'bob' });
     statuses.set(failing.url, 500);
-    const alert = (i: number) => ({
-      id: `msg:budget:alice:${i}`,
-      tenant: 'alice',
-      event: 'budget.used' as const,
-      data: { i },
-    });
-    const all = Array.from({ length: MAX_WAITING_ALERTS + 5 }, (_, i) => alert(i));
-    await graft.stores.webhooks.tell(all, graft.clock.now());
+    const flood = (tenant: string) =>
+      graft.stores.webhooks.tell(
+        Array.from({ length: MAX_WAITING_OF_TENANT + 5 }, (_, i) => ({
+          id: `msg:budget:${tenant}:${i}`,
+          tenant,
+          event: 'budget.used' as const,
+          data: { i },
+        })),
+        graft.clock.now(),
+      );
     // What is too much is dropped, and can be seen.
+    await flood('alice');
+    expect(await listed()).toMatchObject([{ waiting: MAX_WAITING_OF_TENANT }, { waiting: 0 }]);
+    for (let tenant = 0; tenant < 9; tenant += 1) await flood(`alice-${tenant}`);
     expect(await listed()).toMatchObject([{ waiting: MAX_WAITING_ALERTS }, { waiting: 0 }]);
+    const away = { id: 'msg:origin.away:o1:1', tenant: null, event: 'origin.away' as const, data: {} };
+    await graft.stores.webhooks.tell([away], graft.clock.now());
+    expect(await listed()).toMatchObject([{ waiting: MAX_WAITING_ALERTS + 1 }, { waiting: 0 }]);
     graft.clock.advance(1);
     await ask(await keyOf('bob', { tokens_per_day: 10 }), 10);
     await schedule();
