@@ -57,8 +57,13 @@ async function ask({ key = '' }: NewKey, used: number, of = graft): Promise<numb
   await of.settled();
   return answer.status;
 }
+/** Messages of one run are sent at once: they are sorted by their ids. */
 async function schedule(): Promise<void> {
+  const before = got.length;
   await graft.schedule(() => undefined);
+  const idOf = ({ headers }: Got): string => headers.get('webhook-id') ?? '';
+  const arrived = got.splice(before).sort((a, b) => (idOf(a) < idOf(b) ? -1 : 1));
+  got.push(...arrived);
 }
 /** Who got what: `/path type`, in the order of arrival. */
 const told = () =>
