@@ -253,9 +253,21 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
         'CALL_TIMEOUT_MS',
         'MAX_PAIRS_OF_USER',
         'MAX_PAIR_CHARACTERS',
+        'EXPERIMENTS_PER_RUN',
+      ],
+    },
+  },
+  {
+    title: 'Webhooks',
+    limits: {
+      'worker/webhooks/limits.ts': [
+        'MAX_WEBHOOKS',
+        'MAX_WAITING_ALERTS',
+        'MAX_WAITING_OF_TENANT',
         'WEBHOOK_TIMEOUT_MS',
         'WEBHOOK_TRIES',
-        'EXPERIMENTS_PER_RUN',
+        'WEBHOOKS_PER_RUN',
+        'ORIGIN_AWAY_MS',
       ],
     },
   },

@@ -217,6 +217,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'List, set, lift and reset limits of tenants',
         load: async () => (await import('./commands/limits.ts')).limitsCommand,
       },
+      webhook: {
+        summary: 'Have a URL told of budgets and origins',
+        load: async () => (await import('./commands/webhook.ts')).webhookCommand,
+      },
       grant: {
         summary: 'Let other tenants, or everybody, use your adapters',
         load: async () => (await import('./commands/grant.ts')).grantCommand,

@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('b19dbb62d7358248b8408716589bd01ff2e3a753d876a79ee72d73f2f87549fd');
+INSERT INTO schema_hash VALUES ('6245266b97dc088c7d356a991572f9c818d7c9c31d1cca37b21b5ad0f3af84af');
 
 -- Names, versions, and what became of them
 
@@ -544,19 +544,40 @@ CREATE TABLE experiment_looks (
   PRIMARY KEY (experiment, seed, at)
 ) WITHOUT ROWID;
 
--- What experiments tell their webhooks, each once a seed; kept when it is sent, so that it is not told again.
+-- Webhooks
+
+-- Where alerts of budgets and origins go.
+CREATE TABLE webhooks (
+  id TEXT PRIMARY KEY,
+  owner TEXT NOT NULL,         -- the tenant; '' = the operator
+  url TEXT NOT NULL,
+  events TEXT NOT NULL,        -- JSON
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX webhooks_by_owner ON webhooks (owner, id);
+
+-- What experiments and alerts tell, each once; kept when it is sent, so that it is not told again.
 CREATE TABLE webhook_messages (
   id TEXT PRIMARY KEY,
-  experiment TEXT NOT NULL,
+  source TEXT NOT NULL,        -- id of the experiment, or of the webhook
   url TEXT NOT NULL,
   body TEXT NOT NULL,          -- JSON
   tries INTEGER NOT NULL DEFAULT 0,
   next_at INTEGER,             -- when it is tried; NULL = sent, or given up
-  made_at INTEGER NOT NULL
+  made_at INTEGER NOT NULL,
+  kept_until INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX webhook_messages_due ON webhook_messages (next_at, id) WHERE next_at IS NOT NULL;
-CREATE INDEX webhook_messages_of_experiment ON webhook_messages (experiment);
-CREATE INDEX webhook_messages_old ON webhook_messages (made_at);
+CREATE INDEX webhook_messages_of_source ON webhook_messages (source, next_at);
+CREATE INDEX webhook_messages_old ON webhook_messages (kept_until);
+
+-- Origins that do not answer.
+CREATE TABLE origin_absences (
+  origin TEXT PRIMARY KEY,
+  since INTEGER NOT NULL,
+  told INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 
 -- Erasing for good
 

@@ -37,6 +37,7 @@ import { adminRoomRoutes } from './registry/rooms-routes.ts';
 import { adminTenantLimitsRoutes, adminUsageRoutes } from './metering/routes.ts';
 import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
 import { adminPromptRoutes } from './prompts/routes.ts';
+import { adminWebhookRoutes } from './webhooks/routes.ts';
 import { adminRequestRoutes, adminTrafficRoutes } from './traffic/routes.ts';
 import { adminVerifyRoutes, adminVersionRoutes } from './registry/versions-routes.ts';
 import { completionRoutes, tokenizerRoutes } from './completions/routes.ts';
@@ -131,6 +132,7 @@ const ADMIN_ROUTES = [
   adminOriginRoutes,
   adminWarmRoutes,
   adminPinRoutes,
+  adminWebhookRoutes,
   adminOpenApiRoutes,
 ];
 

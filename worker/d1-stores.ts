@@ -8,7 +8,7 @@ import { createD1Preferences } from './improvements/d1-preferences.ts';
 import { createD1DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import { createD1Erasures } from './erasure/d1-erasures.ts';
 import { createD1Evaluations } from './evaluations/d1-evaluations.ts';
-import { createD1ExperimentLedger, createD1WebhookOutbox } from './experiments/d1-experiments.ts';
+import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
 import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
 import { createD1Usage } from './metering/d1-usage.ts';
 import { createD1FileNames, createD1OriginHistory, createD1Pins } from './origins/d1-origins.ts';
@@ -19,6 +19,7 @@ import { createD1RowAudit } from './registry/d1-row-audit.ts';
 import { createD1RowFiles } from './training/d1-row-files.ts';
 import { createD1TrainingJobs } from './training/d1-training-jobs.ts';
 import { createD1Traffic } from './traffic/d1-traffic.ts';
+import { createD1WebhookOutbox, createD1Webhooks } from './webhooks/d1-webhooks.ts';
 import { USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
 import type { Stores } from './parts.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
@@ -50,4 +51,5 @@ export const createD1Stores = (db: SqlDatabase, usageDb = db) =>
     evaluations: createD1Evaluations(db),
     experimentLedger: createD1ExperimentLedger(db),
     outbox: createD1WebhookOutbox(db),
+    webhooks: createD1Webhooks(db),
   }) satisfies Partial<Stores>;

@@ -34,7 +34,7 @@ import type { Config } from './env.ts';
 import type { Evaluations } from './evaluations/ports.ts';
 import type { ErasureLedger } from './erasure/d1-erasures.ts';
 import { createCounting } from './experiments/parts.ts';
-import type { WebhookOutbox, ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
+import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
 import { createGathering } from './gathering/parts.ts';
 import type { Gatherers } from './gathering/ports.ts';
@@ -73,6 +73,10 @@ import { createTextSealer } from './platform/sealed-text.ts';
 import { NEGATIVE_CACHE_MS } from './registry/limits.ts';
 import { createPromptKeeper, createPromptSealer } from './prompts/keep-prompts.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
+import { createBudgetAlerts } from './webhooks/alerts.ts';
+import type { WebhookLedger } from './webhooks/d1-webhooks.ts';
+import type { WebhookOutbox } from './webhooks/ports.ts';
+import { createWebhookSigner } from './webhooks/send-webhooks.ts';
 import type { PointerWriter, Registry, IntakeDeps } from './registry/ports.ts';
 import { catchUp, createSchedule } from './schedule.ts';
 import type { RuntimeTracing } from './tracing/ports.ts';
@@ -114,6 +118,7 @@ export interface Stores {
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;
   outbox: WebhookOutbox;
+  webhooks: WebhookLedger;
   pairTallies: PairTallies;
   /** null = no key's limits are counted. */
   quotas: Quotas | null;
@@ -206,6 +211,12 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     now,
   });
   const gathering = createGathering({ gatherers: stores.gatherers, now, sleep: flushDelay });
+  const alerts = createBudgetAlerts({
+    quotas: stores.quotas,
+    webhooks: stores.webhooks,
+    now,
+    maxEntries: LAST_KNOWN_GOOD_ENTRIES,
+  });
   const services = {
     ...hot,
     ...stores,
@@ -249,9 +260,10 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
       now,
       sleep: flushDelay,
     }),
-    budgets: createBudgets({ quotas: stores.quotas, now }),
+    budgets: createBudgets({ quotas: stores.quotas, alerts, now }),
     meter: createMeter({
       quotas: stores.quotas,
+      alerts,
       ...{ usage: gathering, now, sleep: flushDelay },
     }),
     ...createCounting({
@@ -262,6 +274,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
       sleep: flushDelay,
       callOut: runtime.callOut,
     }),
+    webhookSigner: createWebhookSigner(config.macKey, 'graft-webhook-v1'),
     callOut: runtime.callOut,
     prices: config.prices,
     loopbackCallbacks: config.loopbackCallbacks,

@@ -12,7 +12,7 @@ import type { Drops } from './kv-inbox/take-drops.ts';
 import { type EraseDeps, workOffErasures } from './erasure/erase-steps.ts';
 import { resealRows, type ScoreDeps } from './evaluations/score.ts';
 import { evaluateAll } from './experiments/life/evaluate.ts';
-import { sendWebhooks, type WebhookDeps } from './experiments/webhooks.ts';
+
 import { collectSomeGarbage, type GarbageDeps } from './blobs/collect-garbage.ts';
 import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
 import { FORGOTTEN_PER_RUN, STALE_POINTERS_PER_RUN } from './registry/limits.ts';
@@ -26,6 +26,9 @@ import type { OriginClient } from './origins/client.ts';
 import { ORIGIN_HISTORY_KEPT_S, PINS_LOADED_MS } from './origins/limits.ts';
 import type { OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { withTimeout } from './platform/store-calls.ts';
+import { tellOfOrigins } from './webhooks/alerts.ts';
+import type { WebhookLedger } from './webhooks/d1-webhooks.ts';
+import { sendWebhooks, type WebhookDeps } from './webhooks/send-webhooks.ts';
 
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
@@ -76,7 +79,6 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
         limits: () => syncUnwrittenLimits(deps),
         drops: async () => drops?.takeAll(keepAlive),
         experiments: () => evaluateAll(deps),
-        webhooks: () => sendWebhooks(deps),
         // A restarted origin holds nothing.
         pins: () =>
           pinSync().sync({
@@ -88,6 +90,8 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
           registry.forgetRemoved({ before: now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN, at: now() }),
         erasures: () => workOffErasures(deps),
         origins: () => noteOrigins(deps),
+        // What the jobs before have to tell goes out in the same run.
+        webhooks: () => sendWebhooks(deps),
         traffic: () => deps.traffic.tend(now()),
         prompts: () => deps.keptPrompts.tend(now()),
         preferences: () => deps.preferences.tend(now()),
@@ -135,13 +139,19 @@ export async function runJobs(
 interface OriginNoteDeps {
   origins: OriginClient;
   originHistory: OriginHistoryLedger;
+  webhooks: WebhookLedger;
   now: () => number;
 }
 
-/** Records how busy each answering origin is, and deletes old records. */
+/** Records how busy each answering origin is, tells webhooks of those that do not answer, and deletes old records. */
 async function noteOrigins(deps: OriginNoteDeps): Promise<void> {
   const at = 60 * Math.floor(deps.now() / 60_000);
-  const measured = await deps.origins.measure();
+  const asked = await deps.origins.measure();
+  await tellOfOrigins(
+    deps,
+    asked.map(({ id, figures }) => ({ id, answers: figures !== null })),
+  );
+  const measured = asked.flatMap(({ id, figures }) => (figures === null ? [] : [{ id, figures }]));
   if (measured.length > 0)
     await deps.originHistory.note(
       measured.map(({ id, figures }) => ({

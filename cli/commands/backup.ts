@@ -389,7 +389,7 @@ async function bringBack(bringing: Bringing): Promise<number> {
 
 /** Garbage that the schedule removes by itself, a little each minute. */
 const MOVES: ReadonlySet<string> = new Set([
-  ...['traffic', 'origin_minutes', 'usage_batches', 'webhook_messages'],
+  ...['traffic', 'origin_minutes', 'usage_batches', 'webhook_messages', 'origin_absences'],
   ...['stale_pointers', 'upkeep', 'stored_files', 'stored_parts', 'blob_parts', 'versions', 'chain_members'],
   ...['erasures', 'erasure_items', 'erasure_files'],
   // Beside the files, which are not counted.

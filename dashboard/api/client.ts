@@ -11,6 +11,7 @@ import {
   splitRoute,
 } from '../../protocol/admin-api/operations.ts';
 import { joinUsage, type UsageGroup, type UsageReport } from '../../protocol/admin-api/tenants.ts';
+import type { WebhookView } from '../../protocol/admin-api/webhooks.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import {
   jsonOf,
@@ -173,6 +174,13 @@ export const readKeys = (client: Client): Promise<Result<Found<KeyView>, Problem
   readPages(
     (cursor) => client.call('GET /admin/keys', { query: { cursor } }),
     ({ keys }) => keys,
+  );
+
+/** The operator's first. */
+export const readWebhooks = (client: Client): Promise<Result<Found<WebhookView>, Problem>> =>
+  readPages(
+    (cursor) => client.call('GET /admin/webhooks', { query: { cursor } }),
+    ({ webhooks }) => webhooks,
   );
 
 /** Pages of a report that are read at once: some 100,000 rows of usage. */

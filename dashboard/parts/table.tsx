@@ -1,4 +1,4 @@
-import { MoveRight } from 'lucide';
+import { type IconNode, MoveRight } from 'lucide';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Icon } from './icon.tsx';
@@ -84,6 +84,15 @@ function heading(column: Column, at: number) {
     <th key={at} scope="col" class={typeof column === 'string' ? undefined : 'right'}>
       {text}
     </th>
+  );
+}
+
+/** A button of a row, which is an icon alone. */
+export function Act(props: { label: string; icon: IconNode; onClick: () => void }) {
+  return (
+    <button type="button" class="bare" title={props.label} aria-label={props.label} onClick={props.onClick}>
+      <Icon of={props.icon} />
+    </button>
   );
 }
 

@@ -26,6 +26,7 @@ import { ROOM_OPERATIONS } from './rooms.ts';
 import { TENANT_OPERATIONS, USAGE_OPERATIONS } from './tenants.ts';
 import { TRAFFIC_OPERATIONS } from './traffic.ts';
 import { UPKEEP_OPERATIONS } from './upkeep.ts';
+import { WEBHOOK_OPERATIONS } from './webhooks.ts';
 
 export const OPENAPI_OPERATIONS = {
   'GET /admin/openapi.json': {
@@ -60,6 +61,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof ORIGIN_OPERATIONS &
   typeof PIN_OPERATIONS &
   typeof UPKEEP_OPERATIONS &
+  typeof WEBHOOK_OPERATIONS &
   typeof BACKUP_OPERATIONS &
   typeof OPENAPI_OPERATIONS &
   typeof GRANT_OPERATIONS &
@@ -88,6 +90,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...ORIGIN_OPERATIONS,
   ...PIN_OPERATIONS,
   ...UPKEEP_OPERATIONS,
+  ...WEBHOOK_OPERATIONS,
   ...BACKUP_OPERATIONS,
   ...OPENAPI_OPERATIONS,
   ...GRANT_OPERATIONS,

@@ -1,4 +1,7 @@
 /** Keys: made, limited, used, rotated and revoked by clicks. */
+import { createHmac } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { expect, it } from 'vitest';
 import { checkApiKey } from '../../protocol/identity.ts';
 import { useDashboard } from './dashboard-rig.ts';
@@ -106,6 +109,54 @@ it('rotates a key, whose old one ends at once where that is asked for', async ()
   await rig.look('keys-all');
   await page.getByText(/Also \d+ revoked or expired/).click();
   first = second;
+});
+
+it('adds a webhook that is told of budgets, tests it, shows its secret, and removes it', async () => {
+  const { page } = rig;
+  const got: { body: string; signed: string; signature: unknown }[] = [];
+  const server = createServer((request, response) => {
+    let body = '';
+    request.setEncoding('utf8').on('data', (text: string) => (body += text));
+    request.on('end', () => {
+      const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': signature } = request.headers;
+      got.push({ body, signed: `${String(id)}.${String(at)}.${body}`, signature });
+      response.writeHead(200).end();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/graft`;
+  try {
+    const webhooks = page.getByRole('region', { name: 'Webhooks', exact: true }).first();
+    await webhooks.getByText('There is none yet.').waitFor();
+    await page.getByRole('button', { name: 'New webhook' }).click();
+    await page.getByRole('dialog').getByLabel('URL').fill('http://10.0.0.1/');
+    await page.getByRole('dialog').getByRole('button', { name: 'Create the webhook' }).click();
+    await page
+      .getByRole('dialog')
+      .getByRole('alert')
+      .getByText(/must begin with https/)
+      .waitFor();
+    await page.getByRole('dialog').getByLabel('URL').fill(url);
+    await rig.look('new-webhook');
+    await rig.confirm('Create the webhook');
+    const note = page.getByRole('region', { name: 'The secret of the webhook' });
+    const secret = (await note.locator('code').textContent()) ?? '';
+    await rig.look('webhook');
+    await note.getByRole('button', { name: 'Close' }).click();
+    await page.getByRole('button', { name: `Test ${url}` }).click();
+    await page.getByText('Delivered: the receiver answered 200.').waitFor();
+    const key = Buffer.from(secret.slice('whsec_'.length), 'base64');
+    expect(got).toHaveLength(1);
+    expect(JSON.parse(got[0]!.body)).toMatchObject({ type: 'webhook.test' });
+    expect(got[0]!.signature).toBe(`v1,${createHmac('sha256', key).update(got[0]!.signed).digest('base64')}`);
+    await page.getByRole('button', { name: `Show the secret of ${url}` }).click();
+    expect(await note.locator('code').textContent()).toBe(secret);
+    await page.getByRole('button', { name: `Remove ${url}` }).click();
+    await rig.confirm('Remove it');
+    await webhooks.getByText('There is none yet.').waitFor();
+  } finally {
+    server.close();
+  }
 });
 
 it('finds keys, revokes one, and it is refused', async () => {

@@ -35,7 +35,7 @@ describe('pickAction', () => {
 });
 
 const withActions = COMMAND_GROUPS.flatMap(({ commands }) => Object.keys(commands)).filter((verb) =>
-  ['eval', 'experiment', 'keys', 'limits'].includes(verb),
+  ['eval', 'experiment', 'keys', 'limits', 'webhook'].includes(verb),
 );
 
 describe.each(withActions)('the actions of graft %s', (verb) => {

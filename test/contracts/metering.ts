@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { BLOCK_MS } from '../../worker/metering/limits.ts';
-import type { AskedCounter, QuotaDecision, Quotas } from '../../worker/metering/ports.ts';
+import type { AskedCounter, QuotaDecision, Quotas, ReachedShare } from '../../worker/metering/ports.ts';
 
 /** 2026-03-31T23:59:30Z: half a minute before a day and a month end. */
 const START = Date.UTC(2026, 2, 31, 23, 59, 30);
@@ -25,12 +25,20 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     };
     const passes = async (limits: KeyLimits, at: number, counter?: string) =>
       (await ask(limits, at, counter)).refused === null;
-    const settle = (lease: string, tokens: number, at: number, again = false) =>
-      quotas.settle('alice', { counters: ['key_1'], lease, tokens, again, at });
+    const settle = async (
+      lease: string,
+      tokens: number,
+      at: number,
+      again = false,
+      limits: KeyLimits = {},
+    ) => {
+      const asked = [{ counter: 'key_1', limits }];
+      return (await quotas.settle('alice', { asked, lease, tokens, again, at }))[0] ?? [];
+    };
     const renew = (lease: string, at: number) => quotas.renew('alice', { counters: ['key_1'], lease, at });
     const spendOf = async (limits: KeyLimits, job: string, from: number, total: number, at: number) => {
       const asked = [{ counter: 'key_1', limits }];
-      return (await quotas.spend('alice', { asked, job, from, total, at }))[0];
+      return (await quotas.spend('alice', { asked, job, from, total, at }))[0]?.least;
     };
     beforeEach(async () => {
       quotas = await make();
@@ -206,8 +214,8 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
           { refused: null, requests: { remaining: 8 } },
           { refused: { reason: 'concurrent' } },
         ]);
-      const counters = ['key_1', 'tenant:alice'];
-      await quotas.settle('alice', { counters, lease: 'a', tokens: 30, again: false, at: START });
+      const ended = ['key_1', 'tenant:alice'].map((counter) => ({ counter, limits }));
+      await quotas.settle('alice', { asked: ended, lease: 'a', tokens: 30, again: false, at: START });
       // Places are free again in both, and both have its tokens.
       expect(
         await both({ concurrent: 1, tokens_per_minute: 90 }, { tokens_per_minute: 40 }, 'd'),
@@ -275,10 +283,83 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       ];
       const job = { job: 'ftjob-1', from: 0, total: 20, at: START };
       expect(await quotas.spend('alice', { asked, ...job })).toMatchObject([
-        { left: 80 },
-        { left: 30 },
-        null,
+        { least: { left: 80 }, reached: [] },
+        { least: { left: 30 }, reached: [] },
+        { least: null, reached: [] },
       ]);
+    });
+
+    describe('shares of budgets', () => {
+      const limits = { tokens_per_day: 100, tokens_per_month: 1_000 };
+      const DAY = 86_400 * SECOND;
+      let used = 0;
+      /** A request of so many tokens. @returns what its end has reached, as `day 80`. */
+      const use = async (tokens: number, at: number, of: KeyLimits = limits) =>
+        settle(`use-${(used += 1)}`, tokens, at, false, of);
+      const names = (shares: readonly ReachedShare[]) =>
+        shares.map(({ period, percent }) => `${period} ${percent}`);
+      const tell = (shares: readonly ReachedShare[]) =>
+        quotas.told(
+          'alice',
+          shares.map(({ period, begun, limit, percent }) => ({
+            counter: 'key_1',
+            ...{ period, begun, limit, percent },
+          })),
+        );
+
+      it('are reported once they are reached, until they were told, and again in the next period', async () => {
+        expect(await use(79, START)).toEqual([]);
+        const nearly = await use(1, START + 1);
+        expect(nearly).toEqual([
+          {
+            period: 'day',
+            begun: START,
+            limit: 100,
+            percent: 80,
+            used: 80,
+            renewedAt: Date.UTC(2026, 3, 1),
+          },
+        ]);
+        // Whoever got it may have died.
+        expect(names(await use(1, START + 2))).toEqual(['day 80']);
+        await tell(nearly);
+        expect(await use(1, START + 3)).toEqual([]);
+        const all = await use(900, START + 4);
+        expect(names(all)).toEqual(['day 100', 'month 80']);
+        expect(all.map(({ used: tokens }) => tokens)).toEqual([982, 982]);
+        // Nobody may ever end a request again.
+        expect((await ask(limits, START + 5)).reached).toEqual(all);
+        await tell(all);
+        expect((await ask(limits, START + 6)).reached).toEqual([]);
+        expect(names(await use(100, START + DAY))).toEqual(['day 80', 'day 100']);
+      });
+
+      it('are of a limit: of another one they are told anew', async () => {
+        await tell(await use(90, START));
+        expect(names(await use(1, START, { tokens_per_day: 200 }))).toEqual([]);
+        expect(names(await use(1, START, { tokens_per_day: 90 }))).toEqual(['day 80', 'day 100']);
+        expect(names(await use(0, START, { requests_per_minute: 5, tokens_per_minute: 1 }))).toEqual([]);
+      });
+
+      it('are told anew after a reset, and what was told of before it is nothing', async () => {
+        const before = await use(100, START);
+        await quotas.reset('alice', 'key_1');
+        expect(names(await use(100, START + 1))).toEqual(['day 80', 'day 100']);
+        await tell(before);
+        expect(names(await use(0, START + 2))).toEqual(['day 80', 'day 100']);
+      });
+
+      it('are those of fine-tuning jobs too, and of each counter', async () => {
+        const asked = [
+          { counter: 'key_1', limits: { tokens_per_day: 100 } },
+          { counter: 'tenant:alice', limits: { tokens_per_month: 400 } },
+        ];
+        const spent = await quotas.spend('alice', { asked, job: 'j', from: 0, total: 330, at: START });
+        expect(spent.map(({ reached }) => names(reached))).toEqual([['day 80', 'day 100'], ['month 80']]);
+        await tell(spent[0]?.reached ?? []);
+        const again = await quotas.spend('alice', { asked, job: 'j', from: 0, total: 330, at: START });
+        expect(again.map(({ reached }) => names(reached))).toEqual([[], ['month 80']]);
+      });
     });
 
     it('forgets what was used when it is reset', async () => {

@@ -1,3 +1,6 @@
+import { createHmac } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EXIT } from '../../cli/cli-error.ts';
@@ -58,6 +61,41 @@ describe('tenants by the command line', () => {
     const both = /^NAME +REQUESTS +ERRORS +PROMPT +COMPLETION +TOKENS\nbase +2 +0 /;
     let names = '';
     while (!both.test(names)) names = (await stack.graft('usage', '--by', 'name')).stdout;
+  });
+
+  it('has a URL told, once and signed, when the budget of a key is used', async () => {
+    const got: { type: string; key: string; signed: boolean }[] = [];
+    let secret = '';
+    const receiver = createServer((request, response) => {
+      let body = '';
+      request.setEncoding('utf8').on('data', (text: string) => (body += text));
+      request.on('end', () => {
+        const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': given } = request.headers;
+        const mac = createHmac('sha256', Buffer.from(secret.slice('whsec_'.length), 'base64'));
+        const signature = mac.update(`${String(id)}.${String(at)}.${body}`).digest('base64');
+        const { type, data } = JSON.parse(body) as { type: string; data: { key: string } };
+        got.push({ type, key: data.key, signed: given === `v1,${signature}` });
+        response.writeHead(204).end();
+      });
+    });
+    await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+    try {
+      const url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/graft`;
+      const hook = await graftJson<{ id: string; secret: string }>('webhook', 'add', url);
+      ({ secret } = hook);
+      const made = await graftJson<{ key: string; id: string }>('keys', 'create', '--tokens-per-day', '1');
+      expect((await ask(made.key)).status).toBe(200);
+      // Its end is counted behind the answer; the schedule of `graft dev` runs every ten seconds.
+      await expect.poll(async () => (await ask(made.key)).status).toBe(429);
+      await expect.poll(() => got.length, { interval: 500 }).toBe(2);
+      expect(got.sort((a, b) => (a.type < b.type ? -1 : 1))).toEqual([
+        { type: 'budget.nearly_used', key: made.id, signed: true },
+        { type: 'budget.used', key: made.id, signed: true },
+      ]);
+      expect((await stack.graft('webhook', 'remove', hook.id)).code).toBe(EXIT.ok);
+    } finally {
+      receiver.close();
+    }
   });
 
   it('pins a name: the origin holds its chain, follows a new version, and lets go', async () => {

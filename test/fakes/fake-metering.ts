@@ -5,6 +5,7 @@ import {
   settle,
   spend,
   take,
+  tell,
   type QuotaState,
 } from '../../worker/metering/quota-state.ts';
 import { StoreUnavailable } from '../../worker/platform/ports.ts';
@@ -49,10 +50,18 @@ export function createFakeQuotas(): FakeQuotas {
       for (const state of of('renew', tenant, ask.counters)) renew(state, ask);
     },
     async settle(tenant, ask) {
-      for (const state of of('settle', tenant, ask.counters)) settle(state, ask);
+      return asked('settle', tenant, ask.asked).map(({ state, limits }) => settle(state, { ...ask, limits }));
     },
     spend: async (tenant, ask) =>
       asked('spend', tenant, ask.asked).map(({ state, limits }) => spend(state, { ...ask, limits })),
+    async told(tenant, shares) {
+      const states = of(
+        'told',
+        tenant,
+        shares.map(({ counter }) => counter),
+      );
+      shares.forEach((share, i) => tell(states[i] ?? emptyQuota(), share));
+    },
     async reset(tenant, counter) {
       of('reset', tenant, [counter]);
       tenants.get(tenant)?.set(counter, emptyQuota());

@@ -183,7 +183,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'lease-forgotten',
     when: 'a request ends whose counter has restarted and forgotten its beginning',
     file: 'worker/metering/quota-state.ts',
-    after: '  if (!state.leases.delete(ask.lease) && ask.again) return;',
+    after: '  if (!state.leases.delete(ask.lease) && ask.again) return reachedShares(state, ask.limits);',
     if: 'begun === undefined',
   },
   {

@@ -106,9 +106,11 @@ const BEGUN = `(SELECT MAX(b.id) FROM erasures e JOIN history b ON b.action = 'e
 /** Kept evaluations of the list ?1 that an erasure found when it began; of a name that was published again, newer ones stay. */
 const OLD_EVALUATIONS = `SELECT v.name, v.label FROM evaluations v WHERE v.name IN (${LISTED}) AND v.tenant = ''`;
 
-const OF_EXPERIMENTS = ['experiment_versions', 'experiment_looks', 'webhook_messages'].map(
-  (table) => `DELETE FROM ${table} WHERE experiment IN (SELECT value FROM json_each(?1))`,
-);
+const OF_EXPERIMENTS = [
+  'experiment_versions WHERE experiment',
+  'experiment_looks WHERE experiment',
+  'webhook_messages WHERE source',
+].map((of) => `DELETE FROM ${of} IN (SELECT value FROM json_each(?1))`);
 
 /** Names, versions, experiments and keys of an erasure, page by page. */
 export function createD1ErasedNames(db: SqlDatabase) {
@@ -409,6 +411,10 @@ const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE at <= ?3
 const PREFERENCES = `DELETE FROM preferences
   WHERE tenant = ?2 AND ${OF_TENANT} AND at <= ?3 AND ${endedKey('preferences.key_id')}`;
 
+/** What the operator was told of a tenant's budgets. */
+const ALERTS = `DELETE FROM webhook_messages
+  WHERE made_at <= ?3 AND ${OF_TENANT} AND id > 'msg:budget:' || ?2 || ':' AND id < 'msg:budget:' || ?2 || ';'`;
+
 const REVOKED = 'keys.revoked_at IS NOT NULL';
 /** KV may not have the key's latest change. */
 const UNWRITTEN = "EXISTS (SELECT 1 FROM stale_rights s WHERE s.record = 'key:' || keys.hash)";
@@ -429,7 +435,7 @@ export function createD1ErasedTraces(db: SqlDatabase) {
 
     async forgetPrompts(erasure: Erasure): Promise<void> {
       const values = [erasure.id, erasure.owner, untilOf(erasure)];
-      await db.batch([KEPT_PROMPTS, PREFERENCES].map((sql) => numbered(db, sql, values)));
+      await db.batch([KEPT_PROMPTS, PREFERENCES, ALERTS].map((sql) => numbered(db, sql, values)));
     },
 
     /** Tenants that have grants from it, or refuse them. */
@@ -495,7 +501,7 @@ export function createD1ErasedTraces(db: SqlDatabase) {
     },
 
     /**
-     * Of a tenant: its revoked keys, limits, reservations and received grants.
+     * Of a tenant: its revoked keys, limits, webhooks, reservations and received grants.
      * @param written changes of keys that KV has.
      * @returns `left`: there are revoked keys whose revocation KV may not have. Without their rows it would never
      * get it. `counters`: of the limits of keys that were created in the meantime.
@@ -509,7 +515,7 @@ export function createD1ErasedTraces(db: SqlDatabase) {
       counters: string[];
     }> {
       const run = (sql: string) => db.prepare(sql).bind(owner);
-      const [, keys, rooms, grants, , , , , left, counters] = await db.batch([
+      const [, keys, rooms, grants, , , , , , , left, counters] = await db.batch([
         db
           .prepare('DELETE FROM stale_rights WHERE change IN (SELECT value FROM json_each(?))')
           .bind(JSON.stringify(written)),
@@ -524,6 +530,8 @@ export function createD1ErasedTraces(db: SqlDatabase) {
              AND kind = 'api' AND NOT ${REVOKED} AND EXISTS (SELECT 1 FROM tenant_limits l WHERE l.tenant = ?1)`,
         ),
         run('DELETE FROM tenant_limits WHERE tenant = ?'),
+        run('DELETE FROM webhook_messages WHERE source IN (SELECT id FROM webhooks WHERE owner = ?)'),
+        run('DELETE FROM webhooks WHERE owner = ?'),
         // The erasure itself writes its grants, and does so again if it is interrupted.
         run("DELETE FROM stale_rights WHERE record = 'grants:' || ?"),
         run(`SELECT 1 FROM keys WHERE tenant = ? AND ${REVOKED} LIMIT 1`),

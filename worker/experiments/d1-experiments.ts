@@ -1,4 +1,4 @@
-/** Experiments in D1: their documents and history, their looks, and the outbox of their webhooks. */
+/** Experiments in D1: their documents and history, and their looks. */
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { isLive } from '../../protocol/experiment.ts';
 import {
@@ -10,15 +10,7 @@ import {
 } from '../platform/d1-database.ts';
 import { pinsJson, toExperiment, type ExperimentRecord, toEvaluation } from './d1-experiment-rows.ts';
 import { NAME, toName, type NameRecord } from '../registry/d1-registry-rows.ts';
-import type {
-  ExperimentLedger,
-  ExperimentNote,
-  ExperimentRow,
-  Flip,
-  LookRow,
-  WebhookMessageRow,
-  WebhookOutbox,
-} from './ports.ts';
+import type { ExperimentLedger, ExperimentNote, ExperimentRow, Flip, LookRow } from './ports.ts';
 import type { Conflict } from '../registry/ports.ts';
 
 /** Conditions that must not hold when the change is made. */
@@ -362,48 +354,6 @@ function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks'> {
         .bind(experiment, seed, limit)
         .all<LookRecord>();
       return readable(results, toLook);
-    },
-  };
-}
-
-export function createD1WebhookOutbox(db: SqlDatabase): WebhookOutbox {
-  return {
-    async add({ id, experiment, url, body }, at) {
-      await db
-        .prepare(
-          // One that was erased in the meantime sends no more messages.
-          `INSERT INTO webhook_messages (id, experiment, url, body, next_at, made_at)
-           SELECT ?1, id, ?3, ?4, ?5, ?5 FROM experiments WHERE id = ?2 ON CONFLICT DO NOTHING`,
-        )
-        .bind(id, experiment, url, body, at)
-        .run();
-    },
-    async retract(id) {
-      await db.prepare('DELETE FROM webhook_messages WHERE id = ? AND next_at IS NOT NULL').bind(id).run();
-    },
-    async due({ now, limit }) {
-      const { results } = await db
-        .prepare(
-          `SELECT id, experiment, url, body, tries FROM webhook_messages
-           WHERE next_at IS NOT NULL AND next_at <= ? ORDER BY next_at, id LIMIT ?`,
-        )
-        .bind(now, limit)
-        .all<WebhookMessageRow>();
-      return results;
-    },
-    async done(id) {
-      await db.prepare('UPDATE webhook_messages SET next_at = NULL WHERE id = ?').bind(id).run();
-    },
-    async later(id, nextAt) {
-      await db
-        .prepare(
-          'UPDATE webhook_messages SET tries = tries + 1, next_at = ? WHERE id = ? AND next_at IS NOT NULL',
-        )
-        .bind(nextAt, id)
-        .run();
-    },
-    async forget(before) {
-      await db.prepare('DELETE FROM webhook_messages WHERE made_at < ?').bind(before).run();
     },
   };
 }

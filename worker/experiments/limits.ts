@@ -56,16 +56,6 @@ export const EXPOSURE_LIFE_MS = 7 * 86_400 * SECOND;
 /** Maximum clock difference of two isolates; a token from further ahead was not made here. */
 export const EXPOSURE_SKEW_MS = 60 * SECOND;
 
-/** Messages per run of the schedule; each is a call out and one of D1. */
-export const WEBHOOKS_PER_RUN = 20;
-/** Time for a webhook to answer. */
-export const WEBHOOK_TIMEOUT_MS = 10 * SECOND;
-/** Attempts to deliver a webhook, within 17 hours. The pause between them doubles. */
-export const WEBHOOK_TRIES = 11;
-export const WEBHOOK_FIRST_PAUSE_MS = 60 * SECOND;
-/** Messages are remembered for this long, so that none is sent twice: longer than most experiments run. */
-export const WEBHOOK_KEPT_MS = 180 * 86_400 * SECOND;
-
 /** Time for a judge’s URL to answer. It is asked after the user’s answer, when Cloudflare allows 30 s. */
 export const CALL_TIMEOUT_MS = 10 * SECOND;
 /** A judge’s answer, which is `{"choice": "a"}`. */

@@ -15,7 +15,7 @@ import type { ExperimentSink, ExperimentTallies, ExperimentEvent } from './ports
 import type { Fetch } from '../origins/connection.ts';
 import { createPairJudges } from './pairs/judge-pair.ts';
 import type { PairTallies } from './pairs/ports.ts';
-import { createWebhookSigner } from './webhooks.ts';
+import { createWebhookSigner } from '../webhooks/send-webhooks.ts';
 import { createShadowRunner } from './run-shadow.ts';
 import { logLine } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';
@@ -58,7 +58,6 @@ export function createCounting(
     }),
     answerTokens: createAnswerTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),
-    webhookSigner: createWebhookSigner(params.macKey, 'graft-webhook-v1'),
     pairJudges: createPairJudges({
       ...params,
       signer: judgeSigner,

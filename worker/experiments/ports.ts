@@ -291,32 +291,3 @@ export interface ExperimentTallies {
   /** Deletes everything permanently: later data for it is discarded. */
   erase(experiment: string): Promise<void>;
 }
-
-/** Port of webhook messages. One contract suite (test/contracts). */
-
-export interface WebhookMessageRow {
-  /** Identifies the event, so that it is sent once: experiment, seed and subject. */
-  id: string;
-  experiment: string;
-  url: string;
-  /** JSON. */
-  body: string;
-  /** Failed attempts. */
-  tries: number;
-}
-
-/** The outbox. Throws StoreUnavailable. */
-export interface WebhookOutbox {
-  /** Due at once; does nothing if a message with this id was ever added. @param at unix ms. */
-  add(message: Omit<WebhookMessageRow, 'tries'>, at: number): Promise<void>;
-  /** It did not happen after all. A sent one stays. */
-  retract(id: string): Promise<void>;
-  /** Due ones, oldest first. */
-  due(params: { now: number; limit: number }): Promise<WebhookMessageRow[]>;
-  /** It was sent, or given up: it is no longer due. */
-  done(id: string): Promise<void>;
-  /** A sending has failed. */
-  later(id: string, nextAt: number): Promise<void>;
-  /** Deletes messages created earlier than this, unix ms. */
-  forget(before: number): Promise<void>;
-}

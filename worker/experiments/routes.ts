@@ -26,7 +26,7 @@ import { fail, type AppEnv } from '../http/request.ts';
 import { mayUseChain } from '../access/authenticate.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { ExperimentRow, ExperimentLedger } from './ports.ts';
-import type { WebhookSigner } from './webhooks.ts';
+import type { WebhookSigner } from '../webhooks/send-webhooks.ts';
 
 /**
  * Experiments and the steps of their life. 404 for missing ones and those of others; 409 `version_conflict`
@@ -54,7 +54,7 @@ export function adminExperimentRoutes(
   ): Promise<Response> => {
     const { webhook } = row.document;
     if (webhook === undefined || webhook === before) return Response.json(viewOf(row), { status });
-    const secret = await deps.webhookSigner.secret({ experiment: row.id, url: webhook });
+    const secret = await deps.webhookSigner.secret({ source: row.id, url: webhook });
     const view: ExperimentView = { ...viewOf(row), webhook_secret: secret };
     return Response.json(view, { status });
   };
@@ -137,7 +137,7 @@ export function adminExperimentRoutes(
           code: 'not_found',
           message: `Experiment '${id}' has no judge.url.`,
         });
-      const secret = await deps.judgeSigner.secret({ experiment: id, url });
+      const secret = await deps.judgeSigner.secret({ source: id, url });
       return context.json({ secret } satisfies JudgeSecret);
     },
   );

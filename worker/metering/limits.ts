@@ -29,6 +29,8 @@ export const LEASE_KEPT_MS = REQUEST_BUDGET_MS;
 export const JOB_TOKENS_KEPT_MS = 86_400 * SECOND;
 /** … and of this many jobs, 60 bytes each. */
 export const MAX_COUNTED_JOBS = 200;
+/** Shares of a budget of tokens that webhooks are told of when they are reached, percent. */
+export const BUDGET_SHARES = [80, 100] as const;
 /** A counter that does not answer in this time is treated as out of order: `on_outage` decides. */
 export const QUOTA_TIMEOUT_MS = 2 * SECOND;
 /** A key that exceeded its quota gets the same answer for this long without asking its counter. */

@@ -9,6 +9,7 @@ import { BLOCK_MS, BLOCK_REQUESTS, BLOCKS_ABOVE_RPM, REFUSAL_MEMORY_MS, LEASE_RE
 import { needsEnd } from './quota-state.ts';
 import type {
   AskedCounter,
+  BudgetAlerts,
   BudgetLeft,
   CompletionMeter,
   Quotas,
@@ -22,6 +23,7 @@ import type {
   LimitOf,
   QuotaMeter,
   QuotaReason,
+  ReachedShare,
 } from './ports.ts';
 import { registryUnavailable } from '../errors.ts';
 
@@ -32,7 +34,9 @@ export interface Clock {
 }
 
 /** @param quotas null = limits are not enforced. */
-export function createMeter(params: Clock & { quotas: Quotas | null; usage: UsageSink }): CompletionMeter {
+export function createMeter(
+  params: Clock & { quotas: Quotas | null; alerts: BudgetAlerts; usage: UsageSink },
+): CompletionMeter {
   const askQuota = createAskQuota({
     ...params,
     newId: () => crypto.randomUUID(),
@@ -61,18 +65,32 @@ export interface Budgets {
 }
 
 /** @param quotas null = this deployment has no counters: as if none responded. */
-export function createBudgets({ quotas, now }: { quotas: Quotas | null; now: () => number }): Budgets {
+export function createBudgets({
+  quotas,
+  alerts,
+  now,
+}: {
+  quotas: Quotas | null;
+  alerts: BudgetAlerts;
+  now: () => number;
+}): Budgets {
   return {
     async spend(caller, tokens) {
       const counters = countersOf(caller);
       if (counters.length === 0) return { counted: true, least: null, error: null };
       try {
         if (quotas === null) throw new Error('there is no binding QUOTAS');
-        const left = await quotas.spend(caller.tenant, { asked: askedOf(counters), ...tokens, at: now() });
-        const damaged = counters.find((_, i) => left[i]?.reason === 'damaged');
+        const spent = await quotas.spend(caller.tenant, { asked: askedOf(counters), ...tokens, at: now() });
+        await tellReached(
+          alerts,
+          caller,
+          counters,
+          spent.map(({ reached }) => reached),
+        );
+        const damaged = counters.find((_, i) => spent[i]?.least?.reason === 'damaged');
         const [least = null] = counters
           .flatMap(({ of }, i) => {
-            const budget = left[i] ?? null;
+            const budget = spent[i]?.least ?? null;
             return budget === null || budget.reason === 'damaged' ? [] : [{ ...budget, of }];
           })
           .sort((a, b) => a.left - b.left);
@@ -116,7 +134,7 @@ export function createCompletionMeter(params: {
       else gone.addEventListener('abort', () => keepAlive(counted), { once: true });
       const limited = caller.limits !== undefined || caller.tenant_limits !== undefined;
       const endQuota = limited ? stages?.begin('quota') : undefined;
-      const asking = askQuota(caller);
+      const asking = askQuota(caller, keepAlive);
       // A cached refusal causes no work.
       if ('ok' in asking && !asking.ok) {
         over();
@@ -261,6 +279,19 @@ const blockOf = (counters: readonly Counted[]): string => JSON.stringify(askedOf
 const askedOf = (counters: readonly Counted[]): AskedCounter[] =>
   counters.map(({ counter, limits }) => ({ counter, limits }));
 
+/** Never rejects. @param reached of each counter, in their order. @returns null if there is nothing to tell. */
+function tellReached(
+  alerts: BudgetAlerts,
+  caller: LimitedCaller,
+  counters: readonly Counted[],
+  reached: readonly (readonly ReachedShare[])[],
+): Promise<void> | null {
+  const all = counters.flatMap(({ of, counter }, i) =>
+    (reached[i] ?? []).map((share) => ({ ...share, of, counter })),
+  );
+  return all.length === 0 ? null : alerts.tell(caller, all);
+}
+
 interface Refused {
   error: ApiError;
   headers: [string, string][];
@@ -278,7 +309,10 @@ interface Ticket {
 type Asked = Result<Ticket, Refused>;
 
 /** Synchronous if no counter must be asked. Never throws. */
-export type AskQuota = (caller: LimitedCaller) => Asked | Promise<Asked>;
+export type AskQuota = (
+  caller: LimitedCaller,
+  keepAlive: (work: Promise<unknown>) => void,
+) => Asked | Promise<Asked>;
 
 const FREE: Ticket = { headers: [], renew: null, settle: null };
 
@@ -300,6 +334,7 @@ interface Refusal {
  */
 export function createAskQuota(params: {
   quotas: Quotas | null;
+  alerts: BudgetAlerts;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
   newId: () => string;
@@ -308,7 +343,7 @@ export function createAskQuota(params: {
   memoryMs: number;
   maxEntries: number;
 }): AskQuota {
-  const { quotas, now, sleep, newId, retryAfterMs, memoryMs, maxEntries } = params;
+  const { quotas, alerts, now, sleep, newId, retryAfterMs, memoryMs, maxEntries } = params;
   /**
    * Counter -> its last refusal, kept for a moment so that a client's quick retries reach neither counter nor
    * origin.
@@ -337,6 +372,7 @@ export function createAskQuota(params: {
       refused: refused && { ...refused, retryAfterMs: refused.retryAfterMs - passed },
       requests: later(requests),
       tokens: later(tokens),
+      reached: [],
     };
   }
 
@@ -355,7 +391,9 @@ export function createAskQuota(params: {
     lease: string,
   ): Omit<Ticket, 'headers'> {
     const { tenant } = caller;
-    const counters = counted.filter(({ limits }) => needsEnd(limits)).map(({ counter }) => counter);
+    const ended = counted.filter(({ limits }) => needsEnd(limits));
+    const counters = ended.map(({ counter }) => counter);
+    const asked = askedOf(ended);
     const open = counted.every(({ limits }) => limits.on_outage !== 'refuse');
     // A renewal that arrives after the end would hold the place again.
     let renewing: Promise<void> = Promise.resolve();
@@ -369,7 +407,9 @@ export function createAskQuota(params: {
       // One retry: a repeat is not counted twice, and a moved object should not make a budget overrun.
       for (const again of [false, true]) {
         try {
-          return await quotas?.settle(tenant, { counters, lease, tokens, again, at: now() });
+          const reached = await quotas?.settle(tenant, { asked, lease, tokens, again, at: now() });
+          await tellReached(alerts, caller, ended, reached ?? []);
+          return;
         } catch (error) {
           if (again) trouble(caller, open, error);
           else await sleep(memoryMs);
@@ -411,7 +451,11 @@ export function createAskQuota(params: {
     }
   }
 
-  async function ask(caller: LimitedCaller, counted: readonly Counted[]): Promise<Asked> {
+  async function ask(
+    caller: LimitedCaller,
+    counted: readonly Counted[],
+    keepAlive: (work: Promise<unknown>) => void,
+  ): Promise<Asked> {
     const lease = newId();
     let decisions: QuotaDecision[] = [];
     try {
@@ -424,6 +468,14 @@ export function createAskQuota(params: {
       trouble(caller, open, error);
       if (!open) return err({ error: limitsUnchecked(retryAfterMs), headers: [] });
     }
+    // Rarely anything: what is used is noticed where it is counted. But limits are lowered, and isolates end.
+    const telling = tellReached(
+      alerts,
+      caller,
+      counted,
+      decisions.map(({ reached }) => reached),
+    );
+    if (telling !== null) keepAlive(telling);
     const refusals = decisions
       .flatMap((decision, i) => {
         const one = counted[i];
@@ -438,7 +490,7 @@ export function createAskQuota(params: {
     return ok({ headers: quotaHeaders(decisions), ...ticketOf(caller, counted, lease) });
   }
 
-  return (caller) => {
+  return (caller, keepAlive) => {
     const counted = countersOf(caller);
     if (counted.length === 0) return ok(FREE);
     for (const one of counted) {
@@ -447,7 +499,7 @@ export function createAskQuota(params: {
       if (refused !== null) return err(refused);
     }
     const held = isInBlocks(counted) ? takeHeld(blockOf(counted)) : null;
-    return held === null ? ask(caller, counted) : ok(held);
+    return held === null ? ask(caller, counted, keepAlive) : ok(held);
   };
 }
 

@@ -7,6 +7,7 @@ import type { ApiError } from '../../protocol/api-error.ts';
 import { BaseId } from '../../protocol/identity.ts';
 import type { UsageNote } from '../../protocol/origin-wire.ts';
 import type { Page } from '../platform/ports.ts';
+import type { BUDGET_SHARES } from './limits.ts';
 
 /** Per million tokens, in the list's currency. */
 const price = z.number().min(0).max(1e6);
@@ -44,12 +45,30 @@ export type LimitOf = 'key' | 'tenant';
 /** `damaged`: the counter's state is unreadable, so it refuses everything until it is reset. */
 export type QuotaReason = 'requests' | 'tokens' | 'concurrent' | 'day' | 'month' | 'damaged';
 
+/** Which share of a budget of tokens was reached. */
+export interface BudgetShare {
+  period: 'day' | 'month';
+  /** When its counter began to count this period, unix ms; a reset begins anew. */
+  begun: number;
+  limit: number;
+  percent: (typeof BUDGET_SHARES)[number];
+}
+
+/** … and nobody was told yet. */
+export interface ReachedShare extends BudgetShare {
+  /** Tokens of the period. */
+  used: number;
+  /** Unix ms. */
+  renewedAt: number;
+}
+
 export interface QuotaDecision {
   /** Null = admitted. */
   refused: { reason: QuotaReason; limit: number; retryAfterMs: number } | null;
   /** null = no such limit. */
   requests: QuotaMeter | null;
   tokens: QuotaMeter | null;
+  reached: ReachedShare[];
 }
 
 /** What is left of a budget of tokens. */
@@ -59,6 +78,11 @@ export interface BudgetLeft {
   limit: number;
   left: number;
   renewedInMs: number;
+}
+
+export interface SpentBudget {
+  least: BudgetLeft | null;
+  reached: ReachedShare[];
 }
 
 /** A counter of a tenant, and the limits to apply. */
@@ -96,20 +120,23 @@ export interface Quotas {
   /**
    * Ends the lease and counts its tokens, also if a restart has forgotten the lease.
    * @param ask.again the first time may have been counted: then nothing is.
+   * @returns of each counter in their order what was reached, until it is {@link told}.
    */
   settle(
     tenant: string,
-    ask: { counters: readonly string[]; lease: string; tokens: number; again: boolean; at: number },
-  ): Promise<void>;
+    ask: { asked: readonly AskedCounter[]; lease: string; tokens: number; again: boolean; at: number },
+  ): Promise<ReachedShare[][]>;
   /**
    * Counts tokens of a fine-tuning job, of which `from` are known to be counted, up to `total`. Repeating it counts
    * nothing.
-   * @returns of each counter in their order the budget of which least is left; null without budgets.
+   * @returns of each counter in their order the budget of which least is left, null without budgets; and what was reached.
    */
   spend(
     tenant: string,
     ask: { asked: readonly AskedCounter[]; job: string; from: number; total: number; at: number },
-  ): Promise<(BudgetLeft | null)[]>;
+  ): Promise<SpentBudget[]>;
+  /** These shares were told: counters no longer repeat them in this period. */
+  told(tenant: string, shares: readonly (BudgetShare & { counter: string })[]): Promise<void>;
   /** Forgets all usage, even if it is unreadable. */
   reset(tenant: string, counter: string): Promise<void>;
   /** Forgets all counters of the tenant except these. */
@@ -125,6 +152,15 @@ export interface LimitedCaller {
   counter?: string | undefined;
   /** Limits of all of the tenant's keys together. */
   tenant_limits?: KeyLimits | undefined;
+}
+
+/** Tells those who want to know which budgets are nearly or wholly used. */
+export interface BudgetAlerts {
+  /** Never rejects. @param reached repeated until it was told. */
+  tell(
+    caller: Pick<LimitedCaller, 'tenant' | 'keyId'>,
+    reached: readonly (ReachedShare & { of: LimitOf; counter: string })[],
+  ): Promise<void>;
 }
 
 /** Limits of all of a tenant's keys together, in the system of record. */

@@ -2,11 +2,26 @@ import { z } from 'zod';
 import { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
-import { BLOCK_REQUESTS, DAMAGED_QUOTA_RETRY_MS, QUOTA_WRITE_MS, RECENT_COUNTERS } from './limits.ts';
-import type { BudgetLeft, QuotaDecision, Quotas } from './ports.ts';
-import { admit, emptyQuota, QuotaState, renew, settle, spend, take } from './quota-state.ts';
+import {
+  BLOCK_REQUESTS,
+  BUDGET_SHARES,
+  DAMAGED_QUOTA_RETRY_MS,
+  QUOTA_WRITE_MS,
+  RECENT_COUNTERS,
+} from './limits.ts';
+import type { QuotaDecision, Quotas, ReachedShare, SpentBudget } from './ports.ts';
+import { admit, emptyQuota, QuotaState, renew, settle, spend, take, tell } from './quota-state.ts';
 
 const Meter = z.object({ limit: z.number(), remaining: z.number(), resetMs: z.number() }).nullable();
+const share = {
+  period: z.enum(['day', 'month']),
+  begun: z.number(),
+  limit: z.number(),
+  percent: z.literal(BUDGET_SHARES),
+};
+const Reached: z.ZodType<ReachedShare[]> = z.array(
+  z.object({ ...share, used: z.number(), renewedAt: z.number() }),
+);
 const Decisions: z.ZodType<QuotaDecision[]> = z.array(
   z.object({
     refused: z
@@ -18,20 +33,24 @@ const Decisions: z.ZodType<QuotaDecision[]> = z.array(
       .nullable(),
     requests: Meter,
     tokens: Meter,
+    reached: Reached,
   }),
 );
 
 const Taken = z.object({ granted: z.int().min(0), decisions: Decisions });
 
-const Budgets: z.ZodType<(BudgetLeft | null)[]> = z.array(
-  z
-    .object({
-      reason: z.enum(['day', 'month', 'damaged']),
-      limit: z.number(),
-      left: z.number(),
-      renewedInMs: z.number(),
-    })
-    .nullable(),
+const Budgets: z.ZodType<SpentBudget[]> = z.array(
+  z.object({
+    least: z
+      .object({
+        reason: z.enum(['day', 'month', 'damaged']),
+        limit: z.number(),
+        left: z.number(),
+        renewedInMs: z.number(),
+      })
+      .nullable(),
+    reached: Reached,
+  }),
 );
 
 /** Quotas in Durable Objects (`QuotaCounter`), one per tenant. */
@@ -53,8 +72,9 @@ export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs:
     admit: (tenant, of) => ask(tenant, { call: 'admit', ...of }, understood(Decisions, of)),
     take: (tenant, of) => ask(tenant, { call: 'take', ...of }, (answer) => Taken.parse(answer)),
     renew: (tenant, of) => ask(tenant, { call: 'renew', ...of }, nothing),
-    settle: (tenant, of) => ask(tenant, { call: 'settle', ...of }, nothing),
+    settle: (tenant, of) => ask(tenant, { call: 'settle', ...of }, understood(z.array(Reached), of)),
     spend: (tenant, of) => ask(tenant, { call: 'spend', ...of }, understood(Budgets, of)),
+    told: (tenant, shares) => ask(tenant, { call: 'told', shares }, nothing),
     reset: (tenant, counter) => ask(tenant, { call: 'reset', counter }, nothing),
     forget: (tenant, of) => ask(tenant, { call: 'forget', ...of }, nothing),
   };
@@ -77,7 +97,7 @@ const QuotaCall = z.discriminatedUnion('call', [
   z.strictObject({ call: z.literal('renew'), counters, lease, at }),
   z.strictObject({
     call: z.literal('settle'),
-    counters,
+    asked,
     lease,
     tokens: z.number().min(0),
     again: z.boolean(),
@@ -91,6 +111,10 @@ const QuotaCall = z.discriminatedUnion('call', [
     total: z.number().min(0),
     at,
   }),
+  z.strictObject({
+    call: z.literal('told'),
+    shares: z.array(z.strictObject({ counter: z.string(), ...share })).readonly(),
+  }),
   z.strictObject({ call: z.literal('reset'), counter: z.string() }),
   z.strictObject({ call: z.literal('forget'), but: counters }),
 ]);
@@ -101,15 +125,14 @@ const DAMAGED: QuotaDecision = {
   refused: { reason: 'damaged', limit: 0, retryAfterMs: DAMAGED_QUOTA_RETRY_MS },
   requests: null,
   tokens: null,
+  reached: [],
 };
-const DAMAGED_BUDGET: BudgetLeft = {
-  reason: 'damaged',
-  limit: 0,
-  left: 0,
-  renewedInMs: DAMAGED_QUOTA_RETRY_MS,
+const DAMAGED_BUDGET: SpentBudget = {
+  least: { reason: 'damaged', limit: 0, left: 0, renewedInMs: DAMAGED_QUOTA_RETRY_MS },
+  reached: [],
 };
 /** Of a counter beside a damaged one. */
-const UNCOUNTED: QuotaDecision = { refused: null, requests: null, tokens: null };
+const UNCOUNTED: QuotaDecision = { refused: null, requests: null, tokens: null, reached: [] };
 
 /** The row of counters that changed lately: one row for all of them is what makes a second's write cheap. */
 const RECENT = 'recent';
@@ -158,7 +181,10 @@ export class QuotaCounter {
       await (call.call === 'reset' ? this.#reset(call.counter) : this.#forget(call.but));
       return Response.json(null);
     }
-    const names = 'asked' in call ? call.asked.map(({ counter }) => counter) : call.counters;
+    const names =
+      'counters' in call
+        ? call.counters
+        : ('asked' in call ? call.asked : call.shares).map(({ counter }) => counter);
     const states = await this.#load(names);
     // No `await` from here on, so requests cannot interleave.
     const answer = this.#apply(states, call);
@@ -189,7 +215,14 @@ export class QuotaCounter {
         for (const state of whole) renew(state, call);
         return null;
       case 'settle':
-        for (const state of whole) settle(state, call);
+        return states.map((state, i) =>
+          state === null ? [] : settle(state, { ...call, limits: call.asked[i]?.limits ?? {} }),
+        );
+      case 'told':
+        states.forEach((state, i) => {
+          const one = call.shares[i];
+          if (state !== null && one !== undefined) tell(state, one);
+        });
         return null;
       case 'spend':
         return states.map((state, i) =>

@@ -8,15 +8,32 @@ import { z } from 'zod';
 import {
   BLOCK_MS,
   BLOCK_REQUESTS,
+  BUDGET_SHARES,
   JOB_TOKENS_KEPT_MS,
   LEASE_KEPT_MS,
   LEASE_MS,
   MAX_COUNTED_JOBS,
 } from './limits.ts';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
-import type { BudgetLeft, QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
+import type {
+  BudgetLeft,
+  BudgetShare,
+  QuotaDecision,
+  QuotaMeter,
+  QuotaReason,
+  ReachedShare,
+  SpentBudget,
+} from './ports.ts';
 
-const Total = z.object({ period: z.int(), tokens: z.number() });
+const Total = z.object({
+  period: z.int(),
+  tokens: z.number(),
+  /** Unix ms of when it was begun. */
+  begun: z.number(),
+  /** The largest share that was told, and of which limit: another one is told anew. */
+  told: z.object({ limit: z.number(), percent: z.number() }),
+});
+type Total = z.infer<typeof Total>;
 
 export const QuotaState = z.object({
   /** Latest time of any call, unix ms. */
@@ -44,13 +61,20 @@ const MINUTE_S = 60;
  */
 const CONCURRENT_RETRY_MS = { least: 1_000, most: 30_000 };
 
+const newTotal = (period: number, begun: number): Total => ({
+  period,
+  tokens: 0,
+  begun,
+  told: { limit: 0, percent: 0 },
+});
+
 export const emptyQuota = (): QuotaState => ({
   at: 0,
   seconds: [],
   leases: new Map(),
   took: 0,
-  day: { period: 0, tokens: 0 },
-  month: { period: 0, tokens: 0 },
+  day: newTotal(-1, 0),
+  month: newTotal(-1, 0),
   jobs: new Map(),
 });
 
@@ -59,6 +83,11 @@ const monthOf = (at: number): number => {
   return (date.getUTCFullYear() - 1970) * 12 + date.getUTCMonth();
 };
 const monthStart = (month: number): number => Date.UTC(1970 + Math.floor(month / 12), month % 12);
+/** Unix ms at which the state's period ends. */
+const endOf = {
+  day: ({ day }: QuotaState) => (day.period + 1) * DAY_MS,
+  month: ({ month }: QuotaState) => monthStart(month.period + 1),
+};
 /** Unix ms from which a second no longer counts. */
 const secondEnd = (second: number): number => (second + 1 + MINUTE_S) * 1_000;
 
@@ -74,9 +103,9 @@ function advance(state: QuotaState, at: number): number {
   for (const [job, { at: counted }] of state.jobs)
     if (counted + JOB_TOKENS_KEPT_MS <= now) state.jobs.delete(job);
   const day = Math.floor(now / DAY_MS);
-  if (state.day.period !== day) state.day = { period: day, tokens: 0 };
+  if (state.day.period !== day) state.day = newTotal(day, now);
   const month = monthOf(now);
-  if (state.month.period !== month) state.month = { period: month, tokens: 0 };
+  if (state.month.period !== month) state.month = newTotal(month, now);
   return now;
 }
 
@@ -139,9 +168,9 @@ function refusal(state: QuotaState, limits: KeyLimits): QuotaDecision['refused']
   });
   const { tokens_per_month, tokens_per_day, tokens_per_minute, requests_per_minute, concurrent } = limits;
   if (tokens_per_month !== undefined && state.month.tokens >= tokens_per_month)
-    return refuse('month', tokens_per_month, monthStart(state.month.period + 1) - state.at);
+    return refuse('month', tokens_per_month, endOf.month(state) - state.at);
   if (tokens_per_day !== undefined && state.day.tokens >= tokens_per_day)
-    return refuse('day', tokens_per_day, (state.day.period + 1) * DAY_MS - state.at);
+    return refuse('day', tokens_per_day, endOf.day(state) - state.at);
   if (requests_per_minute !== undefined && used(state, REQUESTS) >= requests_per_minute)
     return refuse('requests', requests_per_minute, untilBelow(state, REQUESTS, requests_per_minute));
   if (tokens_per_minute !== undefined && used(state, TOKENS) >= tokens_per_minute)
@@ -208,6 +237,7 @@ const decisionsOf = (
     refused: refusals[i] ?? null,
     requests: meter(state, REQUESTS, limits.requests_per_minute),
     tokens: meter(state, TOKENS, limits.tokens_per_minute),
+    reached: reachedShares(state, limits),
   }));
 
 function hold({ leases, at }: QuotaState, lease: string): void {
@@ -226,14 +256,36 @@ export function renew(state: QuotaState, ask: { lease: string; at: number }): vo
  */
 export function settle(
   state: QuotaState,
-  ask: { lease: string; tokens: number; again: boolean; at: number },
-): void {
+  ask: { limits: KeyLimits; lease: string; tokens: number; again: boolean; at: number },
+): ReachedShare[] {
   advance(state, ask.at);
   const [, begun] = state.leases.get(ask.lease) ?? [];
-  if (!state.leases.delete(ask.lease) && ask.again) return;
+  if (!state.leases.delete(ask.lease) && ask.again) return reachedShares(state, ask.limits);
   if (begun !== undefined)
     state.took = state.took === 0 ? state.at - begun : 0.75 * state.took + 0.25 * (state.at - begun);
   use(state, 0, ask.tokens);
+  return reachedShares(state, ask.limits);
+}
+
+/** @returns shares of budgets that were reached in this period, and are not told yet. */
+function reachedShares(state: QuotaState, limits: KeyLimits): ReachedShare[] {
+  const of = (period: 'day' | 'month', limit: number | undefined): ReachedShare[] => {
+    if (limit === undefined) return [];
+    const { tokens, begun, told } = state[period];
+    const known = told.limit === limit ? told.percent : 0;
+    return BUDGET_SHARES.filter((percent) => percent > known && tokens * 100 >= limit * percent).map(
+      (percent) => ({ period, begun, limit, percent, used: tokens, renewedAt: endOf[period](state) }),
+    );
+  };
+  return [...of('day', limits.tokens_per_day), ...of('month', limits.tokens_per_month)];
+}
+
+/** One of an earlier period, or from before a reset, changes nothing. */
+export function tell(state: QuotaState, { period, begun, limit, percent }: BudgetShare): void {
+  const total = state[period];
+  if (total.begun !== begun) return;
+  const known = total.told.limit === limit ? total.told.percent : 0;
+  total.told = { limit, percent: Math.max(known, percent) };
 }
 
 /**
@@ -241,12 +293,12 @@ export function settle(
  * minutes of a key's completions.
  * @param ask.from of its tokens, those that the caller knows to be counted; what is remembered here goes first.
  * @param ask.total all of its tokens so far.
- * @returns the budget of which least is left; null without budgets.
+ * @returns the budget of which least is left, null without budgets; and what was reached.
  */
 export function spend(
   state: QuotaState,
   ask: { limits: KeyLimits; job: string; from: number; total: number; at: number },
-): BudgetLeft | null {
+): SpentBudget {
   const { limits, job, total } = ask;
   const now = advance(state, ask.at);
   const tokens = total - Math.max(ask.from, state.jobs.get(job)?.tokens ?? 0);
@@ -261,8 +313,8 @@ export function spend(
   const left = (reason: BudgetLeft['reason'], used: number, limit: number | undefined, ends: number) =>
     limit === undefined ? [] : [{ reason, limit, left: Math.max(0, limit - used), renewedInMs: ends - now }];
   const [least] = [
-    ...left('month', state.month.tokens, limits.tokens_per_month, monthStart(state.month.period + 1)),
-    ...left('day', state.day.tokens, limits.tokens_per_day, (state.day.period + 1) * DAY_MS),
+    ...left('month', state.month.tokens, limits.tokens_per_month, endOf.month(state)),
+    ...left('day', state.day.tokens, limits.tokens_per_day, endOf.day(state)),
   ].sort((a, b) => a.left - b.left || b.renewedInMs - a.renewedInMs);
-  return least ?? null;
+  return { least: least ?? null, reached: reachedShares(state, limits) };
 }

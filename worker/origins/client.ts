@@ -73,8 +73,8 @@ export interface OriginClient extends AdapterTrials {
   readonly bases: Bases;
   /** @param figures also requests them. */
   report(figures?: boolean): Promise<OriginReport[]>;
-  /** Figures of the origins that respond. */
-  measure(): Promise<{ id: string; figures: OriginFigures }[]>;
+  /** Each origin's figures; null if it does not respond. */
+  measure(): Promise<{ id: string; figures: OriginFigures | null }[]>;
   readonly pins: OriginPins;
   readonly warmth: OriginWarmth;
   readonly files: HeldFiles;
@@ -191,15 +191,13 @@ export function createOriginClient(params: {
     files: createHeldFiles({ origins, send }),
     drops: createOriginDrops({ origins, send }),
     jobs: createOriginJobs({ pools, send, transfers, now }),
-    async measure() {
-      const asked = await Promise.all(
+    measure: () =>
+      Promise.all(
         origins.map(async (origin) => ({
           id: origin.id,
           figures: await ask(origin, '/metrics', readOriginFigures),
         })),
-      );
-      return asked.flatMap(({ id, figures }) => (figures === null ? [] : [{ id, figures }]));
-    },
+      ),
     report: (figures = false) =>
       Promise.all(
         origins.map(async (origin) => {

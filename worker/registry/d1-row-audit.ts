@@ -4,6 +4,7 @@ import { toExperiment, type ExperimentRecord } from '../experiments/d1-experimen
 import { toKey, type KeyRecordRow } from '../access/d1-key-ledger.ts';
 import { NAME, toDescribed, toName, type NameRecord, type VersionRecord } from './d1-registry-rows.ts';
 import { toRow as toLimits, type TenantLimitsRecord } from '../metering/d1-tenant-limits.ts';
+import { toWebhook, type WebhookRecord } from '../webhooks/d1-webhooks.ts';
 import { DamagedRow, type DamagedPlace, type RowAudit } from '../platform/ports.ts';
 
 interface Table {
@@ -57,6 +58,9 @@ const TABLES: readonly Table[] = [
     'id',
     'SELECT * FROM experiments WHERE id > ? ORDER BY id LIMIT ?',
     (record: ExperimentRecord) => toExperiment(record),
+  ),
+  byId('webhooks', 'id', 'SELECT * FROM webhooks WHERE id > ? ORDER BY id LIMIT ?', (record: WebhookRecord) =>
+    toWebhook(record),
   ),
   byId(
     'blobs',

@@ -18,7 +18,8 @@ import {
 import { useQuestion } from '../../parts/dialog.tsx';
 import type { KeyView } from '../../../protocol/admin-api/keys.ts';
 import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
-import { Table } from '../../parts/table.tsx';
+import { Act, Table } from '../../parts/table.tsx';
+import { Webhooks } from './webhooks.tsx';
 
 /** How far back the last use of a key is searched; usage is counted by the hour. */
 const USED_WITHIN_MS = 90 * 86_400_000;
@@ -128,6 +129,7 @@ export function KeysView({ client }: { client: Client }) {
           )}
         </>
       )}
+      <Webhooks client={client} />
       {dialog}
     </>
   );
@@ -223,14 +225,6 @@ function KeysTable(props: {
         );
       })}
     </Table>
-  );
-}
-
-function Act(props: { label: string; icon: typeof Trash2; onClick: () => void }) {
-  return (
-    <button type="button" class="bare" title={props.label} aria-label={props.label} onClick={props.onClick}>
-      <Icon of={props.icon} />
-    </button>
   );
 }
 

@@ -1,7 +1,7 @@
 /** At rest, each message to a webhook that counts as sent has arrived, and none that is due waits. */
 import type { Simulation } from '../simulation.ts';
 
-/** Attempts after which one is given up (worker/experiments/limits.ts). */
+/** Attempts after which one is given up (worker/webhooks/limits.ts). */
 const TRIES = 11;
 /** The schedule takes those that are due each minute. */
 const LATE_MS = 180_000;

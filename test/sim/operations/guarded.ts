@@ -122,7 +122,7 @@ async function loseGuardrail(sim: Simulation, actor: Actor): Promise<Outcome> {
   if (looked.outcome !== 'done') return 'done';
   const messages = await committed<{ id: string }>(
     sim,
-    'SELECT id FROM webhook_messages WHERE experiment = ?',
+    'SELECT id FROM webhook_messages WHERE source = ?',
     trial.id,
   );
   if (webhook !== null && !messages.some(({ id }) => id.includes(':rolled_back:')))

@@ -34,7 +34,7 @@ beforeAll(async () => {
   await db
     .prepare(
       `INSERT INTO webhook_messages WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9)
-       SELECT 'm' || i, 'exp_1', 'https://x', '"' || hex(zeroblob(60000)) || '"', 1, NULL, i FROM n`,
+       SELECT 'm' || i, 'exp_1', 'https://x', '"' || hex(zeroblob(60000)) || '"', 1, NULL, i, i FROM n`,
     )
     .run();
 });

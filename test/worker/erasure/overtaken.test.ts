@@ -179,7 +179,7 @@ describe('a change that an erasure of its name overtakes', () => {
     expect(before.size).toBe(0);
     expect(await rows('SELECT experiment FROM experiment_looks')).toEqual([]);
     // What was seen is to be told behind that.
-    const message = { id: 'm', experiment: id, url: 'https://example.com/', body: '{}' };
+    const message = { id: 'm', source: id, url: 'https://example.com/', body: '{}' };
     await app.graft.services.outbox.add(message, app.graft.clock.now());
     expect(await rows('SELECT id FROM webhook_messages')).toEqual([]);
   });
@@ -489,7 +489,7 @@ it('the erasure of a tenant resets the counters of its old keys, and none of a k
   const made = async () =>
     (await done('/admin/keys', { tenant: 'acme', limits })) as { key: string; id: string };
   const use = async ({ id }: { id: string }) => {
-    const call = { counters: [id], lease: id, tokens: 5, again: false, at: clock.now() };
+    const call = { asked: [{ counter: id, limits }], lease: id, tokens: 5, again: false, at: clock.now() };
     await quotas.settle('acme', call);
   };
   const refuses = async ({ id }: { id: string }) => {

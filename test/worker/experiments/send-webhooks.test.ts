@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ExperimentView } from '../../../protocol/admin-api/experiments.ts';
-import { WEBHOOK_TRIES } from '../../../worker/experiments/limits.ts';
+import { WEBHOOK_TRIES } from '../../../worker/webhooks/limits.ts';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -192,7 +192,7 @@ describe('a webhook', () => {
     for (let seed = 1; seed <= 2; seed += 1)
       await local.publish(NAME, tinyAdapter({ seed }), { stage: seed > 1 });
     await local.services.outbox.add(
-      { id: 'm', experiment: 'exp_1', url: 'http://127.0.0.1:9/', body: '{}' },
+      { id: 'm', source: 'exp_1', url: 'http://127.0.0.1:9/', body: '{}' },
       local.clock.now(),
     );
     graft = await createAppHarness({ beside: local });

@@ -1,3 +1,4 @@
+import type { WebhookList, WebhookView } from '../../../protocol/admin-api/webhooks.ts';
 import { newExposureId } from '../../../worker/experiments/answer-token.ts';
 import type { Experiment } from '../../../protocol/experiment.ts';
 import type { JobPage, JobView } from '../../../protocol/fine-tuning.ts';
@@ -155,6 +156,20 @@ const restoring =
 /** API keys and strangers have no business with the admin API. */
 const admins = (gets: string): string => `401 401 401 401 401 ${gets}`;
 const N = 'clinic/notes';
+
+/** `clinic` has one webhook by then, at an application that answers. */
+const hooked =
+  (asked: (id: string) => Asked): Case['ask'] =>
+  async ({ graft, keys }) => {
+    graft.application.answer = async () => new Response('ok');
+    const key = keys.clinicAdmin;
+    const { webhooks } = (await (await graft.request('/admin/webhooks', { key })).json()) as WebhookList;
+    const [known] = webhooks;
+    if (known !== undefined) return asked(known.id);
+    const body = { url: 'https://app.example.com/hook' };
+    const made = await graft.request('/admin/webhooks', { key, body });
+    return asked(((await made.json()) as WebhookView).id);
+  };
 
 const EVALUATION = { name: N, label: 'holdout', rows: [{ prompt: 'a', expected: 'b' }] };
 /** `clinic` has an evaluation by then. */
@@ -1152,6 +1167,55 @@ export const TABLE: Record<string, Case[]> = {
       does: 'revokes with all that it made',
       ask: ({ clinicKeyId }) => ({ path: `/admin/keys/${clinicKeyId}?report=true&made=true` }),
       gets: admins('404 404 200 200'),
+    },
+  ],
+  'GET /admin/webhooks': [
+    {
+      does: 'lists its own',
+      ask: hooked(() => ({ path: '/admin/webhooks' })),
+      gets: admins('200: 200: 200:clinic 200:clinic'),
+      shows: ({ webhooks }: { webhooks: { tenant: string }[] }) =>
+        webhooks.map(({ tenant }) => tenant).join(),
+    },
+  ],
+  'POST /admin/webhooks': [
+    {
+      does: 'makes one',
+      ask: plain('/admin/webhooks', { url: 'https://app.example.com/hook' }),
+      gets: admins('201:guest 201:friend 201:clinic 201:operator'),
+      shows: ({ tenant }: { tenant: string | null }) => tenant ?? 'operator',
+    },
+    {
+      does: 'makes one of clinic',
+      ask: plain('/admin/webhooks', { url: 'https://app.example.com/hook', tenant: 'clinic' }),
+      gets: admins('403 403 201 201'),
+    },
+    {
+      does: 'asks for what origins do',
+      ask: plain('/admin/webhooks', { url: 'https://app.example.com/hook', events: ['origin.away'] }),
+      gets: admins('403 403 403 201'),
+    },
+  ],
+  'DELETE /admin/webhooks/:id': [
+    {
+      does: 'deletes',
+      ask: hooked((id) => ({ path: `/admin/webhooks/${id}` })),
+      gets: admins('404 404 204 204'),
+    },
+  ],
+  'GET /admin/webhooks/:id/secret': [
+    {
+      does: 'reads its secret',
+      ask: hooked((id) => ({ path: `/admin/webhooks/${id}/secret` })),
+      gets: admins('404 404 200 200'),
+    },
+  ],
+  'POST /admin/webhooks/:id/test': [
+    {
+      does: 'tests',
+      ask: hooked((id) => ({ path: `/admin/webhooks/${id}/test`, body: {} })),
+      gets: admins('404 404 200:true 200:true'),
+      shows: ({ delivered }: { delivered?: boolean }) => delivered ?? '',
     },
   ],
   'POST /admin/tenants/limits': [

@@ -1,18 +1,19 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAskQuota, type AskQuota, duration } from '../../../worker/metering/meter.ts';
 import type { KeyLimits } from '../../../protocol/admin-api/keys.ts';
-import type { Quotas } from '../../../worker/metering/ports.ts';
+import type { LimitedCaller, Quotas } from '../../../worker/metering/ports.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';
 
 let clock: FakeClock;
 let quotas: FakeQuotas;
-let ask: AskQuota;
+let ask: (caller: LimitedCaller) => ReturnType<AskQuota>;
 
-const create = (of: Quotas | null): AskQuota => {
+const create = (of: Quotas | null): typeof ask => {
   let ids = 0;
-  return createAskQuota({
+  const askQuota = createAskQuota({
     quotas: of,
+    alerts: { tell: async () => undefined },
     now: clock.now,
     sleep: async () => undefined,
     newId: () => `lease-${(ids += 1)}`,
@@ -20,6 +21,7 @@ const create = (of: Quotas | null): AskQuota => {
     memoryMs: 1_000,
     maxEntries: 2,
   });
+  return (caller) => askQuota(caller, () => undefined);
 };
 const asking = async (limits: KeyLimits | undefined, keyId = 'key_1', counter?: string) =>
   ask({ keyId, tenant: 'acme', limits, counter });

@@ -26,6 +26,7 @@ const measure = (
   const askQuota = createAskQuota({
     ...{ quotas, now, retryAfterMs: 1, memoryMs: 1_000, maxEntries: 10 },
     newId: () => `lease-${(ids += 1)}`,
+    alerts: { tell: async () => undefined },
     sleep: async () => undefined,
   });
   const usage = { recordUsage: (event: UsageEvent) => void events.push(event) };

@@ -14,7 +14,7 @@ function served(state: QuotaState, durations: readonly number[]): number {
   for (const [number, ms] of durations.entries()) {
     admit([{ state, limits }], { lease: `s${number}`, at });
     at += ms;
-    settle(state, { lease: `s${number}`, tokens: 1, again: false, at });
+    settle(state, { limits, lease: `s${number}`, tokens: 1, again: false, at });
   }
   return at;
 }

@@ -11,7 +11,7 @@ import {
   RECENT_COUNTERS,
 } from '../../../worker/metering/limits.ts';
 import type { KeyLimits } from '../../../protocol/admin-api/keys.ts';
-import type { QuotaDecision, Quotas } from '../../../worker/metering/ports.ts';
+import type { QuotaDecision, Quotas, ReachedShare } from '../../../worker/metering/ports.ts';
 import { WAIT_MS } from '../../setup/slow.ts';
 
 const AT = Date.UTC(2026, 2, 31);
@@ -20,7 +20,7 @@ const limits = { tokens_per_month: 10 };
 interface Rig {
   quotas: Quotas;
   admit: (limits: KeyLimits, lease: string, at?: number, counter?: string) => Promise<QuotaDecision>;
-  settle: (lease: string, tokens: number, at?: number) => Promise<void>;
+  settle: (lease: string, tokens: number, at?: number) => Promise<ReachedShare[]>;
   renew: (lease: string, at: number) => Promise<void>;
   disk: Map<string, unknown>;
   /** How often it was written to. */
@@ -67,7 +67,10 @@ function rig(stored?: unknown): Rig {
       const decisions = await quotas.admit('alice', { asked: [{ counter, limits }], lease, at });
       return decisions[0] as QuotaDecision;
     },
-    settle: (lease, tokens, at = AT) => quotas.settle('alice', { counters, lease, tokens, again: false, at }),
+    async settle(lease, tokens, at = AT) {
+      const asked = [{ counter: 'key_1', limits }];
+      return (await quotas.settle('alice', { asked, lease, tokens, again: false, at }))[0] ?? [];
+    },
     renew: (lease, at) => quotas.renew('alice', { counters, lease, at }),
     disk,
     writes: () => writes,
@@ -180,7 +183,7 @@ describe('a counter', () => {
   it('writes at once what a fine-tuning job has trained in a minute, and a reset', async () => {
     const { quotas, admit, renew, second, restart } = rig();
     const job = { asked: [{ counter: 'key_1', limits }], job: 'ftjob-1', from: 0, total: 20, at: AT };
-    expect(await quotas.spend('alice', job)).toMatchObject([{ left: 0 }]);
+    expect(await quotas.spend('alice', job)).toMatchObject([{ least: { left: 0 } }]);
     restart();
     expect((await admit(limits, 'a')).refused?.reason).toBe('month');
     // A write is due.
@@ -214,7 +217,7 @@ describe('a counter', () => {
       await renew('a', AT);
       await second();
       const job = { asked: [{ counter: 'key_1', limits }], job: 'ftjob-1', from: 0, total: 1, at: AT };
-      expect(await quotas.spend('alice', job)).toMatchObject([{ reason: 'damaged', left: 0 }]);
+      expect(await quotas.spend('alice', job)).toMatchObject([{ least: { reason: 'damaged', left: 0 } }]);
       // The damaged state may still help whoever investigates.
       expect(disk.get('recent')).toEqual(stored);
       restart();

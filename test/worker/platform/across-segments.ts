@@ -22,6 +22,11 @@ export const ACROSS_SEGMENTS: readonly { why: string; of: RegExp }[] = [
   { why: 'How many pins there are; few, so they stay in the first database.', of: /^INSERT INTO pins / },
   { why: 'A page of a tenant’s history, which it erases.', of: /^DELETE FROM history WHERE id IN/ },
 
+  {
+    why: 'The webhooks of one tenant and of the operator; no message of theirs is of a name.',
+    of: / FROM webhooks w /,
+  },
+
   // Of one first segment after all, which the text does not show.
   { why: 'Names above and below one.', of: /FROM rooms WHERE name = \? OR name IN/ },
   { why: 'What is removed or restored together lies below one name.', of: /json_each\(\?1?\) (item|pin)\b/ },

@@ -561,12 +561,30 @@ export const DRIVES: Drives = {
   },
 
   outbox: {
-    add: (outbox) => outbox.add({ id: 'm', experiment: live.id, url: 'https://x', body: '{}' }, AT),
+    add: (outbox) => outbox.add({ id: 'm', source: live.id, url: 'https://x', body: '{}' }, AT),
     retract: (outbox) => outbox.retract('m'),
     due: (outbox) => outbox.due({ now: AT, limit: 9 }),
     done: (outbox) => outbox.done('m'),
     later: (outbox) => outbox.later('m', AT),
     forget: (outbox) => outbox.forget(1),
+  },
+
+  webhooks: {
+    async add(webhooks) {
+      const row = { url: 'https://x', events: ['budget.used' as const], created_at: AT, created_by: 'root' };
+      await webhooks.add({ id: 'hook_1', tenant: ME, ...row }, 9);
+      await webhooks.add({ id: 'hook_2', tenant: null, ...row }, 9);
+    },
+    get: (webhooks) => webhooks.get('hook_1'),
+    async list(webhooks) {
+      for (const tenant of [null, ME]) await webhooks.list({ tenant, cursor: null, limit: 9 });
+    },
+    tell: (webhooks) =>
+      webhooks.tell([{ id: 'msg:budget:me:1', tenant: ME, event: 'budget.used', data: {} }], AT),
+    absences: (webhooks) => webhooks.absences(),
+    changeAbsences: (webhooks) =>
+      webhooks.changeAbsences({ begun: ['o1'], told: ['o1'], over: ['o1'], alerts: [] }, AT),
+    remove: (webhooks) => webhooks.remove('hook_1'),
   },
 
   garbage: {

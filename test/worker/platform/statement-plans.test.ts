@@ -104,6 +104,9 @@ const REASONS: readonly Reason[] = [
     step: ANY,
   },
 
+  { why: 'Of at most 500 due messages.', of: /FROM webhook_messages .* ORDER BY turn/, step: SORT },
+  { why: 'At most as many origins as are configured.', of: /FROM origin_absences$/, step: SCAN },
+
   // What was used
   {
     why: 'Of the prompts that the tenants of one batch keep, a thousand each.',

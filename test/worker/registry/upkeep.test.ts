@@ -87,6 +87,7 @@ describe('repair', () => {
       'rows 1',
       'rows 0',
       'rows 0',
+      'rows 0',
       'rows 2',
       'files 2',
     ]);

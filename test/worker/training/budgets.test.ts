@@ -24,7 +24,7 @@ const setTenantLimits = async (limits: object): Promise<void> => {
 async function left(counter: string, limits: object): Promise<number | null> {
   const { quotas, clock } = rig.graft;
   const ask = { asked: [{ counter, limits }], job: 'none', from: 0, total: 0, at: clock.now() };
-  return (await quotas.spend('alice', ask))[0]?.left ?? null;
+  return (await quotas.spend('alice', ask))[0]?.least?.left ?? null;
 }
 /** Of the tenant's usage: name, version, requests, errors, tokens. */
 const usage = async (): Promise<unknown[][]> =>
@@ -117,7 +117,12 @@ describe('a job that runs', () => {
     const { quotas, clock } = rig.graft;
     const chat = { lease: 'chat', at: clock.now() };
     await quotas.admit('alice', { asked: [{ counter: key.id, limits }], ...chat });
-    await quotas.settle('alice', { counters: [key.id], ...chat, tokens: 500, again: false });
+    await quotas.settle('alice', {
+      asked: [{ counter: key.id, limits }],
+      ...chat,
+      tokens: 500,
+      again: false,
+    });
     rig.origin.step(1);
     await rig.run();
     expect((await rig.get(id, key)).error?.message).toContain('at step 1 of 90, with 10 tokens trained');

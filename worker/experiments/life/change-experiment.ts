@@ -32,10 +32,10 @@ import {
   overlaps,
   ownExperiment,
   guardrailRefused,
-  webhookRefused,
   checkControlAnswers,
   checkScores,
 } from './life-deps.ts';
+import { webhookRefused } from '../../webhooks/send-webhooks.ts';
 
 type Deps = Pick<LifeDeps, 'experimentLedger' | 'pointers'>;
 
@@ -165,7 +165,7 @@ export async function changeExperiment(
   const refused =
     document.webhook === was.webhook
       ? null
-      : webhookRefused(document.webhook, deps.loopbackCallbacks, 'document.');
+      : webhookRefused(document.webhook, deps.loopbackCallbacks, 'document.webhook');
   if (refused !== null) return err(refused);
   if (document.winner !== was.winner)
     return err(conflict('winner: promote a variant to make it the winner.', 'winner'));

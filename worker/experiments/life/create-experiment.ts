@@ -24,7 +24,8 @@ import { ownName } from '../../registry/own-name.ts';
 import type { ExperimentRow, ExperimentTallies } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { emptyArm } from '../legal-change.ts';
-import { checkJudge, checkAdapters, type LifeDeps, guardrailRefused, webhookRefused } from './life-deps.ts';
+import { checkJudge, checkAdapters, type LifeDeps, guardrailRefused } from './life-deps.ts';
+import { webhookRefused } from '../../webhooks/send-webhooks.ts';
 import type { UsageLedger } from '../../metering/ports.ts';
 import { cappedMetrics, withCaps } from '../analyze.ts';
 import { alphaOf, findings } from '../decide.ts';
@@ -78,7 +79,7 @@ export async function createExperiment(
       message: `Invalid value for '${empty.field}': ${empty.reason}.`,
       param: empty.field,
     });
-  const refused = webhookRefused(document.value.webhook, deps.loopbackCallbacks);
+  const refused = webhookRefused(document.value.webhook, deps.loopbackCallbacks, 'webhook');
   if (refused !== null) return err(refused);
   const checked = await checkAdapters(deps, { document: document.value, caller, owner });
   if (!checked.ok) return checked;

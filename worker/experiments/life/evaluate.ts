@@ -1,5 +1,6 @@
 /** Evaluates an experiment: its tallies, the decision, and the notifications. */
 import type {
+  ExperimentDecision,
   ExperimentEvaluation,
   ExperimentProposal,
   ExperimentComparison,
@@ -27,7 +28,7 @@ import type { AdminCaller } from '../../access/ports.ts';
 import { commitChange, covered } from './change-experiment.ts';
 import { type EvaluateDeps, ownExperiment } from './life-deps.ts';
 import { logLine, reasonOf } from '../../log.ts';
-import { messageOf } from '../webhooks.ts';
+import type { WebhookMessageRow } from '../../webhooks/ports.ts';
 import { writePointer } from '../../registry/write-pointer.ts';
 import { analyze, type Comparison, cappedMetrics, withCaps, coveragePhases } from '../analyze.ts';
 import { decide, type Situation, progressOf } from '../decide.ts';
@@ -95,6 +96,55 @@ export async function evaluate(
     await retractUnlessDone(deps, { message: message.id, experiment, changes });
   if (done.ok) logLine('experiment_carried_out', { experiment, name: document.name, action, why }, 'info');
   return done;
+}
+
+/**
+ * The message of a look, once per seed; null = none. The body is as Standard Webhooks recommends: `{type,
+ * timestamp, data}`; `data` has names and figures only, nothing that users wrote.
+ */
+function messageOf(
+  id: string,
+  { webhook, name, seed }: Pick<Experiment, 'webhook' | 'name' | 'seed'>,
+  { decision, at, units }: ExperimentEvaluation,
+): Omit<WebhookMessageRow, 'tries'> | null {
+  const event = webhook === undefined ? null : eventOf(decision);
+  if (webhook === undefined || event === null) return null;
+  const { type, ...about } = event;
+  const data = { experiment: id, name, seed, ...about, units };
+  return {
+    // A message is identified by its subject, and by nothing that varies between looks.
+    id: ['msg', id, type, ...Object.values(about), seed].join(':'),
+    source: id,
+    url: webhook,
+    body: JSON.stringify({ type: `experiment.${type}`, timestamp: new Date(at).toISOString(), data }),
+  };
+}
+
+function eventOf(decision: ExperimentDecision): ({ type: string } & Record<string, string>) | null {
+  switch (decision.action) {
+    case 'propose_winner':
+      return { type: 'proposed', variant: decision.variant };
+    case 'rollback':
+      return {
+        type: 'rolled_back',
+        variant: decision.variant,
+        reason: decision.reason,
+        metric: decision.metric,
+      };
+    case 'drop':
+      return { type: 'dropped', variant: decision.variant, reason: decision.reason, metric: decision.metric };
+    case 'hold': {
+      const { reason, variant, metric } = decision;
+      return {
+        type: 'alarm',
+        reason,
+        ...(variant === undefined ? {} : { variant }),
+        ...(metric === undefined ? {} : { metric }),
+      };
+    }
+    default:
+      return null;
+  }
 }
 
 /** Somebody changed the experiment in the meantime, and the notified action did not happen. */

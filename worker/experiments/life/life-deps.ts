@@ -4,7 +4,7 @@
  */
 import type { MayUseChain } from '../../registry/assemble-chain.ts';
 import type { IntakeDeps, VersionRow, Registry } from '../../registry/ports.ts';
-import type { WebhookOutbox, ExperimentLedger, ExperimentTallies, ExperimentRow } from '../ports.ts';
+import type { ExperimentLedger, ExperimentTallies, ExperimentRow } from '../ports.ts';
 import type { PairTallies } from '../pairs/ports.ts';
 import type { Evaluations, NamedScore } from '../../evaluations/ports.ts';
 import { ExperimentId } from '../../../protocol/admin-api/experiments.ts';
@@ -13,7 +13,8 @@ import { BASE_JUDGE, type Experiment } from '../../../protocol/experiment.ts';
 import { pinOf } from '../../../protocol/identity.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { conflict, adapterInvalid, adapterNotFound } from '../../errors.ts';
-import { webhookProblem } from '../webhooks.ts';
+import type { WebhookOutbox } from '../../webhooks/ports.ts';
+import { webhookRefused } from '../../webhooks/send-webhooks.ts';
 
 /** What leads experiments through their lives. */
 export interface LifeDeps extends Pick<IntakeDeps, 'registry' | 'pointers' | 'bases' | 'now'> {
@@ -70,18 +71,6 @@ export const guardrailRefused = (
   const param = `${prefix}guardrails.${index}`;
   return { code: 'invalid_request', message: `Invalid value for '${param}': ${message}.`, param };
 };
-
-/**
- * An error if the document's webhook is an address that this edge may not call; null = it may, or there is
- * none.
- */
-export function webhookRefused(webhook: string | undefined, loopback: boolean, prefix = ''): ApiError | null {
-  const problem = webhook === undefined ? null : webhookProblem(webhook, loopback);
-  const param = `${prefix}webhook`;
-  return problem === null
-    ? null
-    : { code: 'invalid_request', message: `Invalid value for '${param}': ${problem}.`, param };
-}
 
 /**
  * Checks that all adapters in the document exist, are not retired, have a served base, and may be used by the
@@ -143,13 +132,8 @@ export async function checkAdapters(
 
 /** The judge's address is one that this edge may call. @param loopback whether this machine itself is. */
 export function checkJudge({ judge }: Experiment, loopback: boolean): Result<null, ApiError> {
-  const problem = judge?.url === undefined ? null : webhookProblem(judge.url, loopback);
-  if (problem === null) return ok(null);
-  return err({
-    code: 'invalid_request',
-    message: `Invalid value for 'judge.url': ${problem}.`,
-    param: 'judge.url',
-  });
+  const refused = webhookRefused(judge?.url, loopback, 'judge.url');
+  return refused === null ? ok(null) : err(refused);
 }
 
 /** If nobody is in the experiment, users get the live version, so pairs need that to be control. */

@@ -20,7 +20,7 @@ import {
 import { z } from 'zod';
 import { pairRequest, readChoice } from './judge-request.ts';
 import type { Fetch } from '../../origins/connection.ts';
-import { webhookProblem, type WebhookSigner } from '../webhooks.ts';
+import { webhookProblem, type WebhookSigner } from '../../webhooks/send-webhooks.ts';
 
 export interface JudgeDeps extends CallDeps {
   pairTallies: PairTallies;
@@ -187,7 +187,7 @@ async function callApplication(
       headers: {
         'content-type': 'application/json',
         'user-agent': 'graft',
-        ...(await signer.headers({ experiment, url }, { id, at: deps.now(), body })),
+        ...(await signer.headers({ source: experiment, url }, { id, at: deps.now(), body })),
       },
       body,
     },

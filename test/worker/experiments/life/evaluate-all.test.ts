@@ -1,7 +1,7 @@
 import { beforeEach, expect, it, vi } from 'vitest';
 import { evaluateAll } from '../../../../worker/experiments/life/evaluate.ts';
 import { createD1ExperimentLedger } from '../../../../worker/experiments/d1-experiments.ts';
-import { createD1WebhookOutbox } from '../../../../worker/experiments/d1-experiments.ts';
+import { createD1WebhookOutbox } from '../../../../worker/webhooks/d1-webhooks.ts';
 import { createD1Registry } from '../../../../worker/registry/d1-registry.ts';
 import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../../../worker/experiments/limits.ts';
 import { TALLY_SHARDS } from '../../../../worker/experiments/tally-object.ts';

@@ -76,6 +76,7 @@ describe('the OpenAPI document', () => {
       'delete /admin/grants/refuse 204 no body',
       'delete /admin/keys/{id} 204 no body',
       'delete /admin/rooms 204 no body',
+      'delete /admin/webhooks/{id} 204 no body',
       'get /admin/backup/parts/{digest} 200 bare',
       'get /admin/downloads/parts/{index} 200 bare',
       'get /admin/openapi.json 200 bare',

@@ -1,9 +1,10 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { createD1WebhookOutbox } from '../../../worker/experiments/d1-experiments.ts';
+import { createD1WebhookOutbox } from '../../../worker/webhooks/d1-webhooks.ts';
+import { WEBHOOK_KEPT_MS } from '../../../worker/webhooks/limits.ts';
 import { openDatabase } from '../platform/database.ts';
-import type { WebhookOutbox } from '../../../worker/experiments/ports.ts';
+import type { WebhookOutbox } from '../../../worker/webhooks/ports.ts';
 
-const message = (id: string) => ({ id, experiment: 'exp_1', url: 'https://example.com/', body: '{}' });
+const message = (id: string) => ({ id, source: 'exp_1', url: 'https://example.com/', body: '{}' });
 
 const make = async () => {
   const db = await openDatabase();
@@ -45,7 +46,10 @@ describe('WebhookOutbox', () => {
     await outbox.later('a', 11);
     await outbox.add(message('a'), 20);
     expect(await due(99)).toEqual([]);
-    await outbox.forget(11);
+    await outbox.forget(10 + WEBHOOK_KEPT_MS);
+    await outbox.add(message('a'), 20);
+    expect(await due(99)).toEqual([]);
+    await outbox.forget(11 + WEBHOOK_KEPT_MS);
     await outbox.add(message('a'), 30);
     expect(await due(99)).toEqual(['a 0']);
   });

@@ -1,9 +1,9 @@
 import { createHmac } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { createWebhookSigner, webhookProblem } from '../../../worker/experiments/webhooks.ts';
+import { createWebhookSigner, webhookProblem } from '../../../worker/webhooks/send-webhooks.ts';
 
 const SECRET = new Uint8Array(32).fill(7);
-const target = { experiment: 'exp_00000000000000aa', url: 'https://example.com/hook' };
+const target = { source: 'exp_00000000000000aa', url: 'https://example.com/hook' };
 
 it('signs as Standard Webhooks has it, checked by another implementation', async () => {
   const signer = createWebhookSigner(SECRET);
@@ -20,12 +20,12 @@ it('signs as Standard Webhooks has it, checked by another implementation', async
   });
 });
 
-it('has another secret for each experiment, URL, use and secret of the edge', async () => {
+it('has another secret for each source, URL, use and secret of the edge', async () => {
   const signer = createWebhookSigner(SECRET);
   const secrets = await Promise.all([
     signer.secret(target),
     signer.secret({ ...target, url: 'https://example.com/other' }),
-    signer.secret({ ...target, experiment: 'exp_00000000000000ab' }),
+    signer.secret({ ...target, source: 'exp_00000000000000ab' }),
     createWebhookSigner(SECRET, 'graft-unit-v1').secret(target),
     createWebhookSigner(new Uint8Array(32).fill(8)).secret(target),
   ]);

@@ -1,18 +1,11 @@
-/** Webhooks: allowed addresses, signatures, messages, and delivery. */
+/** Webhooks: allowed addresses, signatures, and delivery. */
+import type { ApiError } from '../../protocol/api-error.ts';
 import { derivedKey, type KeyLabel } from '../platform/derived-keys.ts';
-import type { ExperimentDecision, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
-import type { Experiment } from '../../protocol/experiment.ts';
 import type { WebhookMessageRow, WebhookOutbox } from './ports.ts';
 import { logLine } from '../log.ts';
 import type { Fetch } from '../origins/connection.ts';
 import { withTimeout } from '../platform/store-calls.ts';
-import {
-  WEBHOOK_FIRST_PAUSE_MS,
-  WEBHOOK_KEPT_MS,
-  WEBHOOK_TIMEOUT_MS,
-  WEBHOOK_TRIES,
-  WEBHOOKS_PER_RUN,
-} from './limits.ts';
+import { WEBHOOK_FIRST_PAUSE_MS, WEBHOOK_TIMEOUT_MS, WEBHOOK_TRIES, WEBHOOKS_PER_RUN } from './limits.ts';
 
 /**
  * Addresses to which the edge sends events by itself: the URL comes from a tenant, and must not reach into a
@@ -48,6 +41,14 @@ export function webhookProblem(text: string, local: boolean): string | null {
   return null;
 }
 
+/** The same as an error of the field; null = it may be called, or there is none. */
+export function webhookRefused(url: string | undefined, local: boolean, param: string): ApiError | null {
+  const problem = url === undefined ? null : webhookProblem(url, local);
+  return problem === null
+    ? null
+    : { code: 'invalid_request', message: `Invalid value for '${param}': ${problem}.`, param };
+}
+
 function parsed(text: string): URL | null {
   try {
     return new URL(text);
@@ -66,19 +67,14 @@ function parsed(text: string): URL | null {
 const WEBHOOK_SECRET_PREFIX = 'whsec_';
 
 export interface WebhookSigner {
-  /**
-   * The secret of this experiment and URL, for the receiver: it reveals no other. Another URL has another
-   * secret.
-   */
+  /** The secret of this source and URL, for the receiver: it reveals no other. Another URL has another secret. */
   secret(target: WebhookTarget): Promise<string>;
   /** @returns the headers of one attempt. @param message.at unix ms, of this attempt. */
   headers(target: WebhookTarget, message: WebhookMessage): Promise<Record<string, string>>;
 }
 
-interface WebhookTarget {
-  experiment: string;
-  url: string;
-}
+/** Where a message goes, and whose it is: the id of an experiment, or of a webhook. */
+type WebhookTarget = Pick<WebhookMessageRow, 'source' | 'url'>;
 
 interface WebhookMessage {
   /** The same at every attempt: receivers recognise repetitions by it. */
@@ -97,8 +93,8 @@ export function createWebhookSigner(
 ): WebhookSigner {
   const master = derivedKey(secret, label);
   // JSON keeps the two apart whatever they contain.
-  const keyOf = async ({ experiment, url }: WebhookTarget): Promise<Uint8Array<ArrayBuffer>> =>
-    new Uint8Array(await crypto.subtle.sign('HMAC', await master(), utf8(JSON.stringify([experiment, url]))));
+  const keyOf = async ({ source, url }: WebhookTarget): Promise<Uint8Array<ArrayBuffer>> =>
+    new Uint8Array(await crypto.subtle.sign('HMAC', await master(), utf8(JSON.stringify([source, url]))));
   return {
     secret: async (target) => WEBHOOK_SECRET_PREFIX + base64(await keyOf(target)),
     async headers(target, { id, at, body }) {
@@ -118,63 +114,18 @@ export function createWebhookSigner(
 const utf8 = (text: string) => new TextEncoder().encode(text);
 const base64 = (bytes: Uint8Array): string => btoa(String.fromCharCode(...bytes));
 
-/**
- * The message of a look, once per seed; null = none. The body is as Standard Webhooks recommends: `{type,
- * timestamp, data}`; `data` has names and figures only, nothing that users wrote.
- */
-export function messageOf(
-  id: string,
-  { webhook, name, seed }: Pick<Experiment, 'webhook' | 'name' | 'seed'>,
-  { decision, at, units }: ExperimentEvaluation,
-): Omit<WebhookMessageRow, 'tries'> | null {
-  const event = webhook === undefined ? null : eventOf(decision);
-  if (webhook === undefined || event === null) return null;
-  const { type, ...about } = event;
-  const data = { experiment: id, name, seed, ...about, units };
-  return {
-    // A message is identified by its subject, and by nothing that varies between looks.
-    id: ['msg', id, type, ...Object.values(about), seed].join(':'),
-    experiment: id,
-    url: webhook,
-    body: JSON.stringify({ type: `experiment.${type}`, timestamp: new Date(at).toISOString(), data }),
-  };
-}
-
-function eventOf(decision: ExperimentDecision): ({ type: string } & Record<string, string>) | null {
-  switch (decision.action) {
-    case 'propose_winner':
-      return { type: 'proposed', variant: decision.variant };
-    case 'rollback':
-      return {
-        type: 'rolled_back',
-        variant: decision.variant,
-        reason: decision.reason,
-        metric: decision.metric,
-      };
-    case 'drop':
-      return { type: 'dropped', variant: decision.variant, reason: decision.reason, metric: decision.metric };
-    case 'hold': {
-      const { reason, variant, metric } = decision;
-      return {
-        type: 'alarm',
-        reason,
-        ...(variant === undefined ? {} : { variant }),
-        ...(metric === undefined ? {} : { metric }),
-      };
-    }
-    default:
-      return null;
-  }
-}
-
-export interface WebhookDeps {
-  outbox: WebhookOutbox;
+/** What sends a message. */
+export interface DeliverDeps {
   webhookSigner: WebhookSigner;
   /** Calls addresses given by tenants. */
   callOut: Fetch;
   /** Whether this machine itself is allowed. */
   loopbackCallbacks: boolean;
   now: () => number;
+}
+
+export interface WebhookDeps extends DeliverDeps {
+  outbox: WebhookOutbox;
 }
 
 /**
@@ -186,15 +137,15 @@ export async function sendWebhooks(deps: WebhookDeps): Promise<void> {
   const now = deps.now();
   const due = await deps.outbox.due({ now, limit: WEBHOOKS_PER_RUN });
   await Promise.all(due.map((message) => sendOne(deps, message)));
-  await deps.outbox.forget(now - WEBHOOK_KEPT_MS);
+  await deps.outbox.forget(now);
 }
 
 async function sendOne(deps: WebhookDeps, message: WebhookMessageRow): Promise<void> {
   const { outbox, now } = deps;
-  const failure = await trySending(deps, message);
+  const { failure } = await deliver(deps, message);
   if (failure === null) return outbox.done(message.id);
   const tries = message.tries + 1;
-  const fields = { experiment: message.experiment, reason: failure, tries };
+  const fields = { source: message.source, reason: failure, tries };
   if (tries >= WEBHOOK_TRIES) {
     logLine('webhook_given_up', fields);
     return outbox.done(message.id);
@@ -203,14 +154,18 @@ async function sendOne(deps: WebhookDeps, message: WebhookMessageRow): Promise<v
   return outbox.later(message.id, now() + WEBHOOK_FIRST_PAUSE_MS * 2 ** message.tries);
 }
 
-/** @returns why it was not delivered, never the receiver's own text; null = it was. */
-async function trySending(
-  { webhookSigner, callOut, loopbackCallbacks, now }: WebhookDeps,
-  { id, experiment, url, body }: WebhookMessageRow,
-): Promise<string | null> {
+/**
+ * @returns the receiver's status, null if it did not answer; and why the message was not delivered, never the receiver's
+ * own text; null = it was.
+ */
+export async function deliver(
+  { webhookSigner, callOut, loopbackCallbacks, now }: DeliverDeps,
+  { id, source, url, body }: Omit<WebhookMessageRow, 'tries'>,
+): Promise<{ status: number | null; failure: string | null }> {
   // Checked when it was stored, possibly by an earlier edge with other settings.
-  if (webhookProblem(url, loopbackCallbacks) !== null) return 'this address is not allowed';
-  const signed = await webhookSigner.headers({ experiment, url }, { id, at: now(), body });
+  if (webhookProblem(url, loopbackCallbacks) !== null)
+    return { status: null, failure: 'this address is not allowed' };
+  const signed = await webhookSigner.headers({ source, url }, { id, at: now(), body });
   const ended = new AbortController();
   try {
     const headers = { 'content-type': 'application/json', 'user-agent': 'graft', ...signed };
@@ -218,9 +173,10 @@ async function trySending(
     const init = { method: 'POST', redirect: 'manual', headers, body, signal: ended.signal } as const;
     const response = await withTimeout(callOut(url, init), WEBHOOK_TIMEOUT_MS);
     await response.body?.cancel().catch(() => undefined);
-    return response.ok ? null : `status ${response.status}`;
+    const { ok, status } = response;
+    return { status, failure: ok ? null : `status ${status}` };
   } catch {
-    return 'no answer';
+    return { status: null, failure: 'no answer' };
   } finally {
     ended.abort();
   }
