@@ -681,12 +681,6 @@ type Parts = Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerS
 export function wrongOnGpu(config: Parts): string | null {
   if (config.attentionCap !== null)
     return 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
-  if (config.deltaNet !== null)
-    return 'does not run this base, because graft keeps states of linear attention on processors only';
-  if (config.experts !== null)
-    return 'does not run this base, because graft runs mixtures of experts on processors only';
-  if (joinsLayers(config))
-    return 'does not run this base, because graft shares keys and values between layers, and has embeddings of each layer, on processors only';
   return null;
 }
 

@@ -87,6 +87,8 @@ class LlamaGraph {
   private readonly g = new GraphBuilder();
   /** Inputs for keys and values of layers before the part. */
   private readonly borrowed = new Set<string>();
+  /** By layer, what its attention appends, normed. */
+  private readonly appended = new Map<number, { k: string; v: string }>();
   private embedding: string | null = null;
   private embeddedInput: string | null = null;
   private readonly split = new Map<string, { chunk: string; rows: string }>();
@@ -425,20 +427,24 @@ class LlamaGraph {
     const apart = this.separate(y, layer, group, add, rows.suffix);
     const part = (kind: LinearKind): string => apart[group.indexOf(kind)]!;
     const { suffix } = rows;
-    if (keysOf(config, layer) !== layer) {
+    const source = keysOf(config, layer);
+    if (source !== layer) {
       const q = config.qkNorm === null ? part('q') : this.norms.ofQk(part('q'), layer, 'q', suffix);
+      if (this.params.flavour === 'gpu') {
+        const { k, v } = this.appended.get(source)!;
+        return this.attention(layer, q, k, v, rows);
+      }
       const none = this.noKeys(q, layer, suffix);
       return this.attention(layer, q, none, none, rows);
     }
     const [q, k, v] = [part('q'), part('k'), part('v')];
     if (config.qkNorm === null) return this.attention(layer, q, k, v, rows);
-    const attended = this.attention(
-      layer,
-      this.norms.ofQk(q, layer, 'q', suffix),
-      this.norms.ofQk(k, layer, 'k', suffix),
-      config.valueNorm ? this.norms.ofValues(v, layer, suffix) : v,
-      rows,
-    );
+    const own = {
+      k: this.norms.ofQk(k, layer, 'k', suffix),
+      v: config.valueNorm ? this.norms.ofValues(v, layer, suffix) : v,
+    };
+    this.appended.set(layer, own);
+    const attended = this.attention(layer, this.norms.ofQk(q, layer, 'q', suffix), own.k, own.v, rows);
     if (!config.outputGate) return attended;
     const g = this.g;
     g.node('Sigmoid', [part('outputGate')], `l${layer}.opened${suffix}`);
