@@ -677,16 +677,17 @@ function checkHeads(
 /** What decides where a base runs, and whether it is trained. */
 type Parts = Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>;
 
+/** Numbers of a head's q and k that ONNX Runtime's LinearAttention takes there: one thread of a group each. */
+const MOST_KEY_DIM_ON_GPU = 256;
+
 /** @returns why a base is not served on WebGPU; null if it is. */
-export function wrongOnGpu(config: Parts): string | null {
-  if (config.attentionCap !== null)
+export function wrongOnGpu({ attentionCap, deltaNet, experts }: Parts): string | null {
+  if (attentionCap !== null)
     return 'cannot run this base, because ONNX Runtime leaves out the soft cap of attention there (attn_logit_softcapping)';
-  if (config.deltaNet !== null)
-    return 'does not run this base, because graft keeps states of linear attention on processors only';
-  if (config.experts !== null)
+  if (experts !== null)
     return 'does not run this base, because graft runs mixtures of experts on processors only';
-  if (joinsLayers(config))
-    return 'does not run this base, because graft shares keys and values between layers, and has embeddings of each layer, on processors only';
+  if (deltaNet !== null && deltaNet.keyDim > MOST_KEY_DIM_ON_GPU)
+    return `cannot run this base, because ONNX Runtime's linear attention has at most ${MOST_KEY_DIM_ON_GPU} numbers a head there (linear_key_head_dim)`;
   return null;
 }
 

@@ -87,6 +87,8 @@ class LlamaGraph {
   private readonly g = new GraphBuilder();
   /** Inputs for keys and values of layers before the part. */
   private readonly borrowed = new Set<string>();
+  /** By layer, what its attention appends, normed. */
+  private readonly appended = new Map<number, { k: string; v: string }>();
   private embedding: string | null = null;
   private embeddedInput: string | null = null;
   private readonly split = new Map<string, { chunk: string; rows: string }>();
@@ -383,8 +385,14 @@ class LlamaGraph {
     };
   }
 
-  /** Of no tokens `[B, 0, keys]`: GroupQueryAttention then appends none (since ONNX Runtime 1.26). @param of `[B, T, queries]` */
-  private noKeys(of: string, layer: number, suffix: string): string {
+  /**
+   * What a layer appends that reads an earlier one's keys and values: of no tokens `[B, 0, keys]`, with which
+   * GroupQueryAttention appends none (since ONNX Runtime 1.26). Its WebGPU kernel then ignores local_window_size, as of
+   * 1.30, so that a GPU appends the earlier layer's once more: the same numbers in the same place.
+   * @param q `[B, T, queries]`
+   */
+  private keysAgain(q: string, layer: number, source: number, suffix: string): { k: string; v: string } {
+    if (this.params.flavour === 'gpu') return this.appended.get(source)!;
     const { kvHeads, headDim } = headsOf(this.params.config, layer);
     const { tensors } = this;
     const ranges = [
@@ -392,7 +400,8 @@ class LlamaGraph {
       [0, kvHeads * headDim],
       [1, 2],
     ].map((values) => tensors.sizes('shape', values));
-    return this.g.node('Slice', [of, ...ranges], `l${layer}.none${suffix}`);
+    const none = this.g.node('Slice', [q, ...ranges], `l${layer}.none${suffix}`);
+    return { k: none, v: none };
   }
 
   /** The heads' values of all rows. @param y the product of q, k and v with x. */
@@ -425,20 +434,18 @@ class LlamaGraph {
     const apart = this.separate(y, layer, group, add, rows.suffix);
     const part = (kind: LinearKind): string => apart[group.indexOf(kind)]!;
     const { suffix } = rows;
-    if (keysOf(config, layer) !== layer) {
-      const q = config.qkNorm === null ? part('q') : this.norms.ofQk(part('q'), layer, 'q', suffix);
-      const none = this.noKeys(q, layer, suffix);
-      return this.attention(layer, q, none, none, rows);
+    const source = keysOf(config, layer);
+    const normed = (kind: 'q' | 'k'): string =>
+      config.qkNorm === null ? part(kind) : this.norms.ofQk(part(kind), layer, kind, suffix);
+    const q = normed('q');
+    if (source !== layer) {
+      const { k, v } = this.keysAgain(q, layer, source, suffix);
+      return this.attention(layer, q, k, v, rows);
     }
-    const [q, k, v] = [part('q'), part('k'), part('v')];
-    if (config.qkNorm === null) return this.attention(layer, q, k, v, rows);
-    const attended = this.attention(
-      layer,
-      this.norms.ofQk(q, layer, 'q', suffix),
-      this.norms.ofQk(k, layer, 'k', suffix),
-      config.valueNorm ? this.norms.ofValues(v, layer, suffix) : v,
-      rows,
-    );
+    const k = normed('k');
+    const v = config.valueNorm ? this.norms.ofValues(part('v'), layer, suffix) : part('v');
+    this.appended.set(layer, { k, v });
+    const attended = this.attention(layer, q, k, v, rows);
     if (!config.outputGate) return attended;
     const g = this.g;
     g.node('Sigmoid', [part('outputGate')], `l${layer}.opened${suffix}`);
@@ -456,12 +463,10 @@ class LlamaGraph {
     const name = (part: string): string => `l${layer}.delta.${part}${suffix}`;
     const add = (of: string, kind: LinearKind): string => this.withDelta(of, x, layer, kind, rows);
     const group = streamGroup(config, layer);
-    const [qkv, gate, beta, decay] = this.separate(y, layer, group, add, suffix) as [
-      string,
-      string,
-      string,
-      string,
-    ];
+    // States sum over all tokens of a row: in float32, whatever the precision.
+    const [qkv, gate, beta, decay] = this.separate(y, layer, group, add, suffix).map((of) =>
+      tensors.cast(of, this.precision, 'f32'),
+    ) as [string, string, string, string];
     const shapes = stateShapes(net);
     const past = (part: string): string => `${inputs}past.${layer}.${part}`;
     const present = (part: string): string => `${inputs}present.${layer}.${part}`;
@@ -478,7 +483,14 @@ class LlamaGraph {
       MICROSOFT,
     );
     const advances = `${inputs}${ADVANCES}`;
-    g.node('Where', [`${advances}.yes`, name('seen'), past('convolution')], present('convolution'));
+    const seen = [`${advances}.yes`, name('seen'), past('convolution')];
+    if (this.params.flavour === 'cpu') g.node('Where', seen, present('convolution'));
+    else {
+      // Both are one buffer, which no program of a GPU may read and write: WebGPU refuses it, and so do browsers. A
+      // Reshape copies it. LinearAttention knows that its two states are one.
+      const kept = g.node('Where', seen, name('kept'));
+      g.node('Reshape', [kept, tensors.sizes('shape', [-1, ...shapes.convolution])], present('convolution'));
+    }
     const [q, k, v] = ['q', 'k', 'v'].map(name) as [string, string, string];
     g.node('Split', [name('convolved'), tensors.sizes('split', convolved(net))], [q, k, v], { axis: -1 });
     g.node(
@@ -505,7 +517,8 @@ class LlamaGraph {
     );
     const gain = tensors.weight(gainName(layer, DELTA_NORM));
     const epsilon = { epsilon: { float: config.rmsEpsilon } };
-    return g.node('GatedRMSNorm', [name('read'), gain, gate], name('normed'), epsilon, MICROSOFT);
+    g.node('GatedRMSNorm', [name('read'), gain, gate], name('normed'), epsilon, MICROSOFT);
+    return tensors.cast(name('normed'), 'f32', this.precision);
   }
 
   /** Each head of q or k divided by its length: x / sqrt(sum(x^2) + 1e-6), transformers' `l2norm`. */
@@ -572,9 +585,14 @@ class LlamaGraph {
     const p = `l${layer}.own`;
     const stream = g.node('Add', [x, y], `${p}.stream`);
     const gate = this.activation(this.linear(this.input(stream), layer, 'layerGate'), p);
-    const gated = g.node('Mul', [gate, this.layerEmbedding(layer, layerEmbedding)], `${p}.gated`);
-    const own = this.norms.after(this.linear(gated, layer, 'layerOut'), layer, LAYER_EMBEDDING_NORM);
-    return { x: stream, y: own };
+    const own = this.tensors.cast(
+      this.layerEmbedding(layer, layerEmbedding),
+      this.streamPrecision,
+      this.precision,
+    );
+    const gated = g.node('Mul', [gate, own], `${p}.gated`);
+    const added = this.norms.after(this.linear(gated, layer, 'layerOut'), layer, LAYER_EMBEDDING_NORM);
+    return { x: stream, y: added };
   }
 
   /** The embedding of each token for the layer, and a projection of its usual one, normed. */
@@ -589,7 +607,8 @@ class LlamaGraph {
       this.precision,
       `${names.projection}.y`,
     );
-    const normed = this.norms.first(y, LAYER_PROJECTION_NORM, `${names.projection}.n`);
+    const stream = this.tensors.cast(y, this.precision, this.streamPrecision);
+    const normed = this.norms.first(stream, LAYER_PROJECTION_NORM, `${names.projection}.n`);
     return this.g.node('Add', [normed, this.embedded(names.table, `${names.table}.x`)], `l${layer}.own.x`);
   }
 

@@ -3,7 +3,6 @@ import {
   ADVANCES,
   LINEAR_KINDS,
   type LinearKind,
-  headsOf,
   hasLinear,
   cachedLayers,
   cacheParts,
@@ -40,6 +39,7 @@ import {
   type SessionCores,
   type Weights,
 } from './device.ts';
+import { SlotCache } from './kv-cache.ts';
 import { MOST_ALONE } from './step-choice.ts';
 import type { BuiltGraphs, DecodingGraphs, Progress } from '../model/build-graphs.ts';
 
@@ -492,12 +492,10 @@ async function logitsOf(
   precision: Precision,
   tokens: number,
 ): Promise<Float32Array> {
-  const { vocab, layers } = config;
-  const cache = [];
-  for (let index = 0; index < 2 * layers; index++) {
-    const { kvHeads, headDim } = headsOf(config, index >> 1);
-    cache.push(await own.allocate(precision, [1, kvHeads, tokens + 1, headDim]));
-  }
+  const { vocab } = config;
+  const rows = await SlotCache.allocate({
+    ...{ device, own, config, precision, slots: 1, capacity: tokens + 1 },
+  });
   const nothing = await noDelta(device, config, 1);
   const all = new Float32Array((tokens + 1) * vocab);
   try {
@@ -506,7 +504,8 @@ async function logitsOf(
       { past: tokens, length: 1 },
     ]) {
       const positions = Array.from({ length }, (_, at) => at);
-      const step = await stepTensors(device, { rows: 1, length, positions, config }, cache);
+      const shape = { rows: 1, length, positions, config };
+      const step = await stepTensors(device, shape, await rows.rowOf(0, past));
       // Spread over the vocabulary.
       positions.forEach((at) => (step.tokens[at] = BigInt((7 + 7_919 * (past + at)) % vocab)));
       step.lastPosition[0] = past + length - 1;
@@ -527,7 +526,7 @@ async function logitsOf(
       }
     }
   } finally {
-    for (const tensor of cache) tensor.close();
+    rows.close();
     nothing.close();
   }
   return all;

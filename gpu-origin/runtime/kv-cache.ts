@@ -3,7 +3,16 @@
  * life of a row; and behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
 import { type Clipped, NONE_CLIPPED } from '../engine/ports.ts';
-import { attentionLayers, headsOf, type LlamaConfig, type Precision } from '../model/base-model.ts';
+import {
+  attentionLayers,
+  cachedLayers,
+  headsOf,
+  isDeltaNet,
+  type LlamaConfig,
+  type Precision,
+  STATES,
+  stateShapes,
+} from '../model/base-model.ts';
 import type { KvScales } from '../model/llama-graph.ts';
 import type {
   Device,
@@ -349,17 +358,50 @@ export class Int8Cache implements RowsCache {
 /** Beyond it a value is rounded to less. */
 const MOST_STEPS = 127.5;
 
-/** `put`: a row of its own into a slot. `take`: out of one. `move`: from one slot to another. */
-const SLOT_GRAPHS = ['put', 'take', 'move'] as const;
+/** One of the tensors that a row consists of. */
+interface RowPart {
+  type: Precision;
+  /** Of one row. */
+  dims: readonly number[];
+  /** It has seen all tokens of the row, so that a row begins with zeros. */
+  isState: boolean;
+}
+
+/** Two of each layer that keeps something: keys and values in a precision, or states in float32. */
+function partsOfRow(config: LlamaConfig, capacity: number, precision: Precision): RowPart[] {
+  return cachedLayers(config).flatMap((layer): RowPart[] => {
+    if (config.deltaNet !== null && isDeltaNet(config, layer)) {
+      const shapes = stateShapes(config.deltaNet);
+      return STATES.map((part) => ({ type: 'f32', dims: shapes[part], isState: true }));
+    }
+    const { kvHeads, headDim } = headsOf(config, layer);
+    const part: RowPart = { type: precision, dims: [kvHeads, capacity, headDim], isState: false };
+    return [part, part];
+  });
+}
+
+/** `put`: a row of its own into a slot. `take`: out of one. `move`: from one slot to another. `begin`: states of a new row. */
+const SLOT_GRAPHS = ['put', 'take', 'move', 'begin'] as const;
 type SlotGraph = (typeof SLOT_GRAPHS)[number];
 
-/** The inputs of slot graphs that are slot numbers: their byte offset and dimensions. */
-const PLACES = { from: { at: 0, dims: [1] }, to: { at: 8, dims: [1, 1] } } as const;
-const PLACES_BYTES = 16;
+/** The inputs of slot graphs that are numbers, of slots or the one that states begin with. */
+const PLACES = {
+  from: { type: 'i64', at: 0, dims: [1] },
+  to: { type: 'i64', at: 8, dims: [1, 1] },
+  zero: { type: 'f32', at: 16, dims: [1] },
+} as const;
+type Place = keyof typeof PLACES;
+const PLACES_BYTES = 24;
+const PLACES_OF: Readonly<Record<SlotGraph, readonly Place[]>> = {
+  put: ['to'],
+  take: ['from'],
+  move: ['from', 'to'],
+  begin: ['zero'],
+};
 
 /**
- * Keys and values in device memory, where no tensor begins inside another: per layer `[slots, …]`, and one
- * extra row that prompts are read into. A row moves by a run over the whole of it.
+ * What rows keep in device memory, where no tensor begins inside another: keys and values, and states of layers without
+ * attention, `[slots, …]` each; and one extra row that prompts are read into. A row moves by a run over the whole of it.
  */
 export class SlotCache implements RowsCache {
   private readonly views = new Map<number, DeviceTensor[]>();
@@ -373,38 +415,38 @@ export class SlotCache implements RowsCache {
 
   private constructor(
     private readonly own: OwnMemory,
-    private readonly sessions: Readonly<Record<SlotGraph, Session>>,
-    /** By layer, keys at 2 * layer and values at 2 * layer + 1. */
+    private readonly sessions: ReadonlyMap<SlotGraph, Session>,
+    private readonly parts: readonly RowPart[],
+    /** Of each part. */
     private readonly slots: readonly DeviceTensor[],
     private readonly row: DeviceTensor[],
-    private readonly places: { memory: HostMemory; tensors: Readonly<Record<'from' | 'to', DeviceTensor>> },
+    private readonly places: { memory: HostMemory; tensors: ReadonlyMap<Place, DeviceTensor> },
   ) {}
 
   /** @throws OrtError when the device does not have enough memory. */
   static async allocate(params: RowsShape & { own: OwnMemory; precision: Precision }): Promise<SlotCache> {
     const { device, own, precision, config, slots, capacity } = params;
-    const shapes = Array.from({ length: 2 * config.layers }, (_, index) => {
-      const { kvHeads, headDim } = headsOf(config, index >> 1);
-      return [kvHeads, capacity, headDim];
-    });
+    const parts = partsOfRow(config, capacity, precision);
     const allocated = async (rows: number): Promise<DeviceTensor[]> => {
       const tensors = [];
-      for (const shape of shapes) tensors.push(await own.allocate(precision, [rows, ...shape]));
+      for (const { type, dims } of parts) tensors.push(await own.allocate(type, [rows, ...dims]));
       return tensors;
     };
-    const sessions: Partial<Record<SlotGraph, Session>> = {};
+    const sessions = new Map<SlotGraph, Session>();
     for (const which of SLOT_GRAPHS)
-      sessions[which] = await device.session(buildSlotGraph(which, precision, shapes), null);
+      if (which !== 'begin' || parts.some(({ isState }) => isState))
+        sessions.set(which, await device.session(buildSlotGraph(which, parts), null));
     const memory = await device.host(PLACES_BYTES);
-    const tensor = (name: 'from' | 'to'): DeviceTensor =>
-      device.tensor('i64', memory, PLACES[name].at, PLACES[name].dims);
-    return new SlotCache(
-      own,
-      sessions as Record<SlotGraph, Session>,
-      await allocated(slots),
-      await allocated(1),
-      { memory, tensors: { from: tensor('from'), to: tensor('to') } },
+    const tensors = new Map(
+      Object.entries(PLACES).map(([name, { type, at, dims }]) => [
+        name as Place,
+        device.tensor(type, memory, at, dims),
+      ]),
     );
+    return new SlotCache(own, sessions, parts, await allocated(slots), await allocated(1), {
+      memory,
+      tensors,
+    });
   }
 
   async rowOf(slot: number, past: number): Promise<DeviceTensor[]> {
@@ -414,6 +456,7 @@ export class SlotCache implements RowsCache {
       if (past > 0) await this.run('take', { from: slot });
       this.staged = slot;
     }
+    if (past === 0 && this.sessions.has('begin')) await this.run('begin', {});
     this.dirty = true;
     return this.row;
   }
@@ -470,17 +513,21 @@ export class SlotCache implements RowsCache {
   private async run(which: SlotGraph, places: { from?: number; to?: number }): Promise<void> {
     const { buffer, offset } = this.places.memory;
     const numbers = new BigInt64Array(buffer, offset, PLACES_BYTES / BigInt64Array.BYTES_PER_ELEMENT);
-    numbers.set([BigInt(places.from ?? 0), BigInt(places.to ?? 0)]);
+    // The last one is also the zero in float32.
+    numbers.set([BigInt(places.from ?? 0), BigInt(places.to ?? 0), 0n]);
     const binding = this.bindings.get(which) ?? this.bind(which);
     await binding.run();
   }
 
   private bind(which: SlotGraph): Binding {
-    const binding = this.sessions[which].bind();
-    if (which !== 'put') binding.input('from', this.places.tensors.from);
-    if (which !== 'take') binding.input('to', this.places.tensors.to);
-    this.slots.forEach((slots, index) => {
-      const row = this.row[index]!;
+    const binding = this.sessions.get(which)!.bind();
+    for (const place of PLACES_OF[which]) binding.input(place, this.places.tensors.get(place)!);
+    this.parts.forEach(({ isState }, index) => {
+      const [slots, row] = [this.slots[index]!, this.row[index]!];
+      if (which === 'begin') {
+        if (isState) binding.output(`row.${index}`, row);
+        return;
+      }
       binding.input(`slots.${index}`, slots);
       if (which === 'put') binding.input(`row.${index}`, row);
       if (which === 'take') binding.output(`row.${index}`, row);
@@ -493,30 +540,31 @@ export class SlotCache implements RowsCache {
   close(): void {
     for (const binding of this.bindings.values()) binding.close();
     for (const views of this.views.values()) for (const view of views) view.close();
-    for (const tensor of [...this.slots, ...this.row, ...Object.values(this.places.tensors)]) tensor.close();
+    for (const tensor of [...this.slots, ...this.row, ...this.places.tensors.values()]) tensor.close();
     this.places.memory.close();
-    for (const session of Object.values(this.sessions)) session.close();
+    for (const session of this.sessions.values()) session.close();
   }
 }
 
 /**
- * A small graph that copies rows of tensors `[slots, …]` on the device: ScatterND and Gather of ONNX, which
- * WebGPU has. Inputs `slots.<i>` `[S, …dims]`, `row.<i>` `[1, …dims]` (put), `from` `[1]` (take, move) and `to`
- * `[1, 1]` (put, move); outputs `row.<i>` (take) and `kept.<i>`, which must be bound to the same memory as
- * `slots.<i>`, so that only the one row is written.
- * @param tensors dimensions of each behind the first one.
+ * A small graph that copies rows of tensors `[slots, …]` on the device, or begins one: ScatterND, Gather and Expand of
+ * ONNX, which WebGPU has. Inputs `slots.<i>` `[S, …dims]`, `row.<i>` `[1, …dims]` (put), and those of {@link PLACES_OF};
+ * outputs `row.<i>` (take, and of states begin) and `kept.<i>`, which must be bound to the same memory as `slots.<i>`, so
+ * that only the one row is written.
  */
-function buildSlotGraph(
-  which: SlotGraph,
-  type: Precision,
-  tensors: readonly (readonly number[])[],
-): Uint8Array {
+function buildSlotGraph(which: SlotGraph, parts: readonly RowPart[]): Uint8Array {
   const g = new GraphBuilder();
-  if (which !== 'put') g.input('from', 'i64', [1]);
-  if (which !== 'take') g.input('to', 'i64', [1, 1]);
-  for (const [index, dims] of tensors.entries()) {
-    const slots = g.input(`slots.${index}`, type, ['S', ...dims]);
+  for (const place of PLACES_OF[which]) g.input(place, PLACES[place].type, PLACES[place].dims);
+  for (const [index, { type, dims, isState }] of parts.entries()) {
     const row = `row.${index}`;
+    if (which === 'begin') {
+      if (!isState) continue;
+      const shape = BigInt64Array.from([1, ...dims], BigInt);
+      g.node('Expand', ['zero', g.constant(`${row}.shape`, 'i64', [shape.length], shape)], row);
+      g.output(row, type, [1, ...dims]);
+      continue;
+    }
+    const slots = g.input(`slots.${index}`, type, ['S', ...dims]);
     if (which === 'put') g.input(row, type, [1, ...dims]);
     else g.node('Gather', [slots, 'from'], row, { axis: 0 });
     if (which === 'take') g.output(row, type, [1, ...dims]);

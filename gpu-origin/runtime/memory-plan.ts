@@ -232,8 +232,10 @@ export function planMemory(
     { in: hidden, out: vocab, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
   ];
   // Of embeddings of each layer: numbers of each token's, and a scale if they are bytes.
-  const ofToken =
-    layerEmbedding === null ? 0 : format === 'f32' ? layerEmbedding * F32 : layerEmbedding + F32;
+  const isInBytes = format !== 'f32';
+  const ofToken = layerEmbedding === null ? 0 : isInBytes ? layerEmbedding + F32 : layerEmbedding * F32;
+  // ONNX Runtime has no Gather of bytes for WebGPU: it runs on the processor, and only the rows go to the GPU.
+  const besideGpu = flavour === 'gpu' && isInBytes ? vocab * layers * (layerEmbedding ?? 0) : 0;
   const bytes = (which: 'stored' | 'packed'): number =>
     products.reduce((sum, { in: columns, out, format: own }) => {
       // One scale per output.
@@ -244,7 +246,7 @@ export function planMemory(
   const onGpu = products.reduce(
     (sum, { in: columns, out, format: own, precision }) =>
       sum + columns * out * perWeightOnGpu(own, NUMBER_BYTES[precision]),
-    vocab * hidden * NUMBER_BYTES[config.postNorms ? 'f32' : precision],
+    vocab * (hidden * NUMBER_BYTES[config.postNorms ? 'f32' : precision] + layers * ofToken) - besideGpu,
   );
   const routers = layers * hidden * (experts?.count ?? 0) * F32;
   const weights = vocab * (hidden * F32 + layers * ofToken) + routers + bytes('stored');
@@ -255,7 +257,7 @@ export function planMemory(
   return {
     weights,
     session,
-    serving: (flavour === 'cpu' ? sessions * session : 0) + process,
+    serving: (flavour === 'cpu' ? sessions * session : besideGpu) + process,
     building: 2 * largest + expertsRead(config) + process,
     keysAndValues: rows * context * kvTokenBytes(config, kv, precision) + readingBytes(config, kv, context),
     states: rows * stateBytes(config),
@@ -354,7 +356,9 @@ export function sayGpuMemory(
     `GPU memory: ${gigabytes(plan.session)} for the base (${format}${copies}), ` +
     `${gigabytes(plan.keysAndValues)} for keys and values in ` +
     `${precision === 'f16' ? 'float16' : 'float32'} (${slots} rows of ${context.toLocaleString('en')} ` +
-    `tokens, ${swapSlots} preempted, and one that is read), and the adapters of the rows. If the GPU has ` +
+    `tokens, ${swapSlots} preempted, and one that is read), ` +
+    (plan.states > 0 ? `${gigabytes(plan.states)} for states of linear attention, ` : '') +
+    'and the adapters of the rows. If the GPU has ' +
     'less, use fewer --slots or a shorter --context'
   );
 }

@@ -35,7 +35,7 @@ export async function startClinic(rig: GraftRig): Promise<Clinic> {
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-tiny-adapters-'));
   const pack = async (kind: string, parentChainId: string | null): Promise<PackedAdapter> => {
     const at = path.join(folder, kind);
-    writeTinyAdapter(at, TINY_ADAPTERS[kind]!);
+    writeTinyAdapter(at, TINY_ADAPTERS[kind]!, rig.shape);
     const files = {
       configJson: readFileSync(path.join(at, 'adapter_config.json'), 'utf8'),
       weights: new Uint8Array(readFileSync(path.join(at, 'adapter_model.safetensors'))),

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { buildBrowser } from '../../bin/build-browser.mjs';
 import { exportWebBase } from '../../gpu-origin/export-web-base.ts';
 import type { WebBaseManifest } from '../../protocol/browser-downloads.ts';
-import { TINY_LLAMA, writeTinyBase } from '../fixtures/tiny-base.ts';
+import { TINY_LLAMA, type TinyShape, writeTinyBase } from '../fixtures/tiny-base.ts';
 import { openNative } from './native-engine.ts';
 import type { EngineHere } from '../../browser/worker/in-browser-engine.ts';
 
@@ -40,6 +40,7 @@ export interface GraftRig {
   readonly built: string;
   readonly baseFolder: string;
   readonly manifest: WebBaseManifest;
+  readonly shape: TinyShape;
   /** The same base, run natively. */
   readonly native: EngineHere;
   /** Adapters that the native one knows, by digest. */
@@ -51,14 +52,18 @@ export interface GraftRig {
   stop(): Promise<void>;
 }
 
-/** @param isolated whether the page may share memory, and so use threads. */
-export async function startGraftRig({ isolated = false } = {}): Promise<GraftRig> {
+/**
+ * @param params.isolated whether the page may share memory, and so use threads. @param params.shape of the base, whose context
+ * the rig replaces.
+ */
+export async function startGraftRig({ isolated = false, shape: given = TINY_LLAMA } = {}): Promise<GraftRig> {
+  const shape = { ...given, context: CONTEXT };
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-browser-'));
   const built = path.join(folder, 'graft');
   const basePath = path.join(folder, 'tiny-base');
   const baseFolder = path.join(folder, 'base');
   await buildBrowser(built, { page: true });
-  writeTinyBase(basePath, { ...TINY_LLAMA, context: CONTEXT });
+  writeTinyBase(basePath, shape);
   const manifest = await exportWebBase({
     ...{ basePath, folder: baseFolder, cacheDir: path.join(folder, 'cache') },
     onProgress: () => {},
@@ -95,7 +100,7 @@ export async function startGraftRig({ isolated = false } = {}): Promise<GraftRig
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const rig: GraftRig = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    ...{ built, baseFolder, manifest, native, files, requests, intercept: null },
+    ...{ built, baseFolder, manifest, shape, native, files, requests, intercept: null },
     async stop() {
       await native.close();
       server.closeAllConnections();

@@ -9,7 +9,7 @@ import { WebgpuDevice } from '../../gpu-origin/runtime/native/webgpu-device.ts';
 import { describeModelRunner } from '../contracts/model-runner.ts';
 import { logitsOf, meanDivergence, worstDifference } from '../fixtures/provider-logits.ts';
 import { useSoftwareVulkan } from '../fixtures/software-vulkan.ts';
-import { TINY_SHAPES } from '../fixtures/tiny-base.ts';
+import { TINY_GEMMA4_E2B, TINY_QWEN3_5, TINY_SHAPES } from '../fixtures/tiny-base.ts';
 import { forContract, makeTinyRunner } from '../fixtures/tiny-runner.ts';
 import {
   asBatch,
@@ -44,10 +44,19 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
       return forContract(tiny);
     });
 
-  it('releases what it took, and the device with it', async () => {
+  // Rows with states; those of Gemma 4 E2B keep nothing else than others (gpu-families.test.ts).
+  describeModelRunner('ONNX Runtime, provider webgpu, a base with states', async () => {
+    const params = { provider: 'webgpu', weights: 'f32', shape: TINY_QWEN3_5, slots: 16 } as const;
+    return forContract(await makeTinyRunner(params));
+  });
+
+  it.each([
+    { name: 'llama', shape: TINY_SHAPES['llama'] },
+    { name: 'qwen3_5', shape: TINY_QWEN3_5 },
+  ])('releases what it took, and the device with it: $name', async ({ shape }) => {
     const { alive } = ortLibrary();
     const before = Object.fromEntries(alive);
-    const tiny = await makeTinyRunner({ provider: 'webgpu', weights: 'f32', slots: 4 });
+    const tiny = await makeTinyRunner({ provider: 'webgpu', weights: 'f32', slots: 4, shape: shape! });
     const delta = tiny.runner.compose([{ adapter: await tiny.adapter('everything'), scale: 1 }]);
     for (const slot of [0, 1, 2]) {
       tiny.runner.assign(slot, slot === 1 ? delta : null);
@@ -87,11 +96,11 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
   );
 
   // Between them every operator of the graphs: windows, biases, norms of heads and of all heads as one, none before linears,
-  // fused linears, both activations.
-  it.each(['llama', 'qwen2', 'gemma3', 'olmo2', 'phi3'] as const)(
+  // fused linears, both activations, keys of earlier layers behind windows, embeddings of each layer, states, a gate.
+  it.each(['llama', 'qwen2', 'gemma3', 'olmo2', 'phi3', 'gemma4_e2b', 'qwen3_5'] as const)(
     'answers as the processor does: %s',
     async (name) => {
-      const shape = TINY_SHAPES[name]!;
+      const shape = name === 'gemma4_e2b' ? TINY_GEMMA4_E2B : TINY_SHAPES[name]!;
       const wanted = await logitsOf(shape, 'cpu', 'f32');
       expect(new Set(wanted.slice(0, 4).map((logits) => logits.join())).size).toBe(4);
       const worst = worstDifference(wanted, await logitsOf(shape, 'webgpu', 'f32'));

@@ -283,6 +283,31 @@ export function describeModelRunner(name: string, open: () => Promise<ContractRu
       runner.release(0);
     });
 
+    it('lets a row sit steps out, and its neighbours do not notice', async () => {
+      const deltas = [compose([small, 1]), null, compose([big, 1])];
+      const wanted: number[][][] = [];
+      for (const delta of deltas) {
+        await prefill(0, delta);
+        const steps = [];
+        for (const step of [0, 1, 2]) steps.push(...(await decode([step + 1], [PROMPT.length + step])));
+        wanted.push(steps);
+        runner.release(0);
+      }
+      for (const [slot, delta] of deltas.entries()) await prefill(slot, delta);
+      const seen: number[][][] = [[], [], []];
+      for (const out of [1, 0, null]) {
+        const tokens = seen.map(({ length }, slot) => (slot === out ? null : length + 1));
+        const lengths = seen.map(({ length }) => PROMPT.length + length);
+        const logits = await runner.decode({ tokens, lengths });
+        for (const [slot, token] of tokens.entries())
+          if (token !== null)
+            seen[slot]!.push([...logits.slice(slot * runner.vocabSize, (slot + 1) * runner.vocabSize)]);
+      }
+      expect(seen.map(({ length }) => length)).toEqual([2, 2, 3]);
+      for (const [slot, steps] of seen.entries()) expectSame(steps, wanted[slot]!.slice(0, steps.length));
+      for (const slot of [2, 1, 0]) runner.release(slot);
+    });
+
     it('needs for a batch each row padded to the largest rank, and nothing for one row or without deltas', () => {
       const [low, high] = [compose([small, 1]), compose([big, 1])];
       const bytes = (rows: number, ...deltas: RowDelta[]) => runner.batchBytes(batch(rows, ...deltas));

@@ -89,9 +89,28 @@ it('estimates what a GPU holds: no second copy, a scale for each 32 weights, key
   expect(sayGpuMemory(plan, given)).toBe(
     'GPU memory: 0.3 GB for the base (int8, once for each of 3 graphs), 2.2 GB for keys and values in float32 (16 rows of 2,304 tokens, 4 preempted, and one that is read), and the adapters of the rows. If the GPU has less, use fewer --slots or a shorter --context',
   );
+  expect(sayGpuMemory({ ...plan, states: 4e8 }, given)).toContain(
+    ', 0.4 GB for states of linear attention, and the adapters of the rows. ',
+  );
   expect(() => sayGpuMemory(plan, { ...given, available: 5e8 })).toThrow(
     /Use a smaller base, --weights int4/,
   );
+});
+
+it('estimates embeddings of each layer: beside the GPU in bytes, but for their scales', () => {
+  const own = 30 * 64;
+  const of = (format: 'int8' | 'f32') => {
+    const given = { format, flavour: 'gpu', rows: 1, context: 1 } as const;
+    const [plan, without] = [
+      planMemory({ ...SMOLLM2, layerEmbedding: 64 }, given),
+      planMemory(SMOLLM2, given),
+    ];
+    // Their linears: a projection of all layers, and two of each.
+    const linears = 3 * 576 * own * (format === 'int8' ? 1.125 : 4);
+    return [plan.session - without.session - linears, plan.serving - without.serving];
+  };
+  expect(of('int8')).toEqual([49_152 * 30 * 4, 49_152 * own]);
+  expect(of('f32')).toEqual([49_152 * own * 4, 0]);
 });
 
 it('estimates what is written, and refuses a base that does not fit before anything is built', async () => {

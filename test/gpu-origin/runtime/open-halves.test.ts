@@ -6,24 +6,27 @@ import { describe, expect, it } from 'vitest';
 import type { CreateRunnerParams } from '../../../gpu-origin/runtime/create-runner.ts';
 import { gpuOnProcessor, type GpuOnProcessor } from '../../fixtures/gpu-on-processor.ts';
 import { logitsOf, meanDivergence, worstDifference } from '../../fixtures/provider-logits.ts';
-import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
+import { TINY_GEMMA4_E2B, TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 
 // Together they use every operator of the graphs: windows, biases, norms of heads, fused linears, both
-// activations.
-it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)('float16 matches float32: %s', async (name) => {
-  const shape = TINY_SHAPES[name]!;
-  const wanted = await logitsOf(shape, 'cpu', 'f32');
-  const halves = { open: gpuOnProcessor(), precision: 'f16' } as const;
-  const floats = await logitsOf(shape, 'webgpu', 'f32', halves);
-  expect(worstDifference(wanted, floats)).toBeLessThan(0.15);
-  expect(meanDivergence(wanted, floats)).toBeLessThan(1e-3);
-  const int8 = await logitsOf(shape, 'webgpu', 'int8', halves);
-  // What docs/internals/engine.md promises of a GPU.
-  expect(meanDivergence(wanted, int8)).toBeLessThan(0.02);
-  // It is float16: not the bits of float32.
-  expect(worstDifference(wanted, floats)).toBeGreaterThan(1e-4);
-});
+// activations, embeddings of each layer, states.
+it.each(['llama', 'qwen2', 'gemma3', 'phi3', 'gemma4_e2b', 'qwen3_5'] as const)(
+  'float16 matches float32: %s',
+  async (name) => {
+    const shape = name === 'gemma4_e2b' ? TINY_GEMMA4_E2B : TINY_SHAPES[name]!;
+    const wanted = await logitsOf(shape, 'cpu', 'f32');
+    const halves = { open: gpuOnProcessor(), precision: 'f16' } as const;
+    const floats = await logitsOf(shape, 'webgpu', 'f32', halves);
+    expect(worstDifference(wanted, floats)).toBeLessThan(0.15);
+    expect(meanDivergence(wanted, floats)).toBeLessThan(1e-3);
+    const int8 = await logitsOf(shape, 'webgpu', 'int8', halves);
+    // What docs/internals/engine.md promises of a GPU.
+    expect(meanDivergence(wanted, int8)).toBeLessThan(0.02);
+    // It is float16: not the bits of float32.
+    expect(worstDifference(wanted, floats)).toBeGreaterThan(1e-4);
+  },
+);
 
 describe('the served precision', () => {
   const served = async (

@@ -1,6 +1,6 @@
 /** Moving rows between slots by runs, on the processor instead of a GPU. */
 import { afterAll, expect, it } from 'vitest';
-import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
+import type { DeltaNet, LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import {
   bytesOf,
   type DeviceTensor,
@@ -17,8 +17,8 @@ const CONFIG = { layers: 2, kvHeads: 1, headDim: 8 } as LlamaConfig;
 const CAPACITY = 4;
 const ROW = CAPACITY * CONFIG.headDim;
 
-/** @returns a cache, and its tensors' content: one number for all of a row's keys and values. */
-async function open(slots: number) {
+/** @returns a cache, and its tensors' content: one number for all that a row has in one. */
+async function open(slots: number, config = CONFIG) {
   const places = new Map<DeviceTensor, { memory: HostMemory; dims: readonly number[] }>();
   const own: OwnMemory = {
     async allocate(type, dims) {
@@ -37,11 +37,11 @@ async function open(slots: number) {
     hasFp16: async () => false,
   };
   const cache = await SlotCache.allocate({
-    ...{ device, own, precision: 'f32', config: CONFIG, slots, capacity: CAPACITY },
+    ...{ device, own, precision: 'f32', config, slots, capacity: CAPACITY },
   });
   const floats = (tensor: DeviceTensor): Float32Array => {
     const { memory, dims } = places.get(tensor)!;
-    return new Float32Array(memory.buffer, memory.offset, dims[0]! * ROW);
+    return new Float32Array(memory.buffer, memory.offset, bytesOf('f32', dims) / 4);
   };
   return {
     cache,
@@ -108,5 +108,27 @@ it('forgets a row that is dropped while it is read, or whose slot is taken over'
   await read(2, 0, 3);
   cache.move(0, 2);
   expect(await all(3)).toEqual([1.3, 0, 1.3]);
+  cache.close();
+});
+
+/** A layer with states of two heads, and one with attention. */
+const STATES: DeltaNet = {
+  ...{ keyHeads: 1, valueHeads: 2, keyDim: 2, valueDim: 3, kernel: 3, layers: [true, false] },
+};
+
+it('begins a row with states of zeros, and moves them with its keys and values', async () => {
+  const { cache, read, seen, all } = await open(3, { ...CONFIG, deltaNet: STATES } as LlamaConfig);
+  await read(0, 0, 1);
+  await read(1, 0, 2);
+  expect(await seen(0, 2)).toEqual([1, 1.1, 1.2, 1.3]);
+  // Another prompt in the same slot.
+  expect((await seen(0, 0)).slice(0, 2)).toEqual([0, 0]);
+  expect((await seen(2, 0)).slice(0, 2)).toEqual([0, 0]);
+  await read(2, 1, 3);
+  cache.move(2, 0);
+  cache.release(2);
+  expect(await all(2)).toEqual([3.3, 2.3]);
+  expect(await seen(0, 2)).toEqual([3, 3.1, 3.2, 3.3]);
+  expect(await seen(1, 2)).toEqual([2, 2.1, 2.2, 2.3]);
   cache.close();
 });
