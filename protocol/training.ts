@@ -11,6 +11,23 @@ import { ChainEntry, Digest } from './identity.ts';
 export const TRAINABLE = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const;
 export type Trainable = (typeof TRAINABLE)[number];
 
+/** Linears that some bases store as one. */
+const FUSED: Readonly<Record<string, readonly Trainable[]>> = {
+  qkv_proj: ['q', 'k', 'v'],
+  gate_up_proj: ['gate', 'up'],
+};
+
+/**
+ * Whether a linear of a layer is trained. A fused one is trained whole, and one that only some bases have, which has no
+ * short name, where all targets are.
+ * @param module such as `model.layers.3.self_attn.q_proj`.
+ */
+export function isTarget(module: string, targets: readonly Trainable[]): boolean {
+  const own = module.slice(module.lastIndexOf('.') + 1);
+  const parts = FUSED[own] ?? TRAINABLE.filter((target) => own === `${target}_proj`);
+  return (parts.length === 0 ? TRAINABLE : parts).every((part) => targets.includes(part));
+}
+
 /** Supervised fine-tuning, or direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290). */
 export const TRAINING_METHODS = ['sft', 'dpo'] as const;
 export type TrainingMethod = (typeof TRAINING_METHODS)[number];

@@ -691,7 +691,6 @@ export function wrongOnGpu(config: Parts): string | null {
 }
 
 function untrainedPart(config: Omit<Parts, 'attentionCap'>): string | null {
-  if (joinsLayers(config)) return 'shared keys and values or embeddings of each layer (Gemma 4 E2B and E4B)';
   if (config.deltaNet !== null) return 'layers of linear attention (Qwen3.5)';
   return config.experts === null ? null : 'experts (Qwen3-MoE)';
 }

@@ -382,10 +382,12 @@ export const LAYER_EMBEDDING = {
 } as const;
 export const LAYER_EMBEDDING_NORM = 'post_per_layer_input_norm';
 
+/** The graph's name of what projects the token's usual embedding, in each layer. */
+export const LAYER_PROJECTION = 'layerProjection';
 /** The graph's. `table` has rows as the embedding has; `projection` is a product. */
 export const layerEmbeddingNames = (layer: number): { table: string; projection: string } => ({
   table: `l${layer}.layerEmbedding`,
-  projection: `l${layer}.layerProjection`,
+  projection: `l${layer}.${LAYER_PROJECTION}`,
 });
 export const LAYER_PROJECTION_NORM = 'layerProjection.norm';
 

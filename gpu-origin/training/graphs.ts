@@ -12,6 +12,9 @@ import {
   FINAL_NORM,
   foldsGains,
   HEAD_PRODUCT,
+  LAYER_EMBEDDING_NORM,
+  LAYER_PROJECTION,
+  LAYER_PROJECTION_NORM,
   type LinearGroup,
   normsBefore,
   qkNormSize,
@@ -40,7 +43,12 @@ export interface GraphParams {
   frozen: readonly FrozenDelta[];
   /** The backward model computes the layer again from its input. */
   recompute: boolean;
+  /** Default: its keys and values are its own alone. */
+  sharing?: Sharing | null;
 }
+
+/** Whether later layers read the layer's keys and values, or it reads those of an earlier one. */
+export type Sharing = 'lends' | 'borrows';
 
 /** Members of the frozen chain that act on the same tokens. */
 export interface FrozenDelta {
@@ -59,6 +67,15 @@ export interface LayerGraphs {
 
 /** The number that a layer's output is multiplied by, `[1]`. */
 const SCALAR = 'scalar';
+
+/** Shared keys and values `[N, length, headDim]`: outputs of a layer that lends them, inputs of one that borrows them. */
+export const SHARED = ['keys', 'values'] as const;
+/** Inputs of both layers' backward models: what the gradients of shared keys and values get of later layers. */
+export const gradientOfLater = (shared: (typeof SHARED)[number]): string => `later.${shared}`;
+
+/** Inputs of layers that have embeddings of their own, see `layerEmbedding`: the usual one, and the layer's. */
+export const EMBEDDED = 'embedded';
+export const LAYER_EMBEDDED = 'layerEmbedded';
 
 /** The trained delta, or the place of one in the frozen chain. */
 type Delta = 'trained' | number;
@@ -119,6 +136,10 @@ function linearInput(t: Tape, h: string, { config, rotations }: GraphParams): st
 class LayerTape {
   readonly t = new Tape();
   private readonly weights: FrozenWeights;
+  /** Inputs whose gradients are wanted. */
+  private readonly wanted = new Map<string, Dims>();
+  /** What attention reads, by {@link SHARED}. */
+  private readonly shared = new Map<string, string>();
 
   constructor(
     private readonly params: GraphParams,
@@ -149,7 +170,7 @@ class LayerTape {
         const take = (side: 'A' | 'B', width: number): string => {
           const input = deltaInput(kind, side, which);
           return which === 'trained'
-            ? t.variable(input, [rank, width])
+            ? this.variable(input, [rank, width])
             : t.input(input, 'f32', [rank, width]);
         };
         const product = t.gemm(x, take('A', inputs), { transB: true });
@@ -162,6 +183,11 @@ class LayerTape {
       }
       return kept ? t.keep(all, ['T', widths[index]!]) : all;
     });
+  }
+
+  private variable(name: string, dims: Dims): string {
+    this.wanted.set(name, dims);
+    return this.t.variable(name, dims);
   }
 
   private gain(path: string, size: number): string {
@@ -220,16 +246,28 @@ class LayerTape {
     return t.keep(t.reshape(x, [-1, ...grouped], [-1, n, length, headDim]), ['N', ...grouped]);
   }
 
+  /** Queries, keys and values of all groups of heads. */
+  private attended(x: string): [queries: string, keys: string, values: string] {
+    const { heads, kvHeads } = this.params.config;
+    if (this.params.sharing === 'borrows') {
+      const queries = this.heads(this.linears(x, ['q'], false)[0]!, 'q', heads);
+      const [keys, values] = SHARED.map((name) => this.variable(name, this.sharedDims)) as [string, string];
+      return [queries, keys, values];
+    }
+    const [q, k, v] = this.linears(x, ['q', 'k', 'v'], false) as [string, string, string];
+    return [this.heads(q, 'q', heads), this.heads(k, 'k', kvHeads), this.heads(v, 'v', kvHeads)];
+  }
+
+  private get sharedDims(): Dims {
+    return ['N', this.length, this.params.config.headDim];
+  }
+
   private attention(x: string): string {
     const { t, length, params } = this;
     const { heads, kvHeads, headDim, attentionCap } = params.config;
     const rows = (heads / kvHeads) * length;
-    const [q, k, v] = this.linears(x, ['q', 'k', 'v'], false) as [string, string, string];
-    const [queries, keys, values] = [
-      this.heads(q, 'q', heads),
-      this.heads(k, 'k', kvHeads),
-      this.heads(v, 'v', kvHeads),
-    ];
+    const [queries, keys, values] = this.attended(x);
+    this.shared.set('keys', keys).set('values', values);
     const products = t.matmul(queries, keys, true);
     const capped = attentionCap === null ? products : t.cap(products, attentionCap);
     const scores = t.add(capped, t.input('mask', 'f32', [rows, length]));
@@ -244,35 +282,63 @@ class LayerTape {
     const { t, params } = this;
     const { config, rotations } = params;
     const [gate, up] = [this.linears(x, ['gate'], true)[0]!, this.linears(x, ['up'], true)[0]!];
-    const active = config.activation === 'silu' ? t.silu(gate) : t.gelu(gate);
-    const inner = rotateBlocks(t, t.mul(active, up), rotations?.down, config.ffn);
+    const inner = rotateBlocks(t, t.mul(this.active(gate), up), rotations?.down, config.ffn);
     return this.linears(inner, ['down'], false)[0]!;
+  }
+
+  private active(gate: string): string {
+    return this.params.config.activation === 'silu' ? this.t.silu(gate) : this.t.gelu(gate);
+  }
+
+  /** The stream with the layer's own embedding of each token, as far as a gate over the stream lets it pass. */
+  private withLayerEmbedding(x: string): string {
+    const { t, params } = this;
+    const { layerEmbedding, hidden } = params.config;
+    if (layerEmbedding === null) return x;
+    const stream = t.keep(x, ['T', hidden]);
+    const gate = this.linears(linearInput(t, stream, params), ['layerGate'], true)[0]!;
+    const gated = t.mul(this.active(gate), this.layerEmbedding(layerEmbedding));
+    return t.add(stream, this.after(this.linears(gated, ['layerOut'], false)[0]!, LAYER_EMBEDDING_NORM));
+  }
+
+  /** The layer's own embedding, and a projection of the usual one, normed. No gradient: both are frozen. */
+  private layerEmbedding(width: number): string {
+    const { t, params } = this;
+    const { hidden, rmsEpsilon } = params.config;
+    const usual = linearInput(t, t.input(EMBEDDED, 'f32', ['T', hidden]), params);
+    const { values, scales } = this.weights.weight(LAYER_PROJECTION, [hidden, width]);
+    const projected = t.columns(t.gemm(usual, values), scales);
+    const gain = t.input(LAYER_PROJECTION_NORM, 'f32', [width]);
+    const normed = t.rmsNorm(projected, gain, rmsEpsilon, ['T']);
+    return t.keep(t.add(normed, t.input(LAYER_EMBEDDED, 'f32', ['T', width])), ['T', width]);
   }
 
   build(): LayerGraphs {
     const { t, params } = this;
-    const { config, trained, recompute } = params;
+    const { config, recompute, sharing } = params;
     const stream: Dims = ['T', config.hidden];
-    const x = t.variable('x', stream);
+    const x = this.variable('x', stream);
     const middle = t.keep(
       t.add(x, this.after(this.attention(this.read(x, 'attention')), 'post_attention_layernorm')),
       stream,
     );
     const sum = t.add(middle, this.after(this.mlp(this.read(middle, 'mlp')), 'post_feedforward_layernorm'));
-    const y = t.columns(sum, config.layerScalars ? t.input(SCALAR, 'f32', [1]) : null);
-    const wanted = new Map<string, Dims>([['x', stream]]);
-    for (const kind of trained) {
-      const shape = linearShape(config, kind);
-      wanted.set(deltaInput(kind, 'A', 'trained'), [trainedRank, shape.in]);
-      wanted.set(deltaInput(kind, 'B', 'trained'), [trainedRank, shape.out]);
+    const whole = this.withLayerEmbedding(sum);
+    const y = t.columns(whole, config.layerScalars ? t.input(SCALAR, 'f32', [1]) : null);
+    const outputs = new Map<string, Output>([['y', { value: y, type: 'f32', dims: stream }]]);
+    const later = new Map<string, string>();
+    for (const name of sharing == null ? [] : SHARED) {
+      const [value, dims] = [this.shared.get(name)!, this.sharedDims];
+      later.set(value, t.input(gradientOfLater(name), 'f32', dims));
+      if (sharing === 'lends') outputs.set(name, { value, type: 'f32', dims });
     }
-    const found = t.gradients(y, t.input('dy', 'f32', stream), [...wanted.keys()]);
-    const gradients = [...wanted].map(([name, dims], index): [string, Output] => [
+    const found = t.gradients(y, t.input('dy', 'f32', stream), [...this.wanted.keys()], later);
+    const gradients = [...this.wanted].map(([name, dims], index): [string, Output] => [
       gradientOf(name),
       { value: found[index]!, type: 'f32', dims },
     ]);
     return t.cut({
-      outputs: new Map([['y', { value: y, type: 'f32', dims: stream }]]),
+      outputs,
       gradients: new Map(gradients),
       recompute,
     });

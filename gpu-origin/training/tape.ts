@@ -418,10 +418,16 @@ export class Tape {
 
   /**
    * Records the backward pass; once.
-   * @param seed the output's gradient. @returns the gradients of `wanted`, in order.
+   * @param seed the output's gradient. @param others what other values' gradients get from elsewhere.
+   * @returns the gradients of `wanted`, in order.
    */
-  gradients(output: string, seed: string, wanted: readonly string[]): string[] {
-    const found = new Map([[output, seed]]);
+  gradients(
+    output: string,
+    seed: string,
+    wanted: readonly string[],
+    others: ReadonlyMap<string, string> = new Map<string, string>(),
+  ): string[] {
+    const found = new Map([...others, [output, seed]]);
     const give: Give = (value, contribution) => {
       if (this.differentiable.has(value)) found.set(value, contribution(found.get(value)));
     };

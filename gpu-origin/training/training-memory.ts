@@ -1,6 +1,6 @@
 /** Memory of a training, estimated from the base's shape before it begins. Pure. */
 import type { BaseModule } from '../../protocol/origin-wire.ts';
-import type { TrainingRequest } from '../../protocol/training.ts';
+import { isTarget, type TrainingRequest } from '../../protocol/training.ts';
 import { UNPACKED_BYTES } from './frozen-base.ts';
 import { HEAD_ROWS, KEPT_BYTES, MAX_BATCH_TOKENS, SCORE_BYTES } from './trainer.ts';
 
@@ -43,7 +43,7 @@ export function trainingMemory(given: {
   // One of the base's is cast at a time, and read for it: the head is the largest.
   const frozen = packed ? linears + head + 2 * F32 * head : unpacked;
 
-  const trained = modules.filter(({ name }) => request.targets.some((target) => isOf(name, target)));
+  const trained = modules.filter(({ name }) => isTarget(name, request.targets));
   const parameters = trained.reduce((sum, module) => sum + request.rank * (module.in + module.out), 0);
 
   const sequences = request.method === 'dpo' ? 2 : 1;
@@ -64,11 +64,4 @@ export function trainingMemory(given: {
       logits +
       ROWS_COPIES * rowsBytes,
   );
-}
-
-/** Fused linears, such as Phi-3's `qkv_proj` and `gate_up_proj`, are trained whole. */
-function isOf(name: string, target: string): boolean {
-  const own = name.slice(name.lastIndexOf('.') + 1);
-  if (own === 'qkv_proj') return ['q', 'k', 'v'].includes(target);
-  return own === 'gate_up_proj' ? ['gate', 'up'].includes(target) : own === `${target}_proj`;
 }

@@ -9,6 +9,7 @@ import {
   encodeCanonical,
   type LoraModule,
   makeLoraModule,
+  packAdapter,
   writePeftAdapter,
 } from '../../../adapters/index.ts';
 import type { Device } from '../../../gpu-origin/runtime/device.ts';
@@ -40,7 +41,15 @@ import {
   type TrainingMethod,
   type TrainingSettings,
 } from '../../../protocol/training.ts';
-import { seeded, TINY_PHI3, TINY_SHAPES, TINY_VOCAB } from '../../fixtures/tiny-base.ts';
+import {
+  seeded,
+  TINY_PHI3,
+  TINY_SHAPES,
+  TINY_VARIANTS,
+  TINY_VOCAB,
+  type TinyShape,
+} from '../../fixtures/tiny-base.ts';
+import { logProbabilities, makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
 import { type Form, openTinyTrainable, type TinyTrainable } from '../../fixtures/training-references.ts';
 
 const SETTINGS: TrainingSettings = {
@@ -75,6 +84,29 @@ function randomRows(count: number, method: TrainingMethod, seed = 1): TrainingRo
   });
 }
 
+/** A runner over the tiny base, with what was trained as an adapter. */
+async function servedOn(shape: TinyShape, parameters: readonly Parameter[]) {
+  const { configJson, safetensors } = writePeftAdapter({
+    modules: trainedModules(parameters, SETTINGS.alpha),
+    baseModel: 'tiny-base',
+  });
+  const tiny = await makeTinyRunner({ shape, weights: 'f32', kv: 'f32' });
+  const { runner } = tiny;
+  const files = { configJson, weights: safetensors };
+  const packed = await packAdapter({ files, baseId: runner.base.id, parentChainId: null });
+  const adapter = await runner.loadAdapter(packed.bytes, packed.digest);
+  return {
+    /** -log p of the labels; 0 where there is none. */
+    async nll(tokens: Int32Array, labels: Int32Array): Promise<number[]> {
+      runner.assign(0, runner.compose([{ adapter, scale: 1 }]));
+      const logits = await prefillAll(runner, 0, [...tokens], [...tokens.keys()]);
+      runner.release(0);
+      return logits.map((row, at) => (labels[at]! < 0 ? 0 : -logProbabilities(row)[labels[at]!]!));
+    },
+    close: () => tiny.close(),
+  };
+}
+
 let device: Device;
 let folder: string;
 const bases = new Map<string, Promise<TinyTrainable>>();
@@ -90,7 +122,7 @@ afterAll(async () => {
 
 const tinyBase = (family: string, form: Form): Promise<TinyTrainable> => {
   const key = `${family} ${form}`;
-  const known = bases.get(key) ?? openTinyTrainable(TINY_SHAPES[family]!, form);
+  const known = bases.get(key) ?? openTinyTrainable({ ...TINY_SHAPES, ...TINY_VARIANTS }[family]!, form);
   bases.set(key, known);
   return known;
 };
@@ -269,17 +301,36 @@ describe('what is learned', () => {
   });
 
   // graft does not train through Qwen3.5's linear attention.
-  it.each(Object.keys(TINY_SHAPES).filter((family) => family !== 'qwen3_5'))(
-    'lowers the loss in one step: %s',
-    async (family) => {
-      await withTraining({ family, settings: { batch: 7, rate: 1e-3 } }, async ({ run }) => {
-        await run.next();
-        await run.next();
-        const [first, second] = run.state.curve.map(([, loss]) => loss) as [number, number];
-        expect(second).toBeLessThan(first);
-      });
-    },
-  );
+  it.each([
+    ...Object.keys(TINY_SHAPES).filter((family) => family !== 'qwen3_5'),
+    ...['gemma4_shared', 'gemma4_e2b'],
+  ])('lowers the loss in one step: %s', async (family) => {
+    await withTraining({ family, settings: { batch: 7, rate: 1e-3 } }, async ({ run }) => {
+      await run.next();
+      await run.next();
+      const [first, second] = run.state.curve.map(([, loss]) => loss) as [number, number];
+      expect(second).toBeLessThan(first);
+    });
+  });
+
+  it.each(['llama', 'gemma4_e2b'])('is served as it was trained: %s', async (family) => {
+    const trained = randomRows(4, 'sft');
+    const settings = { batch: 4, epochs: 10, rate: 0.01 };
+    await withTraining({ family, trained, settings }, async ({ run, trainer, parameters, finish }) => {
+      await finish();
+      const [first, last] = [run.state.curve.at(0)!, run.state.curve.at(-1)!];
+      expect(last[1]).toBeLessThan(0.8 * first[1]);
+      const served = await servedOn({ ...TINY_SHAPES, ...TINY_VARIANTS }[family]!, parameters);
+      for (const row of trained) {
+        const [{ tokens, labels }] = row.sequences as [TrainingSequence];
+        const [batch] = makeBatches([row], { buckets: [32], mostTokens: Infinity, mostScores: Infinity });
+        const { nll } = await trainer.score(batch!);
+        const wanted = await served.nll(tokens, labels);
+        wanted.forEach((one, at) => expect(Math.abs(nll[at]! - one)).toBeLessThan(1e-4 * (1 + one)));
+      }
+      await served.close();
+    });
+  });
 
   it('stops before a step whose loss is not a number, and changes nothing', async () => {
     await withTraining({}, async ({ run, parameters, trainer, digest }) => {
@@ -373,6 +424,19 @@ describe('newParameters', () => {
     }
     expect(newParameters(config, SETTINGS)).toEqual(all);
     expect(newParameters(config, { ...SETTINGS, seed: 1 })).not.toEqual(all);
+  });
+
+  it('has the linears that only some bases have where all targets are trained', async () => {
+    const { config } = (await tinyBase('gemma4_e2b', 'f32')).base;
+    const of = (targets: TrainingSettings['targets']): string[] => [
+      ...new Set(newParameters(config, { ...SETTINGS, targets }).map(({ linear }) => linear.name)),
+    ];
+    const all = of([...TRAINABLE]);
+    // Its three last layers have no keys and values of their own.
+    expect(all).toHaveLength(9 * 3 + 7 * 3);
+    expect(all).toContain('model.layers.5.per_layer_input_gate');
+    expect(all).toContain('model.layers.5.per_layer_projection');
+    expect(of(['k', 'v', 'gate'])).toHaveLength(6 + 6);
   });
 
   it('is empty where a fused linear would be trained in part', async () => {
