@@ -220,8 +220,8 @@ async function trainRows(
   if (parameters.length === 0)
     throw new TrainingEnd(
       'settings_invalid',
-      `this base stores some linears as one, so that ${settings.targets.join(', ')} cannot be trained ` +
-        'alone. Use --targets all',
+      `nothing on this base can be trained with ${settings.targets.join(', ')} alone: it stores some linears ` +
+        'as one, or has experts. Use --targets all',
     );
   if (head !== null) parameters.push(newHead(head.labels?.length ?? 1, config));
   if (settings.continues === true && params.chain.length === 0)

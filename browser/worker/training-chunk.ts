@@ -128,8 +128,8 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
     throw new TrainingEnd({
       code: 'invalid_request',
       message:
-        `This base stores some linears as one, so ${settings.targets.join(', ')} cannot be trained alone. ` +
-        'Leave out targets to train all.',
+        `Nothing on this base can be trained with ${settings.targets.join(', ')} alone: it stores some linears ` +
+        'as one, or has experts. Leave out targets to train all.',
       param: 'targets',
     });
   await params.reserve(FILE_OVERHEAD + 4 * parameters.reduce((sum, { values }) => sum + values.length, 0));

@@ -674,7 +674,7 @@ function checkHeads(
     );
 }
 
-/** What decides where a base runs, and whether it is trained. */
+/** What decides where a base runs. */
 type Parts = Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>;
 
 /** @returns why a base is not served on WebGPU; null if it is. */
@@ -690,17 +690,11 @@ export function wrongOnGpu(config: Parts): string | null {
   return null;
 }
 
-function untrainedPart(config: Omit<Parts, 'attentionCap'>): string | null {
-  if (config.deltaNet !== null) return 'layers of linear attention (Qwen3.5)';
-  return config.experts === null ? null : 'experts (Qwen3-MoE)';
-}
-
 /** @returns why graft does not train on a base, for whoever asked; null if it does. */
-export function notTrained(config: Omit<Parts, 'attentionCap'>): string | null {
-  const part = untrainedPart(config);
-  return part === null
+export function notTrained({ deltaNet }: Pick<LlamaConfig, 'deltaNet'>): string | null {
+  return deltaNet === null
     ? null
-    : `this base has ${part}, through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base`;
+    : 'this base has layers of linear attention (Qwen3.5), through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base';
 }
 
 /** onnx.TensorProto.DataType */

@@ -34,6 +34,7 @@ import {
   type WeightTransform,
 } from '../runtime/adapter-batch.ts';
 import { bytesOf } from '../runtime/device.ts';
+import { ROUTER } from './experts.ts';
 import { deltaInput, type FrozenDelta, type FrozenForm } from './graphs.ts';
 import type { Tensor, TensorRuntime } from './tensors.ts';
 
@@ -80,10 +81,10 @@ const read = ({ weights }: ServedBase, entry: WeightEntry): StoredTensor => ({
   content: weights.read(entry),
 });
 
-/** `l3.q-k-v.w`, `l3.q-k-v.b`, `head.w`. */
-const PRODUCT = /^(?:l(\d+)\.)?([a-zA-Z-]+)\.(w|b)$/;
+/** `l3.q-k-v.w`, `l3.q-k-v.b`, `head.w`, and of an expert `l3.down.7.w`. */
+const PRODUCT = /^(?:l(\d+)\.)?([a-zA-Z-]+)(?:\.\d+)?\.(w|b)$/;
 /** Products that are no linears of layers. They read what q reads. */
-const OTHER_PRODUCTS: readonly string[] = [HEAD_PRODUCT, LAYER_PROJECTION];
+const OTHER_PRODUCTS: readonly string[] = [HEAD_PRODUCT, LAYER_PROJECTION, ROUTER];
 /** Rows of an embedding that are kept as read. */
 const MOST_ROWS = 8_192;
 

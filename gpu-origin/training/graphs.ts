@@ -7,7 +7,14 @@
  * or float32. Gate and up lie apart: two products cost less than splitting one output and joining its gradients. A delta
  * on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
  */
-import { DataType, type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
+import {
+  DataType,
+  type Experts,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  type Rope,
+} from '../model/base-model.ts';
 import {
   FINAL_NORM,
   foldsGains,
@@ -20,6 +27,7 @@ import {
   qkNormSize,
 } from '../model/prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from '../model/rotation.ts';
+import { ExpertTape } from './experts.ts';
 import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './tape.ts';
 
 /**
@@ -281,9 +289,22 @@ class LayerTape {
   private mlp(x: string): string {
     const { t, params } = this;
     const { config, rotations } = params;
+    const { experts } = config;
+    if (experts !== null) return this.sparse(x, { ...config, experts });
     const [gate, up] = [this.linears(x, ['gate'], true)[0]!, this.linears(x, ['up'], true)[0]!];
     const inner = rotateBlocks(t, t.mul(this.active(gate), up), rotations?.down, config.ffn);
     return this.linears(inner, ['down'], false)[0]!;
+  }
+
+  /** The MLP of each token's experts. */
+  private sparse(x: string, config: LlamaConfig & { experts: Experts }): string {
+    const { t, weights, params } = this;
+    return new ExpertTape(t, {
+      config,
+      weight: (name, dims) => weights.weight(name, dims),
+      gated: (gate, up) => t.mul(this.active(gate), up),
+      turned: (inner) => rotateBlocks(t, inner, params.rotations?.down, config.ffn),
+    }).build(x);
   }
 
   private active(gate: string): string {

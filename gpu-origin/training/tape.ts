@@ -17,8 +17,8 @@ interface Node {
 }
 
 /** Makes what a value's gradient gets from one of its uses, added to the `sum` of the others if there are any. */
-type Contribution = (sum: string | undefined) => string;
-type Give = (value: string, contribution: Contribution) => void;
+export type Contribution = (sum: string | undefined) => string;
+export type Give = (value: string, contribution: Contribution) => void;
 
 interface Rule {
   outputs: readonly string[];
@@ -78,7 +78,7 @@ export class Tape {
     return name;
   }
 
-  private sizes(values: readonly number[]): string {
+  sizes(values: readonly number[]): string {
     const name = `sizes.${values.join('_')}`;
     this.constants.set(name, {
       type: 'i64',
@@ -111,7 +111,8 @@ export class Tape {
     return names;
   }
 
-  private one(op: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}): string {
+  /** A node of one output without a gradient. */
+  one(op: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}): string {
     return this.emit(op, inputs, attributes)[0]!;
   }
 
@@ -122,16 +123,13 @@ export class Tape {
   }
 
   /** A rule of one output. */
-  private passes(
-    output: string,
-    inputs: readonly string[],
-    backward: (dy: string, give: Give) => void,
-  ): string {
+  passes(output: string, inputs: readonly string[], backward: (dy: string, give: Give) => void): string {
     this.rule([output], inputs, ([dy], give) => backward(dy!, give));
     return output;
   }
 
-  private added(make: () => string): Contribution {
+  /** What `make` gives, added to what other uses gave. */
+  added(make: () => string): Contribution {
     return (sum) => (sum === undefined ? make() : this.one('Add', [sum, make()]));
   }
 
@@ -219,6 +217,25 @@ export class Tape {
         this.added(() => this.one('Mul', [dy, factors])),
       ),
     );
+  }
+
+  /** Times a factor of each row `[…, 1]`, into which a gradient flows, too. */
+  rows(x: string, factors: string): string {
+    return this.passes(this.one('Mul', [x, factors]), [x, factors], (dy, give) => {
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, factors])),
+      );
+      give(
+        factors,
+        this.added(() => this.sum(this.one('Mul', [dy, x]), [-1])),
+      );
+    });
+  }
+
+  /** Over axes, which stay with a size of 1; without a gradient. */
+  sum(x: string, axes: readonly number[]): string {
+    return this.one('ReduceSum', [x, this.sizes(axes)], { keepdims: 1 });
   }
 
   reshape(x: string, to: readonly number[], from: readonly number[]): string {

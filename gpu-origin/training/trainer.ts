@@ -4,6 +4,7 @@ import { rotationsOf } from '../model/rotation.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Batch } from './batches.ts';
 import { classLoss, type HeadInput } from './classifier.ts';
+import { expertRows } from './experts.ts';
 import {
   addGradient,
   embed,
@@ -89,12 +90,13 @@ export const batchLimits = (heads: number): { mostTokens: number; mostScores: nu
 
 /** Bytes that a micro-batch's forward pass would keep for the backward pass. */
 export function keptBytes(base: Pick<ServedBase, 'config'>, tokens: number): number {
-  const { hidden, heads, layers, qkNorm, valueNorm, postNorms, layerEmbedding } = base.config;
+  const { hidden, heads, layers, qkNorm, valueNorm, postNorms, layerEmbedding, experts } = base.config;
   let floats = 0;
   for (let layer = 0; layer < layers; layer++) {
     const { kvHeads, headDim, ffn } = ofLayer(base.config, layer);
     const attention = (heads + kvHeads) * headDim;
-    floats += attention * 2 + 2 * hidden + 2 * ffn + (qkNorm === null ? 0 : attention);
+    floats += attention * 2 + 2 * hidden + (qkNorm === null ? 0 : attention);
+    floats += experts === null ? 2 * ffn : 2 * ffn * experts.chosen + experts.count;
     floats += (valueNorm ? kvHeads * headDim : 0) + (postNorms ? 2 * hidden : 0);
     floats += layerEmbedding === null ? 0 : 2 * hidden + 2 * layerEmbedding;
   }
@@ -507,7 +509,9 @@ export class Trainer {
 
   /** Groups of heads are each layer's own. */
   private sizesOf(layer: number, sizes: Sizes): Sizes {
-    return { ...sizes, N: sizes['S']! * ofLayer(this.params.base.config, layer).kvHeads };
+    const { config } = this.params.base;
+    const P = config.experts === null ? 0 : expertRows(config.experts, sizes['T']!);
+    return { ...sizes, P, N: sizes['S']! * ofLayer(config, layer).kvHeads };
   }
 
   private async graphsOf(layer: number, length: number): Promise<OpenLayers> {

@@ -90,11 +90,14 @@ it('scores the rows of another file, and trains on all of its own', async () => 
   expect((bad.events.at(-1) as { message: string }).message).toMatch(/^validation file, line 1: /);
 });
 
-it('trains on a base whose layers share keys and values and have embeddings of their own', async () => {
-  writeTinyBase(join(folder, 'gemma4_e2b'), TINY_GEMMA4_E2B);
+it.each([
+  ['share keys and values and have embeddings of their own', 'gemma4_e2b', TINY_GEMMA4_E2B],
+  ['have experts', 'qwen3moe', TINY_QWEN3MOE],
+] as const)('trains on a base whose layers %s', async (_what, base, shape) => {
+  writeTinyBase(join(folder, base), shape);
   const more = ['--weights', 'int8'];
   const request: Partial<TrainingRequest> = { targets: [...TRAINABLE], least_steps: 20, rate: 0.01 };
-  const end = await run({ base: 'gemma4_e2b', work: 'gemma4', more, request });
+  const end = await run({ base, work: base, more, request });
   expect(end).toMatchObject({ code: 0, signal: null });
   const losses = end.events.flatMap((event) => (event.event === 'step' ? [event.loss] : []));
   expect(losses.at(-1)).toBeLessThan(0.8 * losses[0]!);
@@ -338,7 +341,7 @@ describe('ends with a failure that the command understands', () => {
     writeTinyBase(join(folder, 'qwen3_5'), TINY_QWEN3_5);
     await fails({ base: 'qwen3_5' }, 'settings_invalid', /linear attention/);
     writeTinyBase(join(folder, 'qwen3moe'), TINY_QWEN3MOE);
-    await fails({ base: 'qwen3moe' }, 'settings_invalid', /has experts/);
+    await fails({ base: 'qwen3moe', request: { targets: ['gate'] } }, 'settings_invalid', /--targets all/);
     await fails({ request: { continues: true } }, 'settings_invalid', /no adapter to continue/);
   });
 

@@ -41,16 +41,14 @@ import {
   type TrainingMethod,
   type TrainingSettings,
 } from '../../../protocol/training.ts';
-import {
-  seeded,
-  TINY_PHI3,
-  TINY_SHAPES,
-  TINY_VARIANTS,
-  TINY_VOCAB,
-  type TinyShape,
-} from '../../fixtures/tiny-base.ts';
+import { seeded, TINY_PHI3, TINY_SHAPES, TINY_VOCAB, type TinyShape } from '../../fixtures/tiny-base.ts';
 import { logProbabilities, makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
-import { type Form, openTinyTrainable, type TinyTrainable } from '../../fixtures/training-references.ts';
+import {
+  type Form,
+  openTinyTrainable,
+  type TinyTrainable,
+  TRAINED_SHAPES,
+} from '../../fixtures/training-references.ts';
 
 const SETTINGS: TrainingSettings = {
   method: 'sft',
@@ -122,7 +120,7 @@ afterAll(async () => {
 
 const tinyBase = (family: string, form: Form): Promise<TinyTrainable> => {
   const key = `${family} ${form}`;
-  const known = bases.get(key) ?? openTinyTrainable({ ...TINY_SHAPES, ...TINY_VARIANTS }[family]!, form);
+  const known = bases.get(key) ?? openTinyTrainable(TRAINED_SHAPES[family]!, form);
   bases.set(key, known);
   return known;
 };
@@ -303,7 +301,7 @@ describe('what is learned', () => {
   // graft does not train through Qwen3.5's linear attention.
   it.each([
     ...Object.keys(TINY_SHAPES).filter((family) => family !== 'qwen3_5'),
-    ...['gemma4_shared', 'gemma4_e2b'],
+    ...['gemma4_shared', 'gemma4_e2b', 'qwen3moe'],
   ])('lowers the loss in one step: %s', async (family) => {
     await withTraining({ family, settings: { batch: 7, rate: 1e-3 } }, async ({ run }) => {
       await run.next();
@@ -313,14 +311,14 @@ describe('what is learned', () => {
     });
   });
 
-  it.each(['llama', 'gemma4_e2b'])('is served as it was trained: %s', async (family) => {
+  it.each(['llama', 'gemma4_e2b', 'qwen3moe'])('is served as it was trained: %s', async (family) => {
     const trained = randomRows(4, 'sft');
     const settings = { batch: 4, epochs: 10, rate: 0.01 };
     await withTraining({ family, trained, settings }, async ({ run, trainer, parameters, finish }) => {
       await finish();
       const [first, last] = [run.state.curve.at(0)!, run.state.curve.at(-1)!];
       expect(last[1]).toBeLessThan(0.8 * first[1]);
-      const served = await servedOn({ ...TINY_SHAPES, ...TINY_VARIANTS }[family]!, parameters);
+      const served = await servedOn(TRAINED_SHAPES[family]!, parameters);
       for (const row of trained) {
         const [{ tokens, labels }] = row.sequences as [TrainingSequence];
         const [batch] = makeBatches([row], { buckets: [32], mostTokens: Infinity, mostScores: Infinity });
@@ -350,11 +348,12 @@ describe('what is learned', () => {
   });
 });
 
-it('scores a row the same to the bit in any batch: a resumed DPO has the same references', async () => {
+/** A resumed DPO has the same references. */
+it.each(['llama', 'qwen3moe'])('scores a row the same to the bit in any batch: %s', async (family) => {
   const trained = randomRows(40, 'sft', 77);
   const batchOf = (rows: readonly TrainingRow[]) =>
     makeBatches(rows, { buckets: [32], mostTokens: Infinity, mostScores: Infinity })[0]!;
-  await withTraining({ trained }, async ({ trainer }) => {
+  await withTraining({ family, trained }, async ({ trainer }) => {
     const alone = [];
     for (const row of trained) alone.push((await trainer.score(batchOf([row]))).nll);
     // 257 labels: the head takes 256 at a time, and one is left.
