@@ -201,7 +201,7 @@ async function trainRows(
   const problem = head?.problemType ?? null;
   const settings = settingsOf(
     { ...request, ...(problem === null ? {} : { problem_type: problem }) },
-    { rows: rows.trained.length, hidden, activated },
+    { rows: rows.trained.length, config: base.config, activated },
   );
   const { config } = base;
   const info = describeBase(base, {
@@ -220,8 +220,8 @@ async function trainRows(
   if (parameters.length === 0)
     throw new TrainingEnd(
       'settings_invalid',
-      `this base stores some linears as one, so that ${settings.targets.join(', ')} cannot be trained ` +
-        'alone. Use --targets all',
+      `this base has no linear layer that ${settings.targets.join(', ')} would train: it stores some as ` +
+        'one, or lacks them. Use --targets all',
     );
   if (head !== null) parameters.push(newHead(head.labels?.length ?? 1, config));
   if (settings.continues === true && params.chain.length === 0)

@@ -122,14 +122,14 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
     throw new TrainingEnd({ code: 'invalid_request', message: `${activation.error}.`, param: 'activated' });
   const { activated } = activation.value;
   const { rows, leftOut } = await readRows({ ...params, ...activation.value }, request);
-  const settings = settingsOf(request, { rows: rows.trained.length, hidden: config.hidden, activated });
+  const settings = settingsOf(request, { rows: rows.trained.length, config, activated });
   const parameters = newParameters(config, settings);
   if (parameters.length === 0)
     throw new TrainingEnd({
       code: 'invalid_request',
       message:
-        `This base stores some linears as one, so ${settings.targets.join(', ')} cannot be trained alone. ` +
-        'Leave out targets to train all.',
+        `This base has no linear layer that ${settings.targets.join(', ')} would train: it stores some as ` +
+        'one, or lacks them. Leave out targets to train all.',
       param: 'targets',
     });
   await params.reserve(FILE_OVERHEAD + 4 * parameters.reduce((sum, { values }) => sum + values.length, 0));

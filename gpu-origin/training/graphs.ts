@@ -1,22 +1,35 @@
 /**
  * Graphs to train low-rank deltas over a served base: forward and backward of one layer, with weights as inputs, so that
  * one pair of models serves all layers that are alike; and the head with its loss. T = sequences of the batch times
- * `length` tokens, padded on the right; N = T / length * kvHeads groups of heads.
+ * `length` tokens, padded on the right; S sequences; N = S * kvHeads groups of heads, or S * valueHeads of a DeltaNet.
  *
  * Weights are those that the origin has on disk (`prepareWeights`): q, k and v side by side, gains folded, rotated, int8
  * or float32. Gate and up lie apart: two products cost less than splitting one output and joining its gradients. A delta
  * on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
  */
-import { DataType, type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
 import {
+  convolvedChannels,
+  DataType,
+  type DeltaNet,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  type Rope,
+} from '../model/base-model.ts';
+import {
+  ATTENTION,
+  DELTA_NET,
+  DELTA_NORM,
   FINAL_NORM,
   foldsGains,
+  GATED_ATTENTION,
   HEAD_PRODUCT,
   type LinearGroup,
   normsBefore,
   qkNormSize,
 } from '../model/prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from '../model/rotation.ts';
+import { DeltaNetTape } from './delta-net.ts';
 import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './tape.ts';
 
 /**
@@ -27,7 +40,7 @@ import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './t
 export type FrozenForm = 'f32' | 'int8' | 'scaled-f32' | 'scaled-f16';
 
 export interface GraphParams {
-  /** Of the layer, see `ofLayer`. */
+  /** Of the layer, see `ofLayer`; without a `deltaNet` if it has attention. */
   config: LlamaConfig;
   rotations: RotationSet | null;
   form: FrozenForm;
@@ -119,6 +132,8 @@ function linearInput(t: Tape, h: string, { config, rotations }: GraphParams): st
 class LayerTape {
   readonly t = new Tape();
   private readonly weights: FrozenWeights;
+  /** Inputs whose gradients are wanted. */
+  private readonly wanted = new Map<string, Dims>();
 
   constructor(
     private readonly params: GraphParams,
@@ -149,7 +164,7 @@ class LayerTape {
         const take = (side: 'A' | 'B', width: number): string => {
           const input = deltaInput(kind, side, which);
           return which === 'trained'
-            ? t.variable(input, [rank, width])
+            ? this.variable(input, [rank, width])
             : t.input(input, 'f32', [rank, width]);
         };
         const product = t.gemm(x, take('A', inputs), { transB: true });
@@ -162,6 +177,11 @@ class LayerTape {
       }
       return kept ? t.keep(all, ['T', widths[index]!]) : all;
     });
+  }
+
+  private variable(name: string, dims: Dims): string {
+    this.wanted.set(name, dims);
+    return this.t.variable(name, dims);
   }
 
   private gain(path: string, size: number): string {
@@ -222,13 +242,15 @@ class LayerTape {
 
   private attention(x: string): string {
     const { t, length, params } = this;
-    const { heads, kvHeads, headDim, attentionCap } = params.config;
+    const { heads, kvHeads, headDim, attentionCap, outputGate } = params.config;
     const rows = (heads / kvHeads) * length;
-    const [q, k, v] = this.linears(x, ['q', 'k', 'v'], false) as [string, string, string];
+    const group = outputGate ? GATED_ATTENTION : ATTENTION;
+    const parts = this.linears(x, group, false);
+    const part = (kind: LinearKind): string => parts[group.indexOf(kind)]!;
     const [queries, keys, values] = [
-      this.heads(q, 'q', heads),
-      this.heads(k, 'k', kvHeads),
-      this.heads(v, 'v', kvHeads),
+      this.heads(part('q'), 'q', heads),
+      this.heads(part('k'), 'k', kvHeads),
+      this.heads(part('v'), 'v', kvHeads),
     ];
     const products = t.matmul(queries, keys, true);
     const capped = attentionCap === null ? products : t.cap(products, attentionCap);
@@ -237,7 +259,31 @@ class LayerTape {
     const apart = t.reshape(mixed, [-1, heads, length, headDim], [-1, rows, headDim]);
     const width = heads * headDim;
     const together = t.reshape(t.transpose(apart, [0, 2, 1, 3]), [-1, width], [-1, length, heads, headDim]);
-    return this.linears(t.keep(together, ['T', width]), ['o'], false)[0]!;
+    t.keep(together, ['T', width]);
+    if (!outputGate) return this.linears(together, ['o'], false)[0]!;
+    const opened = t.mul(together, t.sigmoid(t.keep(part('outputGate'), ['T', width])));
+    return this.linears(rotateBlocks(t, opened, params.rotations?.head, width), ['o'], false)[0]!;
+  }
+
+  /** Of a layer with a state. */
+  private deltaNet(x: string, net: DeltaNet): string {
+    const { t, length, params } = this;
+    const { valueHeads, valueDim } = net;
+    const [qkv, gate, beta, decay] = this.linears(x, DELTA_NET, true) as [string, string, string, string];
+    const read = new DeltaNetTape(t, net, length).build(
+      { qkv, beta, decay },
+      {
+        kernel: t.input('delta.kernel', 'f32', [convolvedChannels(net), 1, net.kernel]),
+        factor: t.input('delta.decay', 'f32', [valueHeads]),
+        bias: t.input('delta.bias', 'f32', [valueHeads]),
+      },
+    );
+    t.keep(read, ['T', valueHeads, valueDim]);
+    const gain = this.gain(DELTA_NORM, valueDim);
+    const normed = t.rmsNorm(read, gain, params.config.rmsEpsilon, ['T', valueHeads]);
+    const width = valueHeads * valueDim;
+    const gated = t.mul(t.reshape(normed, [-1, width], [-1, valueHeads, valueDim]), t.silu(gate));
+    return this.linears(rotateBlocks(t, gated, params.rotations?.head, width), ['deltaOut'], false)[0]!;
   }
 
   private mlp(x: string): string {
@@ -251,23 +297,16 @@ class LayerTape {
 
   build(): LayerGraphs {
     const { t, params } = this;
-    const { config, trained, recompute } = params;
+    const { config, recompute } = params;
     const stream: Dims = ['T', config.hidden];
-    const x = t.variable('x', stream);
-    const middle = t.keep(
-      t.add(x, this.after(this.attention(this.read(x, 'attention')), 'post_attention_layernorm')),
-      stream,
-    );
+    const x = this.variable('x', stream);
+    const read = this.read(x, 'attention');
+    const mixed = config.deltaNet === null ? this.attention(read) : this.deltaNet(read, config.deltaNet);
+    const middle = t.keep(t.add(x, this.after(mixed, 'post_attention_layernorm')), stream);
     const sum = t.add(middle, this.after(this.mlp(this.read(middle, 'mlp')), 'post_feedforward_layernorm'));
     const y = t.columns(sum, config.layerScalars ? t.input(SCALAR, 'f32', [1]) : null);
-    const wanted = new Map<string, Dims>([['x', stream]]);
-    for (const kind of trained) {
-      const shape = linearShape(config, kind);
-      wanted.set(deltaInput(kind, 'A', 'trained'), [trainedRank, shape.in]);
-      wanted.set(deltaInput(kind, 'B', 'trained'), [trainedRank, shape.out]);
-    }
-    const found = t.gradients(y, t.input('dy', 'f32', stream), [...wanted.keys()]);
-    const gradients = [...wanted].map(([name, dims], index): [string, Output] => [
+    const found = t.gradients(y, t.input('dy', 'f32', stream), [...this.wanted.keys()]);
+    const gradients = [...this.wanted].map(([name, dims], index): [string, Output] => [
       gradientOf(name),
       { value: found[index]!, type: 'f32', dims },
     ]);

@@ -17,8 +17,8 @@ interface Node {
 }
 
 /** Makes what a value's gradient gets from one of its uses, added to the `sum` of the others if there are any. */
-type Contribution = (sum: string | undefined) => string;
-type Give = (value: string, contribution: Contribution) => void;
+export type Contribution = (sum: string | undefined) => string;
+export type Give = (value: string, contribution: Contribution) => void;
 
 interface Rule {
   outputs: readonly string[];
@@ -78,7 +78,7 @@ export class Tape {
     return name;
   }
 
-  private sizes(values: readonly number[]): string {
+  sizes(values: readonly number[]): string {
     const name = `sizes.${values.join('_')}`;
     this.constants.set(name, {
       type: 'i64',
@@ -88,7 +88,7 @@ export class Tape {
     return name;
   }
 
-  private scalar(value: number): string {
+  scalar(value: number): string {
     return this.floats(`scalar.${value}`, [], [value]);
   }
 
@@ -111,27 +111,26 @@ export class Tape {
     return names;
   }
 
-  private one(op: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}): string {
+  /** A node of one output without a gradient. */
+  one(op: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}): string {
     return this.emit(op, inputs, attributes)[0]!;
   }
 
-  private rule(outputs: readonly string[], inputs: readonly string[], backward: Rule['backward']): void {
+  /** How a gradient flows from outputs to inputs. */
+  rule(outputs: readonly string[], inputs: readonly string[], backward: Rule['backward']): void {
     if (!inputs.some((value) => this.differentiable.has(value))) return;
     for (const output of outputs) this.differentiable.add(output);
     this.rules.push({ outputs, backward });
   }
 
   /** A rule of one output. */
-  private passes(
-    output: string,
-    inputs: readonly string[],
-    backward: (dy: string, give: Give) => void,
-  ): string {
+  passes(output: string, inputs: readonly string[], backward: (dy: string, give: Give) => void): string {
     this.rule([output], inputs, ([dy], give) => backward(dy!, give));
     return output;
   }
 
-  private added(make: () => string): Contribution {
+  /** What `make` gives, added to what other uses gave. */
+  added(make: () => string): Contribution {
     return (sum) => (sum === undefined ? make() : this.one('Add', [sum, make()]));
   }
 
@@ -163,9 +162,16 @@ export class Tape {
     });
   }
 
-  /** Batched: a `[n, M, K]`, b `[n, K, N]`, or `[n, N, K]` if it is transposed. */
-  matmul(a: string, b: string, transB = false): string {
-    const turn = (x: string): string => this.one('Transpose', [x], { perm: [0, 2, 1] });
+  /** The last two of three axes exchanged, or of four; without a gradient. */
+  turned(x: string, axes: 3 | 4 = 3): string {
+    return this.one('Transpose', [x], { perm: axes === 3 ? [0, 2, 1] : [0, 1, 3, 2] });
+  }
+
+  /**
+   * Batched: a `[n, M, K]`, b `[n, K, N]`, or `[n, N, K]` if it is transposed. @param axes 4 if two axes stand in n's place.
+   */
+  matmul(a: string, b: string, transB = false, axes: 3 | 4 = 3): string {
+    const turn = (x: string): string => this.turned(x, axes);
     return this.passes(this.one('MatMul', [a, transB ? turn(b) : b]), [a, b], (dy, give) => {
       give(
         a,
@@ -217,6 +223,44 @@ export class Tape {
       give(
         x,
         this.added(() => this.one('Mul', [dy, factors])),
+      ),
+    );
+  }
+
+  /** Times a factor of each row `[…, 1]`, into which a gradient flows, too. */
+  rows(x: string, factors: string): string {
+    return this.passes(this.one('Mul', [x, factors]), [x, factors], (dy, give) => {
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, factors])),
+      );
+      give(
+        factors,
+        this.added(() => this.sum(this.one('Mul', [dy, x]), [-1])),
+      );
+    });
+  }
+
+  /** Over axes, which stay with a size of 1; without a gradient. */
+  sum(x: string, axes: readonly number[]): string {
+    return this.one('ReduceSum', [x, this.sizes(axes)], { keepdims: 1 });
+  }
+
+  /** Zeros before and behind an axis of so many. Negative numbers cut off as many, as ONNX has it. */
+  private padded(x: string, axes: number, axis: number, before: number, behind: number): string {
+    const pads = Array.from({ length: 2 * axes }, (_, at) =>
+      at === axis ? before : at === axes + axis ? behind : 0,
+    );
+    return this.one('Pad', [x, this.sizes(pads)]);
+  }
+
+  /** Zeros before and behind the second of three axes; negative numbers cut off as many. */
+  pad(x: string, before: number, behind: number): string {
+    if (before === 0 && behind === 0) return x;
+    return this.passes(this.padded(x, 3, 1, before, behind), [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.padded(dy, 3, 1, -before, -behind)),
       ),
     );
   }
@@ -328,6 +372,36 @@ export class Tape {
   /** 1 - tanh², from tanh. */
   private capSlope(unit: string): string {
     return this.one('Sub', [this.scalar(1), this.one('Mul', [unit, unit])]);
+  }
+
+  sigmoid(x: string): string {
+    const y = this.one('Sigmoid', [x]);
+    return this.passes(y, [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, this.one('Sub', [y, this.one('Mul', [y, y])])])),
+      ),
+    );
+  }
+
+  /** log(1 + e^x) */
+  softplus(x: string): string {
+    return this.passes(this.one('Softplus', [x]), [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, this.one('Sigmoid', [x])])),
+      ),
+    );
+  }
+
+  exp(x: string): string {
+    const y = this.one('Exp', [x]);
+    return this.passes(y, [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, y])),
+      ),
+    );
   }
 
   silu(x: string): string {

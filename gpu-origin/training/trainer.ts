@@ -1,9 +1,18 @@
 /** Gradients of a low-rank delta over a frozen base and chain, layer by layer. */
-import { LINEAR_KINDS, ofLayer, type Rope } from '../model/base-model.ts';
+import {
+  convolvedChannels,
+  type DeltaNet,
+  isDeltaNet,
+  LINEAR_KINDS,
+  type LlamaConfig,
+  ofLayer,
+  type Rope,
+} from '../model/base-model.ts';
 import { rotationsOf } from '../model/rotation.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Batch } from './batches.ts';
 import { classLoss, type HeadInput } from './classifier.ts';
+import { keptOfDeltaNet } from './delta-net.ts';
 import {
   addGradient,
   embed,
@@ -81,15 +90,24 @@ export const batchLimits = (heads: number): { mostTokens: number; mostScores: nu
   mostScores: Math.floor(SCORE_BYTES / (Float32Array.BYTES_PER_ELEMENT * heads)),
 });
 
+const deltaNetOf = (config: LlamaConfig, layer: number): DeltaNet | null =>
+  isDeltaNet(config, layer) ? config.deltaNet : null;
+
 /** Bytes that a micro-batch's forward pass would keep for the backward pass. */
 export function keptBytes(base: Pick<ServedBase, 'config'>, tokens: number): number {
-  const { hidden, heads, layers, qkNorm, valueNorm, postNorms } = base.config;
+  const { hidden, heads, layers, qkNorm, valueNorm, postNorms, outputGate } = base.config;
   let floats = 0;
   for (let layer = 0; layer < layers; layer++) {
     const { kvHeads, headDim, ffn } = ofLayer(base.config, layer);
+    const net = deltaNetOf(base.config, layer);
+    floats += 2 * hidden + 2 * ffn + (postNorms ? 2 * hidden : 0);
+    if (net !== null) {
+      floats += convolvedChannels(net) + net.valueHeads * (net.valueDim + 2) + keptOfDeltaNet(net);
+      continue;
+    }
     const attention = (heads + kvHeads) * headDim;
-    floats += attention * 2 + 2 * hidden + 2 * ffn + (qkNorm === null ? 0 : attention);
-    floats += (valueNorm ? kvHeads * headDim : 0) + (postNorms ? 2 * hidden : 0);
+    floats += attention * 2 + (qkNorm === null ? 0 : attention) + (outputGate ? heads * headDim : 0);
+    floats += valueNorm ? kvHeads * headDim : 0;
   }
   return tokens * floats * Float32Array.BYTES_PER_ELEMENT;
 }
@@ -395,22 +413,24 @@ export class Trainer {
 
   /** Groups of heads are each layer's own. */
   private sizesOf(layer: number, sizes: Sizes): Sizes {
-    return { ...sizes, N: sizes['S']! * ofLayer(this.params.base.config, layer).kvHeads };
+    const { config } = this.params.base;
+    const net = deltaNetOf(config, layer);
+    return { ...sizes, N: sizes['S']! * (net?.valueHeads ?? ofLayer(config, layer).kvHeads) };
   }
 
   private async graphsOf(layer: number, length: number): Promise<OpenLayers> {
     const { name, rope } = this.ropeOf(layer);
     const { config } = this.params.base;
     const own = ofLayer(config, layer);
+    const deltaNet = deltaNetOf(config, layer);
     const kinds = new Set(this.byLayer[layer]!.flatMap(({ linear }) => linear.kinds));
-    const trained =
-      config.layerSizes === null ? this.graphs.trained : LINEAR_KINDS.filter((kind) => kinds.has(kind));
+    const trained = LINEAR_KINDS.filter((kind) => kinds.has(kind));
     const sizes = [own.kvHeads, own.headDim, own.ffn, ...trained].join();
-    const key = `${length}.${name}.${sizes}`;
+    const key = `${length}.${deltaNet === null ? name : 'delta'}.${sizes}`;
     const known = this.layers.get(key);
     if (known !== undefined) return known;
     const rotations = rotationsOf(this.graphs.rotations, layer);
-    const params = { ...this.graphs, config: own, rotations, trained };
+    const params = { ...this.graphs, config: { ...own, deltaNet }, rotations, trained };
     const { forward, backward } = buildLayerGraphs(params, length, rope);
     const opened = {
       forward: await this.runtime.open(forward),

@@ -105,13 +105,16 @@ describe.each(Object.keys(PLACES) as Place[])('gradients by %s', (place) => {
     });
   });
 
-  it('match PEFT when the backward pass computes the forward pass again', async () => {
-    const wanted = named('weighted').find(({ family, below }) => family === 'gemma3' && below.length > 0)!;
-    await withTinyTrainer(wanted, { form: 'f32', device, recompute: true }, async (trainer, parameters) => {
-      await trainer.accumulate(asBatch(batch));
-      expectGradients(parameters, wanted);
-    });
-  });
+  it.each(['gemma3', 'qwen3_5'])(
+    'match PEFT when the backward pass computes the forward pass again: %s',
+    async (family) => {
+      const wanted = named('weighted').find((one) => one.family === family && one.below.length > 0)!;
+      await withTinyTrainer(wanted, { form: 'f32', device, recompute: true }, async (trainer, parameters) => {
+        await trainer.accumulate(asBatch(batch));
+        expectGradients(parameters, wanted);
+      });
+    },
+  );
 
   it.each(named('dpo'))('match DPO in PyTorch: $family on $chain', async (wanted) => {
     await withTinyTrainer(wanted, { form: 'f32', device }, async (trainer, parameters, config) => {
