@@ -695,13 +695,13 @@ export function wrongOnGpu(config: Parts): string | null {
   return null;
 }
 
-function untrainedPart(config: Omit<Parts, 'attentionCap'>): string | null {
+function untrainedPart(config: Omit<Parts, 'attentionCap' | 'deltaNet'>): string | null {
   if (joinsLayers(config)) return 'shared keys and values or embeddings of each layer (Gemma 4 E2B and E4B)';
   return config.experts === null ? null : 'experts (Qwen3-MoE)';
 }
 
 /** @returns why graft does not train on a base, for whoever asked; null if it does. */
-export function notTrained(config: Omit<Parts, 'attentionCap'>): string | null {
+export function notTrained(config: Omit<Parts, 'attentionCap' | 'deltaNet'>): string | null {
   const part = untrainedPart(config);
   return part === null
     ? null

@@ -1,10 +1,10 @@
 /**
- * Gated DeltaNet (arXiv:2412.06464) on a tape, as transformers' `Qwen3_5GatedDeltaNet` has it. Each head has a state
- * `[keyDim, valueDim]`, zeros before a sequence: every token lets it decay by e^g, and corrects what it gives for the
- * token's key by beta times what is missing to the token's value. Tokens of a chunk do so at once, by the inverse of a
- * triangular matrix (arXiv:2406.06484); chunks follow each other.
+ * Gated DeltaNet (arXiv:2412.06464) on a tape, as transformers' `Qwen3_5GatedDeltaNet` computes it. Each head has a state
+ * `[keyDim, valueDim]`, zeros before a sequence. Each token decays it by e^g, then moves what it returns for the token's key
+ * towards the token's value, by beta of the difference. The tokens of a chunk do this at once, by the inverse of a
+ * triangular matrix (arXiv:2406.06484); chunks follow one another.
  *
- * Shapes: C tokens of a chunk; N sequences of the batch times heads of v; `[chunks, N, C, …]`.
+ * Shapes are `[chunks, N, C, …]`: C tokens of a chunk, N sequences times heads of v.
  */
 import { convolved, convolvedChannels, type DeltaNet } from '../model/base-model.ts';
 import type { Tape } from './tape.ts';
@@ -18,7 +18,7 @@ const UNIT_EPSILON = 1e-6;
 /** Masked logarithms of decays: their exponential is zero in float32. */
 const MASKED = -1e30;
 
-/** What the layer's linears give, `[T, …]`. */
+/** Outputs of the layer's linears, `[T, …]`. */
 export interface DeltaNetInputs {
   /** All heads' q, k and v, before the convolution. */
   qkv: string;
@@ -36,7 +36,7 @@ export interface DeltaNetWeights {
   bias: string;
 }
 
-/** Numbers that forward keeps of a token. */
+/** Numbers of a token that forward keeps, without the linears' outputs. */
 export const keptOfDeltaNet = ({ valueHeads, valueDim }: DeltaNet): number => valueHeads * (CHUNK + valueDim);
 
 export class DeltaNetTape {
@@ -57,39 +57,51 @@ export class DeltaNetTape {
   build({ qkv, beta, decay }: DeltaNetInputs, { kernel, factor, bias }: DeltaNetWeights): string {
     const { t, net, chunk, chunks } = this;
     const { keyHeads, valueHeads, keyDim, valueDim } = net;
-    const [queries, keys, values] = t.split(t.silu(this.convolution(qkv, kernel)), convolved(net)) as [
-      string,
-      string,
-      string,
-    ];
+    const parts = t.split(t.silu(this.convolution(qkv, kernel)), convolved(net));
+    const [queries, keys, values] = parts as [string, string, string];
     const unit = (x: string, scale: number): string => {
       const rows = ['S', chunks, chunk, keyHeads];
-      const heads = t.reshape(x, [-1, chunks, chunk, keyHeads, keyDim], [-1, this.padded, keyHeads * keyDim]);
-      const normed = t.rmsNorm(heads, null, UNIT_EPSILON / keyDim, rows);
+      const normed = t.rmsNorm(this.apart(x, keyHeads, keyDim), null, UNIT_EPSILON / keyDim, rows);
       return this.ofEachValue(this.byChunk(t.scale(normed, scale * keyDim ** -0.5), keyHeads, keyDim));
     };
     const q = unit(queries, keyDim ** -0.5);
     const k = unit(keys, 1);
-    const valueHeadsApart = [-1, chunks, chunk, valueHeads, valueDim];
-    const v = this.byChunk(
-      t.reshape(values, valueHeadsApart, [-1, this.padded, valueHeads * valueDim]),
-      valueHeads,
-      valueDim,
-    );
-    // What is padded corrects nothing, and nothing reads it.
-    const corrects = t.reshape(this.byHead(t.sigmoid(beta)), [chunks, -1, chunk, 1], [-1, chunk]);
+    const v = this.byChunk(this.apart(values, valueHeads, valueDim), valueHeads, valueDim);
+    // Padding has a strength of 0, and nothing reads it.
+    const strength = t.reshape(this.byHead(t.sigmoid(beta)), [chunks, -1, chunk, 1], [-1, chunk]);
     const g = this.byHead(t.columns(t.softplus(t.add(decay, bias)), factor));
     const { since, until, whole, pairs } = this.decays(g);
 
-    const [kb, vb] = [t.rows(k, corrects), t.rows(v, corrects)];
-    const solved = this.inverse(t.mul(t.matmul(kb, k, true, 4), pairs));
-    const u = t.matmul(solved, vb, false, 4);
-    const within = t.mul(t.matmul(q, k, true, 4), pairs);
-    if (chunks === 1) return this.byToken(t.matmul(within, u, false, 4));
-    const w = t.matmul(solved, t.rows(kb, since), false, 4);
+    const kb = t.rows(k, strength);
+    const solved = this.inverse(t.mul(this.matmul(kb, k, true), pairs));
+    const u = this.matmul(solved, t.rows(v, strength));
+    const within = t.mul(this.matmul(q, k, true), pairs);
+    if (chunks === 1) return this.byToken(this.matmul(within, u));
+    const w = this.matmul(solved, t.rows(kb, since));
     const { corrections, states } = this.recurrence(u, w, t.rows(k, until), whole);
-    const before = t.matmul(t.rows(q, since), states, false, 4);
-    return this.byToken(t.add(before, t.matmul(within, corrections, false, 4)));
+    const before = this.matmul(t.rows(q, since), states);
+    return this.byToken(t.add(before, this.matmul(within, corrections)));
+  }
+
+  private matmul(a: string, b: string, transB = false): string {
+    return this.t.matmul(a, b, transB, 4);
+  }
+
+  /** The same without a gradient. */
+  private product(a: string, b: string): string {
+    return this.t.one('MatMul', [a, b]);
+  }
+
+  /** A constant of ones and zeros. */
+  private ones(
+    name: string,
+    [rows, columns]: readonly [number, number],
+    has: (row: number, column: number) => boolean,
+  ): string {
+    const values = Array.from({ length: rows * columns }, (_, at) =>
+      has(Math.floor(at / columns), at % columns) ? 1 : 0,
+    );
+    return this.t.floats(`delta.${name}`, [rows, columns], values);
   }
 
   /** Tokens of a sequence, whole chunks. */
@@ -113,7 +125,13 @@ export class DeltaNetTape {
       .reduce((sum, one) => t.add(sum, one));
   }
 
-  /** `[S, chunks, C, heads, dim]` to `[chunks, S * heads, C, dim]` */
+  /** `[S, padded, heads * dim]` to `[S, chunks, C, heads, dim]` */
+  private apart(x: string, heads: number, dim: number): string {
+    const { t, chunk, chunks } = this;
+    return t.reshape(x, [-1, chunks, chunk, heads, dim], [-1, this.padded, heads * dim]);
+  }
+
+  /** … to `[chunks, S * heads, C, dim]` */
   private byChunk(x: string, heads: number, dim: number): string {
     const { t, chunk, chunks } = this;
     return t.reshape(
@@ -123,7 +141,7 @@ export class DeltaNetTape {
     );
   }
 
-  /** Numbers of each head `[T, heads]` to `[chunks * N, C]`, those that are padded 0. */
+  /** Numbers of each head `[T, heads]` to `[chunks * N, C]`, with zeros as padding. */
   private byHead(x: string): string {
     const { t, length, chunk, chunks } = this;
     const { valueHeads } = this.net;
@@ -150,7 +168,7 @@ export class DeltaNetTape {
     );
   }
 
-  /** Heads of q or k, each as often as heads of v share it. */
+  /** Heads of q or k, each repeated for the heads of v that share it. */
   private ofEachValue(x: string): string {
     const { t, chunk, chunks } = this;
     const { keyHeads, valueHeads, keyDim } = this.net;
@@ -168,26 +186,26 @@ export class DeltaNetTape {
   }
 
   /**
-   * Products of decays from their logarithms g `[chunks * N, C]`. Each is the exponential of a sum of its own: differences
-   * of cumulative sums would lose what small decays have behind large ones.
-   * @returns of a token: `since` the chunk's begin, `until` its end, `[chunks, N, C, 1]`; of the `whole` chunk
-   * `[chunks, N, 1, 1]`; `pairs` `[chunks, N, C, C]`: from a token (column) to another behind it or itself (row), else 0.
+   * Products of decays from their logarithms g `[chunks * N, C]`. Each is the exponential of its own sum: differences of
+   * cumulative sums would lose small decays behind large ones.
+   * @returns `since` the chunk's first token and `until` its last, `[chunks, N, C, 1]`; of the `whole` chunk,
+   * `[chunks, N, 1, 1]`; `pairs` `[chunks, N, C, C]`, from a token (column) to itself or a later one (row), otherwise 0.
    */
   private decays(g: string): Record<'since' | 'until' | 'whole' | 'pairs', string> {
     const { t, chunk, chunks } = this;
-    /** Which g each column sums up. */
-    const sums = (name: string, columns: number, has: (token: number, column: number) => boolean): string =>
-      t.floats(
-        `decays.${name}.${chunk}`,
-        [chunk, columns],
-        Array.from({ length: chunk * columns }, (_, at) =>
-          has(Math.floor(at / columns), at % columns) ? 1 : 0,
-        ),
+    /** @param has whether a column sums up a token's logarithm. */
+    const products = (
+      name: string,
+      columns: number,
+      has: (token: number, column: number) => boolean,
+    ): string =>
+      t.reshape(
+        t.exp(t.gemm(g, this.ones(name, [chunk, columns], has))),
+        [chunks, -1, columns, 1],
+        [-1, columns],
       );
-    const exps = (name: string, has: (token: number, column: number) => boolean): string =>
-      t.reshape(t.exp(t.gemm(g, sums(name, chunk, has))), [chunks, -1, chunk, 1], [-1, chunk]);
     const square = chunk * chunk;
-    const between = sums('pairs', square, (token, column) => {
+    const between = this.ones('between', [chunk, square], (token, column) => {
       const [to, from] = [Math.floor(column / chunk), column % chunk];
       return from < token && token <= to;
     });
@@ -196,64 +214,49 @@ export class DeltaNetTape {
     );
     const logarithms = t.reshape(t.gemm(g, between), [chunks, -1, chunk, chunk], [-1, square]);
     return {
-      since: exps('since', (token, column) => token <= column),
-      until: exps('until', (token, column) => token > column),
-      whole: t.reshape(
-        t.exp(
-          t.gemm(
-            g,
-            sums('whole', 1, () => true),
-          ),
-        ),
-        [chunks, -1, 1, 1],
-        [-1, 1],
-      ),
-      pairs: t.exp(t.add(logarithms, t.floats(`decays.mask.${chunk}`, [chunk, chunk], mask))),
+      since: products('since', chunk, (token, column) => token <= column),
+      until: products('until', chunk, (token, column) => token > column),
+      whole: products('whole', 1, () => true),
+      pairs: t.exp(t.add(logarithms, t.floats('delta.mask', [chunk, chunk], mask))),
     };
   }
 
   /**
-   * The inverse of I + what of x is below the diagonal, `[chunks, N, C, C]`. Of blocks [A 0; B D] the inverse is
-   * [A' 0; -D'BA' D'], for all blocks of a size at once. A product of powers, (I - L)(I + L^2)(I + L^4)…, costs as much and
-   * loses all digits where keys are alike: its terms grow as binomial coefficients.
+   * The inverse of I + the part of x below its diagonal, `[chunks, N, C, C]`. That of [A 0; B D] is [A' 0; -D'BA' D'],
+   * computed for all blocks of a size at once. A product of powers, (I - L)(I + L^2)(I + L^4)…, costs as much, but loses all
+   * digits where keys are alike: its terms grow like binomial coefficients.
    */
   private inverse(x: string): string {
     const { t, chunk, chunks } = this;
-    const constant = (name: string, has: (row: number, column: number) => boolean): string =>
-      t.floats(
-        `inverse.${name}.${chunk}`,
-        [chunk, chunk],
-        Array.from({ length: chunk * chunk }, (_, at) => (has(Math.floor(at / chunk), at % chunk) ? 1 : 0)),
-      );
-    const product = (a: string, b: string): string => t.one('MatMul', [a, b]);
-    /** Of two blocks of a size, which lie in one of twice the size, what the lower has of the upper's columns. */
+    const square = [chunk, chunk] as const;
+    /** B of all blocks of twice the size. */
     const below = (size: number): string => {
-      const mask = constant(`${size}`, (row, column) => {
+      const mask = this.ones(`below.${size}`, square, (row, column) => {
         const [ofRow, ofColumn] = [Math.floor(row / size), Math.floor(column / size)];
         return ofRow % 2 === 1 && ofColumn === ofRow - 1;
       });
       return t.one('Mul', [x, mask]);
     };
-    let inverse = t.one('Sub', [constant('unit', (row, column) => row === column), below(1)]);
+    const unit = this.ones('unit', square, (row, column) => row === column);
+    let inverse = t.one('Sub', [unit, below(1)]);
     for (let size = 2; size < chunk; size *= 2)
-      inverse = t.one('Sub', [inverse, product(product(inverse, below(size)), inverse)]);
+      inverse = t.one('Sub', [inverse, this.product(this.product(inverse, below(size)), inverse)]);
     t.keep(inverse, [chunks, 'N', chunk, chunk]);
     return t.passes(inverse, [x], (dy, give) =>
       give(
         x,
         t.added(() => {
           const turned = t.turned(inverse, 4);
-          const whole = t.one('Neg', [product(product(turned, dy), turned)]);
-          return t.one('Mul', [whole, constant('lower', (row, column) => row > column)]);
+          const whole = t.one('Neg', [this.product(this.product(turned, dy), turned)]);
+          return t.one('Mul', [whole, this.ones('lower', square, (row, column) => row > column)]);
         }),
       ),
     );
   }
 
   /**
-   * From chunk to chunk, where s is the state before one: corrections u - w s, and the next state, decay s + k^T corrections.
-   * @param u @param w what a chunk would correct without a state, and its share of the state. @param k keys, decayed until the
-   * chunk's end. @param decay of a whole chunk.
+   * From chunk to chunk, with s the state before one: corrections = u - w s, next state = decay s + k^T corrections.
+   * @param u corrections without a state. @param k keys, decayed until the chunk's last token. @param decay of a whole chunk.
    * @returns `corrections` `[chunks, N, C, valueDim]`, `states` `[chunks, N, keyDim, valueDim]`.
    */
   private recurrence(
@@ -263,10 +266,9 @@ export class DeltaNetTape {
     decay: string,
   ): { corrections: string; states: string } {
     const { t, chunks } = this;
-    const product = (a: string, b: string): string => t.one('MatMul', [a, b]);
-    const apart = (x: string): string[] => t.emit('Split', [x], { axis: 0 }, chunks);
+    const split = (x: string): string[] => t.emit('Split', [x], { axis: 0 }, chunks);
     const joined = (parts: readonly string[]): string => t.one('Concat', parts, { axis: 0 });
-    /** Of all chunks but one, whose place gets zeros. */
+    /** Parts of all chunks but one, with zeros in its place. */
     const withZeros = (parts: readonly string[], at: 'first' | 'last'): string => {
       const pads = [0, 0, 0, 0, 0, 0, 0, 0];
       pads[at === 'first' ? 0 : 4] = 1;
@@ -274,30 +276,30 @@ export class DeltaNetTape {
     };
     const sum = (a: string, b: string | undefined): string => (b === undefined ? a : t.one('Add', [a, b]));
 
-    const [us, ws, ks, decays] = [apart(u), apart(w), apart(t.turned(k, 4)), apart(decay)];
+    const [us, ws, ks, decays] = [split(u), split(w), split(t.turned(k, 4)), split(decay)];
     const corrected: string[] = [];
     const reached: string[] = [];
     for (let at = 0; at < chunks; at += 1) {
       const state = reached.at(-1);
-      corrected.push(state === undefined ? us[at]! : t.one('Sub', [us[at]!, product(ws[at]!, state)]));
+      corrected.push(state === undefined ? us[at]! : t.one('Sub', [us[at]!, this.product(ws[at]!, state)]));
       if (at === chunks - 1) break;
       const kept = state === undefined ? undefined : t.one('Mul', [state, decays[at]!]);
-      reached.push(sum(product(ks[at]!, corrected[at]!), kept));
+      reached.push(sum(this.product(ks[at]!, corrected[at]!), kept));
     }
     const corrections = joined(corrected);
     const states = withZeros(reached, 'first');
     t.rule([corrections, states], [u, w, k, decay], ([ofCorrections, ofStates], give) => {
-      const [ofC, ofS] = [apart(ofCorrections!), apart(ofStates!)];
-      const [keys, shares] = [apart(k), apart(t.turned(w, 4))];
-      /** Gradients of corrections and of the states before chunks, last chunk first. */
+      const [ofC, ofS] = [split(ofCorrections!), split(ofStates!)];
+      const [keys, shares] = [split(k), split(t.turned(w, 4))];
+      /** Gradients of u and of the states before chunks, last chunk first. */
       const dus: string[] = [];
       const dstates: string[] = [];
       for (let at = chunks - 1; at >= 0; at -= 1) {
         const next = dstates.at(-1);
-        const du = sum(ofC[at]!, next === undefined ? undefined : product(keys[at]!, next));
+        const du = sum(ofC[at]!, next === undefined ? undefined : this.product(keys[at]!, next));
         dus.push(du);
         if (at === 0) break;
-        const own = t.one('Sub', [ofS[at]!, product(shares[at]!, du)]);
+        const own = t.one('Sub', [ofS[at]!, this.product(shares[at]!, du)]);
         dstates.push(sum(own, next === undefined ? undefined : t.one('Mul', [next, decays[at]!])));
       }
       const du = joined(dus.reverse());
@@ -305,11 +307,11 @@ export class DeltaNetTape {
       give(u, (known) => (known === undefined ? du : t.one('Add', [known, du])));
       give(
         w,
-        t.added(() => t.one('Neg', [product(du, t.turned(states, 4))])),
+        t.added(() => t.one('Neg', [this.product(du, t.turned(states, 4))])),
       );
       give(
         k,
-        t.added(() => product(corrections, t.turned(next, 4))),
+        t.added(() => this.product(corrections, t.turned(next, 4))),
       );
       give(
         decay,

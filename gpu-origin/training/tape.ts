@@ -1,7 +1,7 @@
 /**
  * Reverse-mode differentiation over ONNX operators. Each operator is recorded as a node together with its
  * vector-Jacobian product, which records further nodes; `cut` then splits the tape into a forward and a backward model.
- * Only operators that ONNX Runtime has in float32 on processors, in WebAssembly and on WebGPU.
+ * Only operators that ONNX Runtime has in float32 on processors and in WebAssembly, and all but Softplus on WebGPU.
  */
 import type { DataType } from '../model/base-model.ts';
 import { type Attribute, GraphBuilder } from '../model/onnx-proto.ts';
@@ -17,8 +17,8 @@ interface Node {
 }
 
 /** Makes what a value's gradient gets from one of its uses, added to the `sum` of the others if there are any. */
-export type Contribution = (sum: string | undefined) => string;
-export type Give = (value: string, contribution: Contribution) => void;
+type Contribution = (sum: string | undefined) => string;
+type Give = (value: string, contribution: Contribution) => void;
 
 interface Rule {
   outputs: readonly string[];
@@ -78,6 +78,7 @@ export class Tape {
     return name;
   }
 
+  /** A constant of whole numbers. */
   sizes(values: readonly number[]): string {
     const name = `sizes.${values.join('_')}`;
     this.constants.set(name, {
@@ -88,7 +89,7 @@ export class Tape {
     return name;
   }
 
-  scalar(value: number): string {
+  private scalar(value: number): string {
     return this.floats(`scalar.${value}`, [], [value]);
   }
 
@@ -246,21 +247,15 @@ export class Tape {
     return this.one('ReduceSum', [x, this.sizes(axes)], { keepdims: 1 });
   }
 
-  /** Zeros before and behind an axis of so many. Negative numbers cut off as many, as ONNX has it. */
-  private padded(x: string, axes: number, axis: number, before: number, behind: number): string {
-    const pads = Array.from({ length: 2 * axes }, (_, at) =>
-      at === axis ? before : at === axes + axis ? behind : 0,
-    );
-    return this.one('Pad', [x, this.sizes(pads)]);
-  }
-
-  /** Zeros before and behind the second of three axes; negative numbers cut off as many. */
+  /** Zeros before and behind the second of three axes; negative numbers cut off as many, as ONNX has it. */
   pad(x: string, before: number, behind: number): string {
     if (before === 0 && behind === 0) return x;
-    return this.passes(this.padded(x, 3, 1, before, behind), [x], (dy, give) =>
+    const padded = (value: string, pads: readonly [number, number]): string =>
+      this.one('Pad', [value, this.sizes([0, pads[0], 0, 0, pads[1], 0])]);
+    return this.passes(padded(x, [before, behind]), [x], (dy, give) =>
       give(
         x,
-        this.added(() => this.padded(dy, 3, 1, -before, -behind)),
+        this.added(() => padded(dy, [-before, -behind])),
       ),
     );
   }

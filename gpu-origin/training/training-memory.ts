@@ -14,7 +14,10 @@ const PARAMETER_COPIES = 8;
 const ROWS_COPIES = 10;
 /** Scores of attention, their probabilities and their gradient. */
 const SCORE_COPIES = 3;
-/** Values of linear attention at once, and their gradients, as often as what its heads read: measured as Qwen3.5-0.8B's. */
+/**
+ * Values and gradients of linear attention in memory at once, in multiples of what its heads return: measured with
+ * Qwen3.5-0.8B's shape.
+ */
 const STATE_COPIES = 60;
 /** What forward keeps, beside each linear's outputs: outputs of norms. */
 const KEPT_SHARE = 1.15;
