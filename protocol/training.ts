@@ -7,25 +7,33 @@ import { err, ok, type Result } from './api-error.ts';
 import { InvocationTokens } from './adapter-manifest.ts';
 import { ChainEntry, Digest } from './identity.ts';
 
-/** Linears of a layer that can be trained, by their short names. */
-export const TRAINABLE = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const;
+/**
+ * Linears of a layer that can be trained: those of attention and MLP by PEFT's names without `_proj`, those of linear
+ * attention (Qwen3.5), and those of embeddings by layer (Gemma 4 E2B and E4B).
+ */
+export const TRAINABLE = [
+  ...(['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const),
+  ...(['in_proj_qkv', 'in_proj_z', 'in_proj_b', 'in_proj_a', 'out_proj'] as const),
+  ...(['per_layer_input_gate', 'per_layer_projection'] as const),
+] as const;
 export type Trainable = (typeof TRAINABLE)[number];
 
-/** Linears that some bases store as one. */
+/** Parts of fused linears (Phi-3, GLM), which are trained whole. */
 const FUSED: Readonly<Record<string, readonly Trainable[]>> = {
   qkv_proj: ['q', 'k', 'v'],
   gate_up_proj: ['gate', 'up'],
 };
 
-/**
- * Whether a linear of a layer is trained. A fused one is trained whole, and one that only some bases have, which has no
- * short name, where all targets are.
- * @param module such as `model.layers.3.self_attn.q_proj`.
- */
-export function isTarget(module: string, targets: readonly Trainable[]): boolean {
+/** @param module path of a linear. @returns what must be asked for to train it; nothing if it cannot be trained. */
+export function targetsOf(module: string): readonly Trainable[] {
   const own = module.slice(module.lastIndexOf('.') + 1);
-  const parts = FUSED[own] ?? TRAINABLE.filter((target) => own === `${target}_proj`);
-  return (parts.length === 0 ? TRAINABLE : parts).every((part) => targets.includes(part));
+  return FUSED[own] ?? TRAINABLE.filter((target) => target === own || `${target}_proj` === own);
+}
+
+/** Whether a linear is trained. @param module its path. */
+export function isTrained(module: string, targets: readonly Trainable[]): boolean {
+  const needed = targetsOf(module);
+  return needed.length > 0 && needed.every((target) => targets.includes(target));
 }
 
 /** Supervised fine-tuning, or direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290). */

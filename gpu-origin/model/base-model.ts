@@ -514,18 +514,23 @@ export function storedLinears(
 }
 
 /**
- * Where a kind's rows begin among those of a stored linear whose kinds do not take turns.
+ * Where a kind's rows lie among those of a stored linear.
  * @param config of the layer, see `ofLayer`.
  */
-export function rowOfKind(
+export function spansOfKind(
   config: LlamaConfig,
-  { kinds, sameRows = false }: StoredLinear,
+  { kinds, sameRows = false, turns }: StoredLinear,
   kind: LinearKind,
-): number {
-  if (sameRows) return 0;
-  return kinds
-    .slice(0, kinds.indexOf(kind))
-    .reduce((sum, before) => sum + linearShape(config, before).out, 0);
+): Span[] {
+  const { out } = linearShape(config, kind);
+  const index = sameRows ? 0 : kinds.indexOf(kind);
+  if (turns !== undefined)
+    return Array.from({ length: out / turns }, (_, turn) => ({
+      from: (turn * kinds.length + index) * turns,
+      count: turns,
+    }));
+  const from = kinds.slice(0, index).reduce((sum, before) => sum + linearShape(config, before).out, 0);
+  return [{ from, count: out }];
 }
 
 /**
@@ -541,15 +546,15 @@ export function rowsOfKind<T extends Float32Array>(
   values: T,
   width: number,
 ): T {
-  const { out } = linearShape(config, kind);
-  if (linear.turns === undefined) {
-    const row = rowOfKind(config, linear, kind);
-    return values.subarray(row * width, (row + out) * width) as T;
+  const spans = spansOfKind(config, linear, kind);
+  const parts = spans.map(({ from, count }) => values.subarray(from * width, (from + count) * width));
+  if (parts.length === 1) return parts[0] as T;
+  const rows = values.slice(0, linearShape(config, kind).out * width) as T;
+  let at = 0;
+  for (const part of parts) {
+    rows.set(part, at);
+    at += part.length;
   }
-  const [size, stride] = [linear.turns * width, linear.kinds.length * linear.turns * width];
-  const rows = values.slice(0, out * width) as T;
-  for (let turn = 0, at = linear.kinds.indexOf(kind) * size; at < values.length; turn += 1, at += stride)
-    rows.set(values.subarray(at, at + size), turn * size);
   return rows;
 }
 
@@ -562,8 +567,8 @@ export function storedShape(
   return { in: shapes[0]!.in, out: shapes.reduce((sum, { out }) => sum + out, 0) };
 }
 
-/** Of each row of a table. */
-export interface Columns {
+/** Rows or columns of a matrix that lie together. */
+export interface Span {
   from: number;
   count: number;
 }
@@ -580,7 +585,7 @@ export interface BaseModel {
    * @param columns of a table that is too large to be read whole. @throws BaseModelError when it is missing or has another
    * shape.
    */
-  tensor(name: string, shape: readonly number[], columns?: Columns): Float32Array<ArrayBuffer>;
+  tensor(name: string, shape: readonly number[], columns?: Span): Float32Array<ArrayBuffer>;
   close(): void;
 }
 
@@ -688,13 +693,6 @@ export function wrongOnGpu(config: Parts): string | null {
   if (joinsLayers(config))
     return 'does not run this base, because graft shares keys and values between layers, and has embeddings of each layer, on processors only';
   return null;
-}
-
-/** @returns why graft does not train on a base, for whoever asked; null if it does. */
-export function notTrained({ deltaNet }: Pick<LlamaConfig, 'deltaNet'>): string | null {
-  return deltaNet === null
-    ? null
-    : 'this base has layers of linear attention (Qwen3.5), through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base';
 }
 
 /** onnx.TensorProto.DataType */

@@ -1,7 +1,7 @@
 /** The base that is trained on, as the origin has it on disk: weights as tensors, tables, the embedding, the basis. */
 import { AdapterFormatError, elementsOf, EMBEDDING_MODULE, HEAD_MODULE } from '../../adapters/index.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
-import { isTarget, type Trainable } from '../../protocol/training.ts';
+import { isTrained, type Trainable } from '../../protocol/training.ts';
 import {
   hasLinear,
   LINEAR_KINDS,
@@ -10,7 +10,8 @@ import {
   type LlamaConfig,
   ofLayer,
   type Precision,
-  rowOfKind,
+  type Span,
+  spansOfKind,
   type StoredLinear,
   storedLinears,
   type WeightEntry,
@@ -369,12 +370,12 @@ export const emptyParameter = (parameter: Omit<Parameter, 'values' | 'gradient'>
   gradient: new Float32Array(parameter.rank * parameter.width),
 });
 
-/** Linears of a layer that are trained. One whose keys are values is trained as keys. */
+/** A layer's linears that are trained, by {@link isTrained}. */
 export const trainedLinears = (
   config: LlamaConfig,
   layer: number,
   targets: readonly Trainable[],
-): StoredLinear[] => storedLinears(config, layer).filter(({ name }) => isTarget(name, targets));
+): StoredLinear[] => storedLinears(config, layer).filter(({ name }) => isTrained(name, targets));
 
 /** A parameter as an input of the graphs, for one kind. */
 export function toServed(
@@ -382,11 +383,18 @@ export function toServed(
   parameter: Parameter,
   kind: LinearKind,
 ): Float32Array<ArrayBuffer> {
-  const { side, rank, values } = parameter;
-  const own =
-    side === 'A' ? values.slice() : columnsOf(ofLayer(base.config, parameter.layer), parameter, kind);
-  transformDelta(own, own.length / rank, side, linearTransform(base, parameter.layer, kind));
-  return own;
+  const { layer, side, rank, width, values } = parameter;
+  const spans = columnsOf(base.config, parameter, kind);
+  const own = spans.reduce((sum, { count }) => sum + count, 0);
+  const served = new Float32Array(rank * own);
+  let at = 0;
+  for (let row = 0; row < values.length; row += width)
+    for (const { from, count } of spans) {
+      served.set(values.subarray(row + from, row + from + count), at);
+      at += count;
+    }
+  transformDelta(served, own, side, linearTransform(base, layer, kind));
+  return served;
 }
 
 /** Adds the gradient of what `toServed` gives to the parameter's own. @param gradient overwritten */
@@ -396,20 +404,21 @@ export function addGradient(
   kind: LinearKind,
   gradient: Float32Array,
 ): void {
-  const { layer, linear, side, rank, width, gradient: sum } = parameter;
+  const { layer, side, rank, width, gradient: sum } = parameter;
   transformGradient(gradient, side, linearTransform(base, layer, kind));
   const own = gradient.length / rank;
-  // Kinds of a fused linear share A, and each has its own outputs of B.
-  const from = side === 'A' ? 0 : rowOfKind(ofLayer(base.config, layer), linear, kind);
-  for (let r = 0; r < rank; r++)
-    for (let i = 0; i < own; i++) sum[r * width + from + i]! += gradient[r * own + i]!;
+  for (let r = 0; r < rank; r++) {
+    let at = r * own;
+    for (const { from, count } of columnsOf(base.config, parameter, kind))
+      for (let i = 0; i < count; i++, at++) sum[r * width + from + i]! += gradient[at]!;
+  }
 }
 
-function columnsOf(config: LlamaConfig, parameter: Parameter, kind: LinearKind): Float32Array<ArrayBuffer> {
-  const { linear, rank, width, values } = parameter;
-  const own = linearShape(config, kind).out;
-  const from = rowOfKind(config, linear, kind);
-  const part = new Float32Array(rank * own);
-  for (let r = 0; r < rank; r++) part.set(values.subarray(r * width + from, r * width + from + own), r * own);
-  return part;
+/** Where the columns of a kind lie among a parameter's. Kinds of a fused linear share A, and each has its own of B. */
+function columnsOf(
+  config: LlamaConfig,
+  { layer, linear, side, width }: Parameter,
+  kind: LinearKind,
+): readonly Span[] {
+  return side === 'A' ? [{ from: 0, count: width }] : spansOfKind(ofLayer(config, layer), linear, kind);
 }

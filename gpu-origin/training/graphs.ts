@@ -1,14 +1,16 @@
 /**
  * Graphs to train low-rank deltas over a served base: forward and backward of one layer, with weights as inputs, so that
  * one pair of models serves all layers that are alike; and the head with its loss. T = sequences of the batch times
- * `length` tokens, padded on the right; N = T / length * kvHeads groups of heads.
+ * `length` tokens, padded on the right; S sequences; N = S * kvHeads groups of heads, or S * valueHeads of a DeltaNet.
  *
  * Weights are those that the origin has on disk (`prepareWeights`): q, k and v side by side, gains folded, rotated, int8
  * or float32. Gate and up lie apart: two products cost less than splitting one output and joining its gradients. A delta
  * on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
  */
 import {
+  convolvedChannels,
   DataType,
+  type DeltaNet,
   type Experts,
   type LinearKind,
   linearShape,
@@ -16,8 +18,12 @@ import {
   type Rope,
 } from '../model/base-model.ts';
 import {
+  ATTENTION,
+  DELTA_NET,
+  DELTA_NORM,
   FINAL_NORM,
   foldsGains,
+  GATED_ATTENTION,
   HEAD_PRODUCT,
   LAYER_EMBEDDING_NORM,
   LAYER_PROJECTION,
@@ -27,6 +33,7 @@ import {
   qkNormSize,
 } from '../model/prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from '../model/rotation.ts';
+import { DeltaNetTape } from './delta-net.ts';
 import { ExpertTape } from './experts.ts';
 import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './tape.ts';
 
@@ -38,7 +45,7 @@ import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './t
 export type FrozenForm = 'f32' | 'int8' | 'scaled-f32' | 'scaled-f16';
 
 export interface GraphParams {
-  /** Of the layer, see `ofLayer`. */
+  /** Of the layer, see `ofLayer`; without a `deltaNet` if it has attention. */
   config: LlamaConfig;
   rotations: RotationSet | null;
   form: FrozenForm;
@@ -254,16 +261,23 @@ class LayerTape {
     return t.keep(t.reshape(x, [-1, ...grouped], [-1, n, length, headDim]), ['N', ...grouped]);
   }
 
-  /** Queries, keys and values of all groups of heads. */
-  private attended(x: string): [queries: string, keys: string, values: string] {
-    const { heads, kvHeads } = this.params.config;
+  /** Queries, keys and values of all groups of heads, and the gate of what these give. */
+  private attended(x: string): { queries: string; keys: string; values: string; gate: string | null } {
+    const { heads, kvHeads, outputGate } = this.params.config;
     if (this.params.sharing === 'borrows') {
       const queries = this.heads(this.linears(x, ['q'], false)[0]!, 'q', heads);
       const [keys, values] = SHARED.map((name) => this.variable(name, this.sharedDims)) as [string, string];
-      return [queries, keys, values];
+      return { queries, keys, values, gate: null };
     }
-    const [q, k, v] = this.linears(x, ['q', 'k', 'v'], false) as [string, string, string];
-    return [this.heads(q, 'q', heads), this.heads(k, 'k', kvHeads), this.heads(v, 'v', kvHeads)];
+    const group = outputGate ? GATED_ATTENTION : ATTENTION;
+    const parts = this.linears(x, group, false);
+    const part = (kind: LinearKind): string => parts[group.indexOf(kind)]!;
+    return {
+      queries: this.heads(part('q'), 'q', heads),
+      keys: this.heads(part('k'), 'k', kvHeads),
+      values: this.heads(part('v'), 'v', kvHeads),
+      gate: outputGate ? part('outputGate') : null,
+    };
   }
 
   private get sharedDims(): Dims {
@@ -274,7 +288,7 @@ class LayerTape {
     const { t, length, params } = this;
     const { heads, kvHeads, headDim, attentionCap } = params.config;
     const rows = (heads / kvHeads) * length;
-    const [queries, keys, values] = this.attended(x);
+    const { queries, keys, values, gate } = this.attended(x);
     this.shared.set('keys', keys).set('values', values);
     const products = t.matmul(queries, keys, true);
     const capped = attentionCap === null ? products : t.cap(products, attentionCap);
@@ -283,7 +297,31 @@ class LayerTape {
     const apart = t.reshape(mixed, [-1, heads, length, headDim], [-1, rows, headDim]);
     const width = heads * headDim;
     const together = t.reshape(t.transpose(apart, [0, 2, 1, 3]), [-1, width], [-1, length, heads, headDim]);
-    return this.linears(t.keep(together, ['T', width]), ['o'], false)[0]!;
+    t.keep(together, ['T', width]);
+    if (gate === null) return this.linears(together, ['o'], false)[0]!;
+    const opened = t.mul(together, t.sigmoid(t.keep(gate, ['T', width])));
+    return this.linears(rotateBlocks(t, opened, params.rotations?.head, width), ['o'], false)[0]!;
+  }
+
+  /** Of a layer with a state. */
+  private deltaNet(x: string, net: DeltaNet): string {
+    const { t, length, params } = this;
+    const { valueHeads, valueDim } = net;
+    const [qkv, gate, beta, decay] = this.linears(x, DELTA_NET, true) as [string, string, string, string];
+    const read = new DeltaNetTape(t, net, length).build(
+      { qkv, beta, decay },
+      {
+        kernel: t.input('delta.kernel', 'f32', [convolvedChannels(net), 1, net.kernel]),
+        factor: t.input('delta.decay', 'f32', [valueHeads]),
+        bias: t.input('delta.bias', 'f32', [valueHeads]),
+      },
+    );
+    t.keep(read, ['T', valueHeads, valueDim]);
+    const gain = this.gain(DELTA_NORM, valueDim);
+    const normed = t.rmsNorm(read, gain, params.config.rmsEpsilon, ['T', valueHeads]);
+    const width = valueHeads * valueDim;
+    const gated = t.mul(t.reshape(normed, [-1, width], [-1, valueHeads, valueDim]), t.silu(gate));
+    return this.linears(rotateBlocks(t, gated, params.rotations?.head, width), ['deltaOut'], false)[0]!;
   }
 
   private mlp(x: string): string {
@@ -339,10 +377,9 @@ class LayerTape {
     const { config, recompute, sharing } = params;
     const stream: Dims = ['T', config.hidden];
     const x = this.variable('x', stream);
-    const middle = t.keep(
-      t.add(x, this.after(this.attention(this.read(x, 'attention')), 'post_attention_layernorm')),
-      stream,
-    );
+    const read = this.read(x, 'attention');
+    const mixed = config.deltaNet === null ? this.attention(read) : this.deltaNet(read, config.deltaNet);
+    const middle = t.keep(t.add(x, this.after(mixed, 'post_attention_layernorm')), stream);
     const sum = t.add(middle, this.after(this.mlp(this.read(middle, 'mlp')), 'post_feedforward_layernorm'));
     const whole = this.withLayerEmbedding(sum);
     const y = t.columns(whole, config.layerScalars ? t.input(SCALAR, 'f32', [1]) : null);

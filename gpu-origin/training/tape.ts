@@ -1,7 +1,7 @@
 /**
  * Reverse-mode differentiation over ONNX operators. Each operator is recorded as a node together with its
  * vector-Jacobian product, which records further nodes; `cut` then splits the tape into a forward and a backward model.
- * Only operators that ONNX Runtime has in float32 on processors, in WebAssembly and on WebGPU.
+ * Only operators that ONNX Runtime has in float32 on processors and in WebAssembly, and all but Softplus on WebGPU.
  */
 import type { DataType } from '../model/base-model.ts';
 import { type Attribute, GraphBuilder } from '../model/onnx-proto.ts';
@@ -78,6 +78,7 @@ export class Tape {
     return name;
   }
 
+  /** A constant of whole numbers. */
   sizes(values: readonly number[]): string {
     const name = `sizes.${values.join('_')}`;
     this.constants.set(name, {
@@ -116,7 +117,8 @@ export class Tape {
     return this.emit(op, inputs, attributes)[0]!;
   }
 
-  private rule(outputs: readonly string[], inputs: readonly string[], backward: Rule['backward']): void {
+  /** How a gradient flows from outputs to inputs. */
+  rule(outputs: readonly string[], inputs: readonly string[], backward: Rule['backward']): void {
     if (!inputs.some((value) => this.differentiable.has(value))) return;
     for (const output of outputs) this.differentiable.add(output);
     this.rules.push({ outputs, backward });
@@ -161,9 +163,16 @@ export class Tape {
     });
   }
 
-  /** Batched: a `[n, M, K]`, b `[n, K, N]`, or `[n, N, K]` if it is transposed. */
-  matmul(a: string, b: string, transB = false): string {
-    const turn = (x: string): string => this.one('Transpose', [x], { perm: [0, 2, 1] });
+  /** The last two of three axes exchanged, or of four; without a gradient. */
+  turned(x: string, axes: 3 | 4 = 3): string {
+    return this.one('Transpose', [x], { perm: axes === 3 ? [0, 2, 1] : [0, 1, 3, 2] });
+  }
+
+  /**
+   * Batched: a `[n, M, K]`, b `[n, K, N]`, or `[n, N, K]` if it is transposed. @param axes 4 if two axes stand in n's place.
+   */
+  matmul(a: string, b: string, transB = false, axes: 3 | 4 = 3): string {
+    const turn = (x: string): string => this.turned(x, axes);
     return this.passes(this.one('MatMul', [a, transB ? turn(b) : b]), [a, b], (dy, give) => {
       give(
         a,
@@ -236,6 +245,19 @@ export class Tape {
   /** Over axes, which stay with a size of 1; without a gradient. */
   sum(x: string, axes: readonly number[]): string {
     return this.one('ReduceSum', [x, this.sizes(axes)], { keepdims: 1 });
+  }
+
+  /** Zeros before and behind the second of three axes; negative numbers cut off as many, as ONNX has it. */
+  pad(x: string, before: number, behind: number): string {
+    if (before === 0 && behind === 0) return x;
+    const padded = (value: string, pads: readonly [number, number]): string =>
+      this.one('Pad', [value, this.sizes([0, pads[0], 0, 0, pads[1], 0])]);
+    return this.passes(padded(x, [before, behind]), [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => padded(dy, [-before, -behind])),
+      ),
+    );
   }
 
   reshape(x: string, to: readonly number[], from: readonly number[]): string {
@@ -345,6 +367,36 @@ export class Tape {
   /** 1 - tanh², from tanh. */
   private capSlope(unit: string): string {
     return this.one('Sub', [this.scalar(1), this.one('Mul', [unit, unit])]);
+  }
+
+  sigmoid(x: string): string {
+    const y = this.one('Sigmoid', [x]);
+    return this.passes(y, [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, this.one('Sub', [y, this.one('Mul', [y, y])])])),
+      ),
+    );
+  }
+
+  /** log(1 + e^x) */
+  softplus(x: string): string {
+    return this.passes(this.one('Softplus', [x]), [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, this.one('Sigmoid', [x])])),
+      ),
+    );
+  }
+
+  exp(x: string): string {
+    const y = this.one('Exp', [x]);
+    return this.passes(y, [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, y])),
+      ),
+    );
   }
 
   silu(x: string): string {

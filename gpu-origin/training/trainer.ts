@@ -1,9 +1,19 @@
 /** Gradients of a low-rank delta over a frozen base and chain, layer by layer. */
-import { keysOf, LINEAR_KINDS, type LlamaConfig, ofLayer, type Rope } from '../model/base-model.ts';
+import {
+  convolvedChannels,
+  type DeltaNet,
+  isDeltaNet,
+  keysOf,
+  LINEAR_KINDS,
+  type LlamaConfig,
+  ofLayer,
+  type Rope,
+} from '../model/base-model.ts';
 import { rotationsOf } from '../model/rotation.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Batch } from './batches.ts';
 import { classLoss, type HeadInput } from './classifier.ts';
+import { keptOfDeltaNet } from './delta-net.ts';
 import { expertRows } from './experts.ts';
 import {
   addGradient,
@@ -88,17 +98,27 @@ export const batchLimits = (heads: number): { mostTokens: number; mostScores: nu
   mostScores: Math.floor(SCORE_BYTES / (Float32Array.BYTES_PER_ELEMENT * heads)),
 });
 
+const deltaNetOf = (config: LlamaConfig, layer: number): DeltaNet | null =>
+  isDeltaNet(config, layer) ? config.deltaNet : null;
+
 /** Bytes that a micro-batch's forward pass would keep for the backward pass. */
 export function keptBytes(base: Pick<ServedBase, 'config'>, tokens: number): number {
-  const { hidden, heads, layers, qkNorm, valueNorm, postNorms, layerEmbedding, experts } = base.config;
+  const { hidden, heads, layers, qkNorm, valueNorm, postNorms, outputGate, layerEmbedding, experts } =
+    base.config;
   let floats = 0;
   for (let layer = 0; layer < layers; layer++) {
     const { kvHeads, headDim, ffn } = ofLayer(base.config, layer);
-    const attention = (heads + kvHeads) * headDim;
-    floats += attention * 2 + 2 * hidden + (qkNorm === null ? 0 : attention);
+    const net = deltaNetOf(base.config, layer);
+    floats += 2 * hidden + (postNorms ? 2 * hidden : 0);
     floats += experts === null ? 2 * ffn : 2 * ffn * experts.chosen + experts.count;
-    floats += (valueNorm ? kvHeads * headDim : 0) + (postNorms ? 2 * hidden : 0);
     floats += layerEmbedding === null ? 0 : 2 * hidden + 2 * layerEmbedding;
+    if (net !== null) {
+      floats += convolvedChannels(net) + net.valueHeads * (net.valueDim + 2) + keptOfDeltaNet(net);
+      continue;
+    }
+    const attention = (heads + kvHeads) * headDim;
+    floats += attention * 2 + (qkNorm === null ? 0 : attention) + (outputGate ? heads * headDim : 0);
+    floats += valueNorm ? kvHeads * headDim : 0;
   }
   return tokens * floats * Float32Array.BYTES_PER_ELEMENT;
 }
@@ -510,24 +530,25 @@ export class Trainer {
   /** Groups of heads are each layer's own. */
   private sizesOf(layer: number, sizes: Sizes): Sizes {
     const { config } = this.params.base;
+    const net = deltaNetOf(config, layer);
     const P = config.experts === null ? 0 : expertRows(config.experts, sizes['T']!);
-    return { ...sizes, P, N: sizes['S']! * ofLayer(config, layer).kvHeads };
+    return { ...sizes, P, N: sizes['S']! * (net?.valueHeads ?? ofLayer(config, layer).kvHeads) };
   }
 
   private async graphsOf(layer: number, length: number): Promise<OpenLayers> {
     const { name, rope } = this.ropeOf(layer);
     const { config } = this.params.base;
     const own = ofLayer(config, layer);
+    const deltaNet = deltaNetOf(config, layer);
     const kinds = new Set(this.byLayer[layer]!.flatMap(({ linear }) => linear.kinds));
-    const trained =
-      config.layerSizes === null ? this.graphs.trained : LINEAR_KINDS.filter((kind) => kinds.has(kind));
+    const trained = LINEAR_KINDS.filter((kind) => kinds.has(kind));
     const sharing = sharingOf(config, layer);
     const sizes = [own.kvHeads, own.headDim, own.ffn, sharing, ...trained].join();
-    const key = `${length}.${name}.${sizes}`;
+    const key = `${length}.${deltaNet === null ? name : 'delta'}.${sizes}`;
     const known = this.layers.get(key);
     if (known !== undefined) return known;
     const rotations = rotationsOf(this.graphs.rotations, layer);
-    const params = { ...this.graphs, config: own, rotations, trained, sharing };
+    const params = { ...this.graphs, config: { ...own, deltaNet }, rotations, trained, sharing };
     const { forward, backward } = buildLayerGraphs(params, length, rope);
     const opened = {
       forward: await this.runtime.open(forward),

@@ -1,6 +1,6 @@
 /** Memory of a training, estimated from the base's shape before it begins. Pure. */
 import type { BaseModule } from '../../protocol/origin-wire.ts';
-import { isTarget, type TrainingRequest } from '../../protocol/training.ts';
+import { isTrained, type TrainingRequest } from '../../protocol/training.ts';
 import type { ExpertSizes } from '../model/experts.ts';
 import { expertRows } from './experts.ts';
 import { UNPACKED_BYTES } from './frozen-base.ts';
@@ -16,6 +16,11 @@ const PARAMETER_COPIES = 8;
 const ROWS_COPIES = 10;
 /** Scores of attention, their probabilities and their gradient. */
 const SCORE_COPIES = 3;
+/**
+ * Values and gradients of linear attention in memory at once, in multiples of what its heads return: measured with
+ * Qwen3.5-0.8B's shape.
+ */
+const STATE_COPIES = 60;
 /** What forward keeps, beside each linear's outputs: outputs of norms. */
 const KEPT_SHARE = 1.15;
 /** Numbers of a layer's experts in memory, by row: in hidden's width and in theirs. */
@@ -52,7 +57,7 @@ export function trainingMemory(given: {
 
   // vLLM's bases list the linears of experts.
   const trained = modules.filter(
-    ({ name }) => isTarget(name, request.targets) && !name.includes('.experts.'),
+    ({ name }) => isTrained(name, request.targets) && !name.includes('.experts.'),
   );
   const parameters = trained.reduce((sum, module) => sum + request.rank * (module.in + module.out), 0);
 
@@ -66,6 +71,8 @@ export function trainingMemory(given: {
   const { hidden: wide, ffn: narrow } = EXPERT_ROW_COPIES;
   const sorted =
     experts === null ? 0 : expertRows(experts, tokens) * (wide * hidden + narrow * experts.ffn) * F32;
+  const read = Math.max(0, ...modules.map(({ name, out }) => (name.endsWith('.in_proj_z') ? out : 0)));
+  const states = STATE_COPIES * tokens * read * F32;
   const logits = 2 * Math.min(HEAD_ROWS, tokens) * vocab * F32;
 
   return Math.round(
@@ -74,7 +81,8 @@ export function trainingMemory(given: {
       frozen +
       parameters * F32 * PARAMETER_COPIES +
       kept +
-      SCORE_COPIES * scores +
+      // Layers follow each other.
+      Math.max(SCORE_COPIES * scores, states) +
       sorted +
       logits +
       ROWS_COPIES * rowsBytes,

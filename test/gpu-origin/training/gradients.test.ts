@@ -60,7 +60,7 @@ const weighted = (place: Place): (TrainingCase & { chain: string; form: Form; un
 
 /** Of families whose backward models need different things of the forward ones. */
 const isRecomputed = ({ family, base, below }: TrainingCase): boolean =>
-  ['gemma3', 'gemma4_e2b', 'qwen3moe'].includes(family) && base === 'base' && below.length > 0;
+  ['gemma3', 'gemma4_e2b', 'qwen3moe', 'qwen3_5'].includes(family) && base === 'base' && below.length > 0;
 
 /** Weighted sum, and the sum of its magnitudes, which is what rounding is a share of. */
 function lossOf({ nll }: Scores): [sum: number, magnitude: number] {

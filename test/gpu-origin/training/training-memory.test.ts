@@ -46,6 +46,36 @@ const OF_EXPERTS: Shape = {
     .map((module) => ({ ...module, in: 1_024, out: /[kv]_proj$/.test(module.name) ? 256 : 1_024 })),
   experts: { layers: 4, count: 128, chosen: 8, ffn: 512 },
 };
+/** Qwen3.5-0.8B's layers, three of four with linear attention. */
+function linearAttention(layers: number, vocab: number): Shape {
+  const [hidden, ffn, heads] = [1_024, 3_584, 8];
+  const mlp: [string, number, number][] = [
+    ['mlp.gate_proj', hidden, ffn],
+    ['mlp.up_proj', hidden, ffn],
+    ['mlp.down_proj', ffn, hidden],
+  ];
+  const attention: [string, number, number][] = [
+    ['self_attn.q_proj', hidden, 4_096],
+    ['self_attn.k_proj', hidden, 512],
+    ['self_attn.v_proj', hidden, 512],
+    ['self_attn.o_proj', 2_048, hidden],
+  ];
+  const state: [string, number, number][] = [
+    ['linear_attn.in_proj_qkv', hidden, 6_144],
+    ['linear_attn.in_proj_z', hidden, 2_048],
+    ['linear_attn.in_proj_b', hidden, 16],
+    ['linear_attn.in_proj_a', hidden, 16],
+    ['linear_attn.out_proj', 2_048, hidden],
+  ];
+  const modules = Array.from({ length: layers }, (_, layer) =>
+    [...(layer % 4 === 3 ? attention : state), ...mlp].map(([name, from, out]) => ({
+      name: `model.layers.${layer}.${name}`,
+      in: from,
+      out,
+    })),
+  ).flat();
+  return { vocab, heads, modules };
+}
 
 const estimate = (
   base: Shape,
@@ -55,12 +85,13 @@ const estimate = (
 ): number => trainingMemory({ ...base, weights, request: { ...TRAINING_DEFAULTS, ...change }, rowsBytes });
 
 describe('memory of a training', () => {
-  // bench/LOG.md, 30 November 2026: largest resident sets.
+  // bench/LOG.md, 30 November and 3 December 2026: largest resident sets.
   it.each([
     ['SmolLM2-135M in float32', SMOLLM2, 'f32', { batch: 8, max_length: 128 }, 1_657e6],
     ['the shape of 1B in int8', LLAMA_1B, 'int8', { batch: 4, max_length: 256 }, 4_193e6],
     // 3 December 2026, two cores.
     ['experts in int8', OF_EXPERTS, 'int8', { batch: 4, max_length: 512 }, 1_856e6],
+    ['four layers of Qwen3.5', linearAttention(4, 32_000), 'f32', { batch: 8, max_length: 256 }, 2_338e6],
   ] as const)(
     'of %s is estimated from what was measured to a third more',
     (_what, base, weights, rows, took) => {
