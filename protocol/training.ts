@@ -12,9 +12,20 @@ import { ChainEntry, Digest } from './identity.ts';
  * attention (Qwen3.5), and those of embeddings by layer (Gemma 4 E2B and E4B).
  */
 export const TRAINABLE = [
-  ...(['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const),
-  ...(['in_proj_qkv', 'in_proj_z', 'in_proj_b', 'in_proj_a', 'out_proj'] as const),
-  ...(['per_layer_input_gate', 'per_layer_projection'] as const),
+  'q',
+  'k',
+  'v',
+  'o',
+  'gate',
+  'up',
+  'down',
+  'in_proj_qkv',
+  'in_proj_z',
+  'in_proj_b',
+  'in_proj_a',
+  'out_proj',
+  'per_layer_input_gate',
+  'per_layer_projection',
 ] as const;
 export type Trainable = (typeof TRAINABLE)[number];
 
@@ -24,7 +35,7 @@ const FUSED: Readonly<Record<string, readonly Trainable[]>> = {
   gate_up_proj: ['gate', 'up'],
 };
 
-/** @param module path of a linear. @returns what must be asked for to train it; nothing if it cannot be trained. */
+/** @param module path of a linear. @returns the targets that train it together; none if it cannot be trained. */
 export function targetsOf(module: string): readonly Trainable[] {
   const own = module.slice(module.lastIndexOf('.') + 1);
   return FUSED[own] ?? TRAINABLE.filter((target) => target === own || `${target}_proj` === own);

@@ -406,12 +406,11 @@ export function addGradient(
 ): void {
   const { layer, side, rank, width, gradient: sum } = parameter;
   transformGradient(gradient, side, linearTransform(base, layer, kind));
-  const own = gradient.length / rank;
-  for (let r = 0; r < rank; r++) {
-    let at = r * own;
-    for (const { from, count } of columnsOf(base.config, parameter, kind))
-      for (let i = 0; i < count; i++, at++) sum[r * width + from + i]! += gradient[at]!;
-  }
+  const spans = columnsOf(base.config, parameter, kind);
+  let at = 0;
+  for (let row = 0; row < rank * width; row += width)
+    for (const { from, count } of spans)
+      for (let i = 0; i < count; i++, at++) sum[row + from + i]! += gradient[at]!;
 }
 
 /** Where the columns of a kind lie among a parameter's. Kinds of a fused linear share A, and each has its own of B. */
