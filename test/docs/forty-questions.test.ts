@@ -10,6 +10,7 @@ const MAX_WORDS = 150;
 /** Readers look one line up here; they don't read the whole. */
 const LOOK_UP_LISTS: ReadonlyMap<string, string> = new Map([
   ['concepts.md#twelve-words', 'a glossary: one paragraph a word'],
+  ['internals/engine.md#which-bases', 'a table: one row a family'],
   ['reference/errors.md#codes-of-the-api', 'a table: one row an error code'],
   ['run/capacity.md#cloudflares-bill', 'a table: one row an item of the bill'],
 ]);

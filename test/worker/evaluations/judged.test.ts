@@ -181,6 +181,8 @@ describe('a judged score', () => {
       asked.filter(({ who }) => who === '1'),
       asked.filter(({ who }) => who === 'base'),
     ];
+    // Rows are asked at once: the second may come first.
+    answers.sort((a, b) => a.text.localeCompare(b.text));
     expect(answers.map(({ request }) => request)).toMatchObject([
       {
         messages: [
