@@ -4,11 +4,11 @@ import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { extname, join } from 'node:path';
 import type { Config } from './config.ts';
-import type { Services } from './http/origin-context.ts';
 import type { Activity } from './jobs/give-way.ts';
 import { openJobStore } from './jobs/job-store.ts';
 import { Jobs, type JobsOptions } from './jobs/jobs.ts';
 import { trainingStarter } from './jobs/start-training.ts';
+import type { LoadedServices } from './load-services.ts';
 
 /** Arguments for Node: `train.ts` beside this file's sources, or `train.mjs` where they are built. */
 function trainingProgram(): string[] {
@@ -26,7 +26,7 @@ const folderOf = ({ cacheDir, mode }: Config): string =>
  */
 export async function loadJobs(params: {
   config: Config;
-  services: Pick<Services, 'base' | 'files' | 'tokenizer'>;
+  services: Pick<LoadedServices, 'base' | 'experts' | 'files' | 'tokenizer'>;
   /** Of the origin's engine. */
   activity: Activity;
   onEnd: JobsOptions['onEnd'];
@@ -39,7 +39,7 @@ export async function loadJobs(params: {
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });
     return null;
   }
-  const { base, files, tokenizer } = services;
+  const { base, experts, files, tokenizer } = services;
   // A delta that was trained on rounded weights fits the same rounding best.
   const weights = base.weights.startsWith('int') ? 'int8' : 'f32';
   // Only needed here, and it brings the trainer along.
@@ -66,6 +66,7 @@ export async function loadJobs(params: {
         modules: base.modules,
         vocab: tokenizer.size,
         heads: base.attention?.heads,
+        experts,
         weights,
         request,
         rowsBytes: rows.bytes + (validation?.bytes ?? 0),

@@ -24,9 +24,12 @@ import { openAdapterStore, type AdapterStore } from './adapter-files/adapter-sto
 import type { DiskRefusal } from './adapter-files/disk-room.ts';
 import { packFolders } from './adapter-files/pack-folders.ts';
 import type { Services } from './http/origin-context.ts';
+import { type ExpertSizes, expertSizes } from './model/experts.ts';
 import { TokenizerError } from './model/tokenizer-definition.ts';
 
 export interface LoadedServices extends Services {
+  /** What `base.modules` leave out; null = nothing. */
+  experts: ExpertSizes | null;
   /** Standalone adapters: each name's chain. */
   chains: ReadonlyMap<string, readonly ChainEntry[]>;
   close(): Promise<void>;
@@ -51,7 +54,7 @@ export function loadServices(params: LoadParams): Promise<LoadedServices> {
 /** Base -> runner -> tokenizer -> adapter store -> engine. */
 async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
   const { config } = params;
-  const { runner, tokenizer } = await openRunner(params);
+  const { runner, tokenizer, experts } = await openRunner(params);
 
   let engine: Engine | null = null;
   const { files, chains } = await openFiles(params, runner.base, (digest) => engine?.needs(digest) ?? false);
@@ -77,6 +80,7 @@ async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
   return {
     engine,
     base: runner.base,
+    experts,
     tokenizer,
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),
@@ -91,11 +95,13 @@ async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
   };
 }
 
-async function openRunner(params: LoadParams): Promise<{ runner: ModelRunner; tokenizer: Tokenizer }> {
+async function openRunner(
+  params: LoadParams,
+): Promise<{ runner: ModelRunner; tokenizer: Tokenizer; experts: ExpertSizes | null }> {
   const { config, onProgress, onNotice, onProvider } = params;
   const { basePath, baseId, weights, slots, context, threads, provider, precision, kv, cacheDir } = config;
   let tokenizer: Tokenizer | null = null;
-  const { runner } = await createRunner({
+  const { runner, config: base } = await createRunner({
     basePath,
     baseId,
     weights,
@@ -118,7 +124,7 @@ async function openRunner(params: LoadParams): Promise<{ runner: ModelRunner; to
       checkTokenizer(tokenizer, vocabSize);
     },
   });
-  return { runner, tokenizer: tokenizer! };
+  return { runner, tokenizer: tokenizer!, experts: expertSizes(base) };
 }
 
 /** Compared between the base and each chain. */
@@ -183,6 +189,7 @@ async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<L
   return {
     engine,
     base: info,
+    experts: null,
     tokenizer,
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),

@@ -39,7 +39,7 @@ import {
 } from '../protocol/training.ts';
 import { Turns } from './jobs/give-way.ts';
 import { progressReporter } from './log.ts';
-import { BaseModelError, notTrained } from './model/base-model.ts';
+import { BaseModelError } from './model/base-model.ts';
 import { buildGraphs } from './model/build-graphs.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadBase } from './model/load-base.ts';
@@ -179,8 +179,6 @@ async function trainRows(
   const file = readFileSync(params.rowsPath);
   const heldOutFile = params.validationPath === undefined ? null : readFileSync(params.validationPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
-  const untrained = notTrained(base.config);
-  if (untrained !== null) throw new TrainingEnd('settings_invalid', untrained);
   const tokenizer = loadTokenizer(tokenizerSource);
   const request = {
     ...params.request,
@@ -201,7 +199,7 @@ async function trainRows(
   const problem = head?.problemType ?? null;
   const settings = settingsOf(
     { ...request, ...(problem === null ? {} : { problem_type: problem }) },
-    { rows: rows.trained.length, hidden, activated },
+    { rows: rows.trained.length, config: base.config, activated },
   );
   const { config } = base;
   const info = describeBase(base, {
@@ -220,8 +218,8 @@ async function trainRows(
   if (parameters.length === 0)
     throw new TrainingEnd(
       'settings_invalid',
-      `this base stores some linears as one, so that ${settings.targets.join(', ')} cannot be trained ` +
-        'alone. Use --targets all',
+      `this base has no linear layer that ${settings.targets.join(', ')} would train: it stores some as ` +
+        'one, or lacks them. Use --targets all',
     );
   if (head !== null) parameters.push(newHead(head.labels?.length ?? 1, config));
   if (settings.continues === true && params.chain.length === 0)

@@ -7,9 +7,45 @@ import { err, ok, type Result } from './api-error.ts';
 import { InvocationTokens } from './adapter-manifest.ts';
 import { ChainEntry, Digest } from './identity.ts';
 
-/** Linears of a layer that can be trained, by their short names. */
-export const TRAINABLE = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const;
+/**
+ * Linears of a layer that can be trained: those of attention and MLP by PEFT's names without `_proj`, those of linear
+ * attention (Qwen3.5), and those of embeddings by layer (Gemma 4 E2B and E4B).
+ */
+export const TRAINABLE = [
+  'q',
+  'k',
+  'v',
+  'o',
+  'gate',
+  'up',
+  'down',
+  'in_proj_qkv',
+  'in_proj_z',
+  'in_proj_b',
+  'in_proj_a',
+  'out_proj',
+  'per_layer_input_gate',
+  'per_layer_projection',
+] as const;
 export type Trainable = (typeof TRAINABLE)[number];
+
+/** Parts of fused linears (Phi-3, GLM), which are trained whole. */
+const FUSED: Readonly<Record<string, readonly Trainable[]>> = {
+  qkv_proj: ['q', 'k', 'v'],
+  gate_up_proj: ['gate', 'up'],
+};
+
+/** @param module path of a linear. @returns the targets that train it together; none if it cannot be trained. */
+export function targetsOf(module: string): readonly Trainable[] {
+  const own = module.slice(module.lastIndexOf('.') + 1);
+  return FUSED[own] ?? TRAINABLE.filter((target) => target === own || `${target}_proj` === own);
+}
+
+/** Whether a linear is trained. @param module its path. */
+export function isTrained(module: string, targets: readonly Trainable[]): boolean {
+  const needed = targetsOf(module);
+  return needed.length > 0 && needed.every((target) => targets.includes(target));
+}
 
 /** Supervised fine-tuning, or direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290). */
 export const TRAINING_METHODS = ['sft', 'dpo'] as const;

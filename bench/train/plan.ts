@@ -2,10 +2,11 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { writePeftAdapter } from '../../adapters/index.ts';
-import { type LlamaConfig, moduleName } from '../../gpu-origin/model/base-model.ts';
+import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
 import { TRAINABLE, type Trainable, usualRate } from '../../protocol/training.ts';
 import { rateOf, CLIP_NORM, BETAS } from '../../gpu-origin/training/adamw.ts';
 import { DataOrder, lengthBuckets, makeBatches, rowLength } from '../../gpu-origin/training/batches.ts';
+import { trainedLinears } from '../../gpu-origin/training/frozen-base.ts';
 import type { TrainingRow } from '../../gpu-origin/training/rows.ts';
 import { newParameters, trainedModules } from '../../gpu-origin/training/training-run.ts';
 import { seededRandom } from '../seeded-random.ts';
@@ -46,7 +47,7 @@ const SEED = 1;
 /** The first ids are control tokens. */
 const FIRST_TOKEN = 3;
 
-/** Rank 8 on all seven linears with default rates. */
+/** Rank 8 on all linears with default rates. */
 export function makePlan(params: {
   config: LlamaConfig;
   base: string;
@@ -56,12 +57,13 @@ export function makePlan(params: {
 }): Plan {
   const { config, base, start, threads, batches } = params;
   const rate = usualRate('sft', config.hidden);
+  const linears = config.attention.flatMap((_, layer) => trainedLinears(config, layer, TRAINABLE));
   return {
     base,
     rank: RANK,
     alpha: 2 * RANK,
     kinds: TRAINABLE,
-    targets: TRAINABLE.map((kind) => moduleName(0, kind).split('.').at(-1)!),
+    targets: [...new Set(linears.map(({ name }) => name.split('.').at(-1)!))],
     seed: SEED,
     start,
     schedule: batches.map((_, step) => rateOf(step, batches.length, rate)),

@@ -2,7 +2,6 @@
 import { config as configureZod } from 'zod';
 import { AdapterFormatError, packAdapter, parseCanonical, writePeftAdapter } from '../../adapters/index.ts';
 import type { ChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { notTrained } from '../../gpu-origin/model/base-model.ts';
 import type { Tokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { WeightEntries } from '../../gpu-origin/model/web-base.ts';
 import { nextTurn } from '../../gpu-origin/runtime/device.ts';
@@ -109,9 +108,6 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
   const { signal, base: parts } = params;
   const { config, device, gains, rotations } = parts;
   const { base } = parts.base.manifest;
-  const untrained = notTrained(config);
-  if (untrained !== null)
-    throw new TrainingEnd({ code: 'invalid_request', message: `${untrained}.`, param: null });
   const request = readSettings(params.settings, base.context);
   const activation = activationOf({
     request,
@@ -122,14 +118,14 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
     throw new TrainingEnd({ code: 'invalid_request', message: `${activation.error}.`, param: 'activated' });
   const { activated } = activation.value;
   const { rows, leftOut } = await readRows({ ...params, ...activation.value }, request);
-  const settings = settingsOf(request, { rows: rows.trained.length, hidden: config.hidden, activated });
+  const settings = settingsOf(request, { rows: rows.trained.length, config, activated });
   const parameters = newParameters(config, settings);
   if (parameters.length === 0)
     throw new TrainingEnd({
       code: 'invalid_request',
       message:
-        `This base stores some linears as one, so ${settings.targets.join(', ')} cannot be trained alone. ` +
-        'Leave out targets to train all.',
+        `This base has no linear layer that ${settings.targets.join(', ')} would train: it stores some as ` +
+        'one, or lacks them. Leave out targets to train all.',
       param: 'targets',
     });
   await params.reserve(FILE_OVERHEAD + 4 * parameters.reduce((sum, { values }) => sum + values.length, 0));

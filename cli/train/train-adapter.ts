@@ -5,6 +5,7 @@ import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import { type ChainEntry, chainId, pinOf } from '../../protocol/identity.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import {
+  isTrained,
   MAX_CONTINUED_RANK,
   TRAINING_FILE,
   TrainingCard,
@@ -270,8 +271,7 @@ async function checkRights(params: {
   const { targets } = wish.request;
   const known = continued?.rank ?? 0;
   const rank = Math.min(known + wish.request.rank, Math.max(MAX_CONTINUED_RANK, known, wish.request.rank));
-  const names = targets.map((target) => `.${target}_proj`);
-  const modules = served.modules.filter(({ name }) => names.some((end) => name.endsWith(end)));
+  const modules = served.modules.filter(({ name }) => name.includes('.layers.') && isTrained(name, targets));
   if (modules.length === 0) return;
   const digest = bytesSha256(JSON.stringify([wish.name, wish.request, served.digest, Date.now()]));
   const plan = await callOperation(client, `publish ${wish.name}`, 'POST /admin/versions/plan', {

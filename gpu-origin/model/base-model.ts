@@ -514,18 +514,23 @@ export function storedLinears(
 }
 
 /**
- * Where a kind's rows begin among those of a stored linear whose kinds do not take turns.
+ * Where a kind's rows lie among those of a stored linear.
  * @param config of the layer, see `ofLayer`.
  */
-export function rowOfKind(
+export function spansOfKind(
   config: LlamaConfig,
-  { kinds, sameRows = false }: StoredLinear,
+  { kinds, sameRows = false, turns }: StoredLinear,
   kind: LinearKind,
-): number {
-  if (sameRows) return 0;
-  return kinds
-    .slice(0, kinds.indexOf(kind))
-    .reduce((sum, before) => sum + linearShape(config, before).out, 0);
+): Span[] {
+  const { out } = linearShape(config, kind);
+  const index = sameRows ? 0 : kinds.indexOf(kind);
+  if (turns !== undefined)
+    return Array.from({ length: out / turns }, (_, turn) => ({
+      from: (turn * kinds.length + index) * turns,
+      count: turns,
+    }));
+  const from = kinds.slice(0, index).reduce((sum, before) => sum + linearShape(config, before).out, 0);
+  return [{ from, count: out }];
 }
 
 /**
@@ -541,15 +546,15 @@ export function rowsOfKind<T extends Float32Array>(
   values: T,
   width: number,
 ): T {
-  const { out } = linearShape(config, kind);
-  if (linear.turns === undefined) {
-    const row = rowOfKind(config, linear, kind);
-    return values.subarray(row * width, (row + out) * width) as T;
+  const spans = spansOfKind(config, linear, kind);
+  const parts = spans.map(({ from, count }) => values.subarray(from * width, (from + count) * width));
+  if (parts.length === 1) return parts[0] as T;
+  const rows = values.slice(0, linearShape(config, kind).out * width) as T;
+  let at = 0;
+  for (const part of parts) {
+    rows.set(part, at);
+    at += part.length;
   }
-  const [size, stride] = [linear.turns * width, linear.kinds.length * linear.turns * width];
-  const rows = values.slice(0, out * width) as T;
-  for (let turn = 0, at = linear.kinds.indexOf(kind) * size; at < values.length; turn += 1, at += stride)
-    rows.set(values.subarray(at, at + size), turn * size);
   return rows;
 }
 
@@ -562,8 +567,8 @@ export function storedShape(
   return { in: shapes[0]!.in, out: shapes.reduce((sum, { out }) => sum + out, 0) };
 }
 
-/** Of each row of a table. */
-export interface Columns {
+/** Rows or columns of a matrix that lie together. */
+export interface Span {
   from: number;
   count: number;
 }
@@ -580,7 +585,7 @@ export interface BaseModel {
    * @param columns of a table that is too large to be read whole. @throws BaseModelError when it is missing or has another
    * shape.
    */
-  tensor(name: string, shape: readonly number[], columns?: Columns): Float32Array<ArrayBuffer>;
+  tensor(name: string, shape: readonly number[], columns?: Span): Float32Array<ArrayBuffer>;
   close(): void;
 }
 
@@ -674,7 +679,7 @@ function checkHeads(
     );
 }
 
-/** What decides where a base runs, and whether it is trained. */
+/** What decides where a base runs. */
 type Parts = Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>;
 
 /** Numbers of a head's q and k that ONNX Runtime's LinearAttention takes there: one thread of a group each. */
@@ -689,20 +694,6 @@ export function wrongOnGpu({ attentionCap, deltaNet, experts }: Parts): string |
   if (deltaNet !== null && deltaNet.keyDim > MOST_KEY_DIM_ON_GPU)
     return `cannot run this base, because ONNX Runtime's linear attention has at most ${MOST_KEY_DIM_ON_GPU} numbers a head there (linear_key_head_dim)`;
   return null;
-}
-
-function untrainedPart(config: Omit<Parts, 'attentionCap'>): string | null {
-  if (joinsLayers(config)) return 'shared keys and values or embeddings of each layer (Gemma 4 E2B and E4B)';
-  if (config.deltaNet !== null) return 'layers of linear attention (Qwen3.5)';
-  return config.experts === null ? null : 'experts (Qwen3-MoE)';
-}
-
-/** @returns why graft does not train on a base, for whoever asked; null if it does. */
-export function notTrained(config: Omit<Parts, 'attentionCap'>): string | null {
-  const part = untrainedPart(config);
-  return part === null
-    ? null
-    : `this base has ${part}, through which graft does not train. Train the adapter with PEFT and publish its folder, or use another base`;
 }
 
 /** onnx.TensorProto.DataType */

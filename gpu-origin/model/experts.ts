@@ -46,6 +46,23 @@ export function storedExperts({ count, storage }: Experts, layer: number): strin
 export const hubStorage = (has: (name: string) => boolean): ExpertStorage =>
   has(fusedTensor(0, 'gate')) ? 'fused' : 'each';
 
+/** Of a base whose layers have experts; their linears are no modules that adapters change. */
+export interface ExpertSizes {
+  readonly layers: number;
+  readonly count: number;
+  readonly chosen: number;
+  readonly ffn: number;
+}
+
+export function expertSizes({
+  experts,
+  layers,
+  ffn,
+}: Pick<LlamaConfig, 'experts' | 'layers' | 'ffn'>): ExpertSizes | null {
+  if (experts === null) return null;
+  return { layers, ffn, count: experts.count, chosen: experts.chosen };
+}
+
 type ReadTensor = (name: string, shape: readonly number[]) => Float32Array<ArrayBuffer>;
 
 const EXPERT = /^model\.layers\.(\d+)\.mlp\.experts\.(\d+)\.(gate|up|down)_proj\.weight$/;

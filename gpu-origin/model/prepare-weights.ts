@@ -87,12 +87,12 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
  * Linears that read the same input are one product: 4 products a layer instead of 7 cost a decode step of 16 rows
  * about a tenth less, and scales are per output row, so that no value changes.
  */
-const ATTENTION: LinearGroup = ['q', 'k', 'v'];
-const GATED_ATTENTION: LinearGroup = ['q', 'outputGate', 'k', 'v'];
+export const ATTENTION: LinearGroup = ['q', 'k', 'v'];
+export const GATED_ATTENTION: LinearGroup = ['q', 'outputGate', 'k', 'v'];
 const LAYER_EMBEDDING_GROUPS: readonly LinearGroup[] = [['layerGate'], ['layerOut']];
 const MLP_GROUPS = [['gate', 'up'], ['down']] as const satisfies readonly LinearGroup[];
 const QUERIES: LinearGroup = ['q'];
-const DELTA_NET: LinearGroup = ['deltaQkv', 'deltaGate', 'deltaBeta', 'deltaDecay'];
+export const DELTA_NET: LinearGroup = ['deltaQkv', 'deltaGate', 'deltaBeta', 'deltaDecay'];
 
 /** What a layer's attention, or what it has instead, computes of the stream. */
 export function streamGroup(config: LlamaConfig, layer: number): LinearGroup {
@@ -382,10 +382,12 @@ export const LAYER_EMBEDDING = {
 } as const;
 export const LAYER_EMBEDDING_NORM = 'post_per_layer_input_norm';
 
+/** The graph's name of what projects the token's usual embedding, in each layer. */
+export const LAYER_PROJECTION = 'layerProjection';
 /** The graph's. `table` has rows as the embedding has; `projection` is a product. */
 export const layerEmbeddingNames = (layer: number): { table: string; projection: string } => ({
   table: `l${layer}.layerEmbedding`,
-  projection: `l${layer}.layerProjection`,
+  projection: `l${layer}.${LAYER_PROJECTION}`,
 });
 export const LAYER_PROJECTION_NORM = 'layerProjection.norm';
 

@@ -117,7 +117,7 @@ function memoryHere(): number {
 /** @throws BaseModelError | GgufError | OrtError with a message for the operator. */
 export async function createRunner(
   params: CreateRunnerParams,
-): Promise<{ runner: OrtRunner; tokenizerSource: TokenizerSource }> {
+): Promise<{ runner: OrtRunner; config: LlamaConfig; tokenizerSource: TokenizerSource }> {
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   try {
     params.onTokenizer?.(tokenizerSource, base.config.vocab);
@@ -136,6 +136,7 @@ export async function createRunner(
       const loaded = { base, tokenizerSource };
       return {
         runner: await openRunner(loaded, device, params, { precision, kv, kernels }),
+        config: base.config,
         tokenizerSource,
       };
     } catch (error) {

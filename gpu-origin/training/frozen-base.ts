@@ -1,21 +1,25 @@
 /** The base that is trained on, as the origin has it on disk: weights as tensors, tables, the embedding, the basis. */
 import { AdapterFormatError, elementsOf, EMBEDDING_MODULE, HEAD_MODULE } from '../../adapters/index.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
+import { isTrained, type Trainable } from '../../protocol/training.ts';
 import {
+  hasLinear,
   LINEAR_KINDS,
   type LinearKind,
   linearShape,
   type LlamaConfig,
   ofLayer,
   type Precision,
-  rowOfKind,
+  type Span,
+  spansOfKind,
   type StoredLinear,
   storedLinears,
   type WeightEntry,
 } from '../model/base-model.ts';
 import {
-  EMBEDDING_SCALES,
   HEAD_PRODUCT,
+  LAYER_PROJECTION,
+  layerEmbeddingNames,
   ROTATED,
   rotaryNames,
   transformDelta,
@@ -31,6 +35,7 @@ import {
   type WeightTransform,
 } from '../runtime/adapter-batch.ts';
 import { bytesOf } from '../runtime/device.ts';
+import { ROUTER } from './experts.ts';
 import { deltaInput, type FrozenDelta, type FrozenForm } from './graphs.ts';
 import type { Tensor, TensorRuntime } from './tensors.ts';
 
@@ -58,7 +63,9 @@ export interface FrozenWeights {
 const LAYER = /^l(\d+)\.(.+)$/;
 
 /** Tensors of the file that no product reads: they are looked up here. */
-const isLookedUp = (name: string): boolean => /^(embed|cos|sin)(\.|$)/.test(name);
+const isLookedUp = (name: string): boolean => /^(embed|cos|sin)(\.|$)/.test(name) || isLayerTable(name);
+/** `l3.layerEmbedding` and its scales. */
+const isLayerTable = (name: string): boolean => /^l\d+\.layerEmbedding(\.|$)/.test(name);
 
 const float32 = (bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> =>
   elementsOf(bytes, Float32Array);
@@ -75,8 +82,10 @@ const read = ({ weights }: ServedBase, entry: WeightEntry): StoredTensor => ({
   content: weights.read(entry),
 });
 
-/** `l3.q-k-v.w`, `l3.q-k-v.b`, `head.w`. */
-const PRODUCT = /^(?:l(\d+)\.)?([a-z-]+)\.(w|b)$/;
+/** `l3.q-k-v.w`, `l3.q-k-v.b`, `head.w`, and of an expert `l3.down.7.w`. */
+const PRODUCT = /^(?:l(\d+)\.)?([a-zA-Z-]+)(?:\.\d+)?\.(w|b)$/;
+/** Products that are no linears of layers. They read what q reads. */
+const OTHER_PRODUCTS: readonly string[] = [HEAD_PRODUCT, LAYER_PROJECTION, ROUTER];
 /** Rows of an embedding that are kept as read. */
 const MOST_ROWS = 8_192;
 
@@ -93,9 +102,9 @@ export function unpackedBase(base: ServedBase): ServedBase {
     .reduce((sum, { dims }) => sum + bytesOf('f32', dims), 0);
   if (bytes > UNPACKED_BYTES || !weights.entries.some(isPacked)) return base;
   const changes = ({ name, type }: WeightEntry): boolean =>
-    type === 'i8' || name === 'embed' || PRODUCT.test(name);
+    !isLayerTable(name) && (type === 'i8' || name === 'embed' || PRODUCT.test(name));
   const entries = weights.entries
-    .filter(({ name }) => !name.endsWith('.s'))
+    .filter(({ name }) => !name.endsWith('.s') || isLayerTable(name))
     .map((entry) =>
       changes(entry) ? { ...entry, type: 'f32' as const, bytes: bytesOf('f32', entry.dims) } : entry,
     );
@@ -148,7 +157,7 @@ function unrotated(base: ServedBase, entry: WeightEntry): Float32Array<ArrayBuff
   const rotations = rotationsOf(base.rotations, at);
   const config = ofLayer(base.config, at);
   if (rotations === null || product === undefined) return values;
-  const kinds = product === HEAD_PRODUCT ? [] : (product.split('-') as LinearKind[]);
+  const kinds = OTHER_PRODUCTS.includes(product) ? [] : (product.split('-') as LinearKind[]);
   const columns = entry.dims.at(-1)!;
   if (side === 'w') {
     const input = kinds.length === 0 ? 'input' : ROTATED[kinds[0]!].columns;
@@ -228,18 +237,29 @@ export async function placeWeights(
 }
 
 /** Rows of the embedding, `[tokens, hidden]`, float32. */
-export function embed(base: ServedBase, tokens: Int32Array): Float32Array<ArrayBuffer> {
-  const { hidden, vocab } = base.config;
-  const out = new Float32Array(tokens.length * hidden);
-  const entry = find(base, 'embed');
-  const scales = base.weights.entries.find(({ name }) => name === EMBEDDING_SCALES);
-  const size = entry.bytes / vocab;
+export const embed = (base: ServedBase, tokens: Int32Array): Float32Array<ArrayBuffer> =>
+  lookedUp(base, 'embed', tokens);
+
+/** Rows of a layer's own embedding, `[tokens, config.layerEmbedding]`, float32. */
+export const embedInLayer = (
+  base: ServedBase,
+  layer: number,
+  tokens: Int32Array,
+): Float32Array<ArrayBuffer> => lookedUp(base, layerEmbeddingNames(layer).table, tokens);
+
+/** Rows of a table of all tokens, float32. */
+function lookedUp(base: ServedBase, table: string, tokens: Int32Array): Float32Array<ArrayBuffer> {
+  const entry = find(base, table);
+  const width = entry.dims.at(-1)!;
+  const out = new Float32Array(tokens.length * width);
+  const scales = base.weights.entries.find(({ name }) => name === `${table}.s`);
+  const size = entry.bytes / base.config.vocab;
   tokens.forEach((token, at) => {
     const bytes = base.weights.read(entry, token * size, size);
-    if (entry.type !== 'i8') return void out.set(float32(bytes), at * hidden);
+    if (entry.type !== 'i8') return void out.set(float32(bytes), at * width);
     const [scale] = float32(base.weights.read(scales!, token * 4, 4));
     const values = elementsOf(bytes, Int8Array);
-    for (let i = 0; i < hidden; i++) out[at * hidden + i] = values[i]! * scale!;
+    for (let i = 0; i < width; i++) out[at * width + i] = values[i]! * scale!;
   });
   return out;
 }
@@ -320,6 +340,7 @@ export async function placeChain(
     const inputs: Record<string, Tensor> = {};
     for (const [which, { delta }] of chain.entries())
       for (const kind of placed[which]!.kinds) {
+        if (!hasLinear(config, layer, kind)) continue;
         const shape = linearShape(ofLayer(config, layer), kind);
         const rank = delta.ranks[kind];
         const module = delta.modules.get(moduleKey(layer, kind))!;
@@ -349,15 +370,12 @@ export const emptyParameter = (parameter: Omit<Parameter, 'values' | 'gradient'>
   gradient: new Float32Array(parameter.rank * parameter.width),
 });
 
-/** Linears whose kinds are all wanted. A fused linear is trained whole; one whose keys are values, as keys. */
+/** A layer's linears that are trained, by {@link isTrained}. */
 export const trainedLinears = (
   config: LlamaConfig,
   layer: number,
-  targets: readonly LinearKind[],
-): StoredLinear[] =>
-  storedLinears(config, layer).filter(({ kinds, sameRows }) =>
-    (sameRows === true ? kinds.slice(0, 1) : kinds).every((kind) => targets.includes(kind)),
-  );
+  targets: readonly Trainable[],
+): StoredLinear[] => storedLinears(config, layer).filter(({ name }) => isTrained(name, targets));
 
 /** A parameter as an input of the graphs, for one kind. */
 export function toServed(
@@ -365,11 +383,18 @@ export function toServed(
   parameter: Parameter,
   kind: LinearKind,
 ): Float32Array<ArrayBuffer> {
-  const { side, rank, values } = parameter;
-  const own =
-    side === 'A' ? values.slice() : columnsOf(ofLayer(base.config, parameter.layer), parameter, kind);
-  transformDelta(own, own.length / rank, side, linearTransform(base, parameter.layer, kind));
-  return own;
+  const { layer, side, rank, width, values } = parameter;
+  const spans = columnsOf(base.config, parameter, kind);
+  const own = spans.reduce((sum, { count }) => sum + count, 0);
+  const served = new Float32Array(rank * own);
+  let at = 0;
+  for (let row = 0; row < values.length; row += width)
+    for (const { from, count } of spans) {
+      served.set(values.subarray(row + from, row + from + count), at);
+      at += count;
+    }
+  transformDelta(served, own, side, linearTransform(base, layer, kind));
+  return served;
 }
 
 /** Adds the gradient of what `toServed` gives to the parameter's own. @param gradient overwritten */
@@ -379,20 +404,20 @@ export function addGradient(
   kind: LinearKind,
   gradient: Float32Array,
 ): void {
-  const { layer, linear, side, rank, width, gradient: sum } = parameter;
+  const { layer, side, rank, width, gradient: sum } = parameter;
   transformGradient(gradient, side, linearTransform(base, layer, kind));
-  const own = gradient.length / rank;
-  // Kinds of a fused linear share A, and each has its own outputs of B.
-  const from = side === 'A' ? 0 : rowOfKind(ofLayer(base.config, layer), linear, kind);
-  for (let r = 0; r < rank; r++)
-    for (let i = 0; i < own; i++) sum[r * width + from + i]! += gradient[r * own + i]!;
+  const spans = columnsOf(base.config, parameter, kind);
+  let at = 0;
+  for (let row = 0; row < rank * width; row += width)
+    for (const { from, count } of spans)
+      for (let i = 0; i < count; i++, at++) sum[row + from + i]! += gradient[at]!;
 }
 
-function columnsOf(config: LlamaConfig, parameter: Parameter, kind: LinearKind): Float32Array<ArrayBuffer> {
-  const { linear, rank, width, values } = parameter;
-  const own = linearShape(config, kind).out;
-  const from = rowOfKind(config, linear, kind);
-  const part = new Float32Array(rank * own);
-  for (let r = 0; r < rank; r++) part.set(values.subarray(r * width + from, r * width + from + own), r * own);
-  return part;
+/** Where the columns of a kind lie among a parameter's. Kinds of a fused linear share A, and each has its own of B. */
+function columnsOf(
+  config: LlamaConfig,
+  { layer, linear, side, width }: Parameter,
+  kind: LinearKind,
+): readonly Span[] {
+  return side === 'A' ? [{ from: 0, count: width }] : spansOfKind(ofLayer(config, layer), linear, kind);
 }

@@ -1,22 +1,40 @@
 /**
  * Graphs to train low-rank deltas over a served base: forward and backward of one layer, with weights as inputs, so that
  * one pair of models serves all layers that are alike; and the head with its loss. T = sequences of the batch times
- * `length` tokens, padded on the right; N = T / length * kvHeads groups of heads.
+ * `length` tokens, padded on the right; S sequences; N = S * kvHeads groups of heads, or S * valueHeads of a DeltaNet.
  *
  * Weights are those that the origin has on disk (`prepareWeights`): q, k and v side by side, gains folded, rotated, int8
  * or float32. Gate and up lie apart: two products cost less than splitting one output and joining its gradients. A delta
  * on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
  */
-import { DataType, type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
 import {
+  convolvedChannels,
+  DataType,
+  type DeltaNet,
+  type Experts,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  type Rope,
+} from '../model/base-model.ts';
+import {
+  ATTENTION,
+  DELTA_NET,
+  DELTA_NORM,
   FINAL_NORM,
   foldsGains,
+  GATED_ATTENTION,
   HEAD_PRODUCT,
+  LAYER_EMBEDDING_NORM,
+  LAYER_PROJECTION,
+  LAYER_PROJECTION_NORM,
   type LinearGroup,
   normsBefore,
   qkNormSize,
 } from '../model/prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from '../model/rotation.ts';
+import { DeltaNetTape } from './delta-net.ts';
+import { ExpertTape } from './experts.ts';
 import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './tape.ts';
 
 /**
@@ -27,7 +45,7 @@ import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './t
 export type FrozenForm = 'f32' | 'int8' | 'scaled-f32' | 'scaled-f16';
 
 export interface GraphParams {
-  /** Of the layer, see `ofLayer`. */
+  /** Of the layer, see `ofLayer`; without a `deltaNet` if it has attention. */
   config: LlamaConfig;
   rotations: RotationSet | null;
   form: FrozenForm;
@@ -40,7 +58,12 @@ export interface GraphParams {
   frozen: readonly FrozenDelta[];
   /** The backward model computes the layer again from its input. */
   recompute: boolean;
+  /** Default: its keys and values are its own alone. */
+  sharing?: Sharing | null;
 }
+
+/** Whether later layers read the layer's keys and values, or it reads those of an earlier one. */
+export type Sharing = 'lends' | 'borrows';
 
 /** Members of the frozen chain that act on the same tokens. */
 export interface FrozenDelta {
@@ -59,6 +82,15 @@ export interface LayerGraphs {
 
 /** The number that a layer's output is multiplied by, `[1]`. */
 const SCALAR = 'scalar';
+
+/** Shared keys and values `[N, length, headDim]`: outputs of a layer that lends them, inputs of one that borrows them. */
+export const SHARED = ['keys', 'values'] as const;
+/** Inputs of both layers' backward models: what the gradients of shared keys and values get of later layers. */
+export const gradientOfLater = (shared: (typeof SHARED)[number]): string => `later.${shared}`;
+
+/** Inputs of layers that have embeddings of their own, see `layerEmbedding`: the usual one, and the layer's. */
+export const EMBEDDED = 'embedded';
+export const LAYER_EMBEDDED = 'layerEmbedded';
 
 /** The trained delta, or the place of one in the frozen chain. */
 type Delta = 'trained' | number;
@@ -119,6 +151,10 @@ function linearInput(t: Tape, h: string, { config, rotations }: GraphParams): st
 class LayerTape {
   readonly t = new Tape();
   private readonly weights: FrozenWeights;
+  /** Inputs whose gradients are wanted. */
+  private readonly wanted = new Map<string, Dims>();
+  /** What attention reads, by {@link SHARED}. */
+  private readonly shared = new Map<string, string>();
 
   constructor(
     private readonly params: GraphParams,
@@ -149,7 +185,7 @@ class LayerTape {
         const take = (side: 'A' | 'B', width: number): string => {
           const input = deltaInput(kind, side, which);
           return which === 'trained'
-            ? t.variable(input, [rank, width])
+            ? this.variable(input, [rank, width])
             : t.input(input, 'f32', [rank, width]);
         };
         const product = t.gemm(x, take('A', inputs), { transB: true });
@@ -162,6 +198,11 @@ class LayerTape {
       }
       return kept ? t.keep(all, ['T', widths[index]!]) : all;
     });
+  }
+
+  private variable(name: string, dims: Dims): string {
+    this.wanted.set(name, dims);
+    return this.t.variable(name, dims);
   }
 
   private gain(path: string, size: number): string {
@@ -220,16 +261,35 @@ class LayerTape {
     return t.keep(t.reshape(x, [-1, ...grouped], [-1, n, length, headDim]), ['N', ...grouped]);
   }
 
+  /** Queries, keys and values of all groups of heads, and the gate of what these give. */
+  private attended(x: string): { queries: string; keys: string; values: string; gate: string | null } {
+    const { heads, kvHeads, outputGate } = this.params.config;
+    if (this.params.sharing === 'borrows') {
+      const queries = this.heads(this.linears(x, ['q'], false)[0]!, 'q', heads);
+      const [keys, values] = SHARED.map((name) => this.variable(name, this.sharedDims)) as [string, string];
+      return { queries, keys, values, gate: null };
+    }
+    const group = outputGate ? GATED_ATTENTION : ATTENTION;
+    const parts = this.linears(x, group, false);
+    const part = (kind: LinearKind): string => parts[group.indexOf(kind)]!;
+    return {
+      queries: this.heads(part('q'), 'q', heads),
+      keys: this.heads(part('k'), 'k', kvHeads),
+      values: this.heads(part('v'), 'v', kvHeads),
+      gate: outputGate ? part('outputGate') : null,
+    };
+  }
+
+  private get sharedDims(): Dims {
+    return ['N', this.length, this.params.config.headDim];
+  }
+
   private attention(x: string): string {
     const { t, length, params } = this;
     const { heads, kvHeads, headDim, attentionCap } = params.config;
     const rows = (heads / kvHeads) * length;
-    const [q, k, v] = this.linears(x, ['q', 'k', 'v'], false) as [string, string, string];
-    const [queries, keys, values] = [
-      this.heads(q, 'q', heads),
-      this.heads(k, 'k', kvHeads),
-      this.heads(v, 'v', kvHeads),
-    ];
+    const { queries, keys, values, gate } = this.attended(x);
+    this.shared.set('keys', keys).set('values', values);
     const products = t.matmul(queries, keys, true);
     const capped = attentionCap === null ? products : t.cap(products, attentionCap);
     const scores = t.add(capped, t.input('mask', 'f32', [rows, length]));
@@ -237,42 +297,106 @@ class LayerTape {
     const apart = t.reshape(mixed, [-1, heads, length, headDim], [-1, rows, headDim]);
     const width = heads * headDim;
     const together = t.reshape(t.transpose(apart, [0, 2, 1, 3]), [-1, width], [-1, length, heads, headDim]);
-    return this.linears(t.keep(together, ['T', width]), ['o'], false)[0]!;
+    t.keep(together, ['T', width]);
+    if (gate === null) return this.linears(together, ['o'], false)[0]!;
+    const opened = t.mul(together, t.sigmoid(t.keep(gate, ['T', width])));
+    return this.linears(rotateBlocks(t, opened, params.rotations?.head, width), ['o'], false)[0]!;
+  }
+
+  /** Of a layer with a state. */
+  private deltaNet(x: string, net: DeltaNet): string {
+    const { t, length, params } = this;
+    const { valueHeads, valueDim } = net;
+    const [qkv, gate, beta, decay] = this.linears(x, DELTA_NET, true) as [string, string, string, string];
+    const read = new DeltaNetTape(t, net, length).build(
+      { qkv, beta, decay },
+      {
+        kernel: t.input('delta.kernel', 'f32', [convolvedChannels(net), 1, net.kernel]),
+        factor: t.input('delta.decay', 'f32', [valueHeads]),
+        bias: t.input('delta.bias', 'f32', [valueHeads]),
+      },
+    );
+    t.keep(read, ['T', valueHeads, valueDim]);
+    const gain = this.gain(DELTA_NORM, valueDim);
+    const normed = t.rmsNorm(read, gain, params.config.rmsEpsilon, ['T', valueHeads]);
+    const width = valueHeads * valueDim;
+    const gated = t.mul(t.reshape(normed, [-1, width], [-1, valueHeads, valueDim]), t.silu(gate));
+    return this.linears(rotateBlocks(t, gated, params.rotations?.head, width), ['deltaOut'], false)[0]!;
   }
 
   private mlp(x: string): string {
     const { t, params } = this;
     const { config, rotations } = params;
+    const { experts } = config;
+    if (experts !== null) return this.sparse(x, { ...config, experts });
     const [gate, up] = [this.linears(x, ['gate'], true)[0]!, this.linears(x, ['up'], true)[0]!];
-    const active = config.activation === 'silu' ? t.silu(gate) : t.gelu(gate);
-    const inner = rotateBlocks(t, t.mul(active, up), rotations?.down, config.ffn);
+    const inner = rotateBlocks(t, t.mul(this.active(gate), up), rotations?.down, config.ffn);
     return this.linears(inner, ['down'], false)[0]!;
+  }
+
+  /** The MLP of each token's experts. */
+  private sparse(x: string, config: LlamaConfig & { experts: Experts }): string {
+    const { t, weights, params } = this;
+    return new ExpertTape(t, {
+      config,
+      weight: (name, dims) => weights.weight(name, dims),
+      gated: (gate, up) => t.mul(this.active(gate), up),
+      turned: (inner) => rotateBlocks(t, inner, params.rotations?.down, config.ffn),
+    }).build(x);
+  }
+
+  private active(gate: string): string {
+    return this.params.config.activation === 'silu' ? this.t.silu(gate) : this.t.gelu(gate);
+  }
+
+  /** The stream with the layer's own embedding of each token, as far as a gate over the stream lets it pass. */
+  private withLayerEmbedding(x: string): string {
+    const { t, params } = this;
+    const { layerEmbedding, hidden } = params.config;
+    if (layerEmbedding === null) return x;
+    const stream = t.keep(x, ['T', hidden]);
+    const gate = this.linears(linearInput(t, stream, params), ['layerGate'], true)[0]!;
+    const gated = t.mul(this.active(gate), this.layerEmbedding(layerEmbedding));
+    return t.add(stream, this.after(this.linears(gated, ['layerOut'], false)[0]!, LAYER_EMBEDDING_NORM));
+  }
+
+  /** The layer's own embedding, and a projection of the usual one, normed. No gradient: both are frozen. */
+  private layerEmbedding(width: number): string {
+    const { t, params } = this;
+    const { hidden, rmsEpsilon } = params.config;
+    const usual = linearInput(t, t.input(EMBEDDED, 'f32', ['T', hidden]), params);
+    const { values, scales } = this.weights.weight(LAYER_PROJECTION, [hidden, width]);
+    const projected = t.columns(t.gemm(usual, values), scales);
+    const gain = t.input(LAYER_PROJECTION_NORM, 'f32', [width]);
+    const normed = t.rmsNorm(projected, gain, rmsEpsilon, ['T']);
+    return t.keep(t.add(normed, t.input(LAYER_EMBEDDED, 'f32', ['T', width])), ['T', width]);
   }
 
   build(): LayerGraphs {
     const { t, params } = this;
-    const { config, trained, recompute } = params;
+    const { config, recompute, sharing } = params;
     const stream: Dims = ['T', config.hidden];
-    const x = t.variable('x', stream);
-    const middle = t.keep(
-      t.add(x, this.after(this.attention(this.read(x, 'attention')), 'post_attention_layernorm')),
-      stream,
-    );
+    const x = this.variable('x', stream);
+    const read = this.read(x, 'attention');
+    const mixed = config.deltaNet === null ? this.attention(read) : this.deltaNet(read, config.deltaNet);
+    const middle = t.keep(t.add(x, this.after(mixed, 'post_attention_layernorm')), stream);
     const sum = t.add(middle, this.after(this.mlp(this.read(middle, 'mlp')), 'post_feedforward_layernorm'));
-    const y = t.columns(sum, config.layerScalars ? t.input(SCALAR, 'f32', [1]) : null);
-    const wanted = new Map<string, Dims>([['x', stream]]);
-    for (const kind of trained) {
-      const shape = linearShape(config, kind);
-      wanted.set(deltaInput(kind, 'A', 'trained'), [trainedRank, shape.in]);
-      wanted.set(deltaInput(kind, 'B', 'trained'), [trainedRank, shape.out]);
+    const whole = this.withLayerEmbedding(sum);
+    const y = t.columns(whole, config.layerScalars ? t.input(SCALAR, 'f32', [1]) : null);
+    const outputs = new Map<string, Output>([['y', { value: y, type: 'f32', dims: stream }]]);
+    const later = new Map<string, string>();
+    for (const name of sharing == null ? [] : SHARED) {
+      const [value, dims] = [this.shared.get(name)!, this.sharedDims];
+      later.set(value, t.input(gradientOfLater(name), 'f32', dims));
+      if (sharing === 'lends') outputs.set(name, { value, type: 'f32', dims });
     }
-    const found = t.gradients(y, t.input('dy', 'f32', stream), [...wanted.keys()]);
-    const gradients = [...wanted].map(([name, dims], index): [string, Output] => [
+    const found = t.gradients(y, t.input('dy', 'f32', stream), [...this.wanted.keys()], later);
+    const gradients = [...this.wanted].map(([name, dims], index): [string, Output] => [
       gradientOf(name),
       { value: found[index]!, type: 'f32', dims },
     ]);
     return t.cut({
-      outputs: new Map([['y', { value: y, type: 'f32', dims: stream }]]),
+      outputs,
       gradients: new Map(gradients),
       recompute,
     });

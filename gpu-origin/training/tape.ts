@@ -1,7 +1,7 @@
 /**
  * Reverse-mode differentiation over ONNX operators. Each operator is recorded as a node together with its
  * vector-Jacobian product, which records further nodes; `cut` then splits the tape into a forward and a backward model.
- * Only operators that ONNX Runtime has in float32 on processors, in WebAssembly and on WebGPU.
+ * Only operators that ONNX Runtime has in float32 on processors and in WebAssembly, and all but Softplus on WebGPU.
  */
 import type { DataType } from '../model/base-model.ts';
 import { type Attribute, GraphBuilder } from '../model/onnx-proto.ts';
@@ -17,8 +17,8 @@ interface Node {
 }
 
 /** Makes what a value's gradient gets from one of its uses, added to the `sum` of the others if there are any. */
-type Contribution = (sum: string | undefined) => string;
-type Give = (value: string, contribution: Contribution) => void;
+export type Contribution = (sum: string | undefined) => string;
+export type Give = (value: string, contribution: Contribution) => void;
 
 interface Rule {
   outputs: readonly string[];
@@ -78,7 +78,8 @@ export class Tape {
     return name;
   }
 
-  private sizes(values: readonly number[]): string {
+  /** A constant of whole numbers. */
+  sizes(values: readonly number[]): string {
     const name = `sizes.${values.join('_')}`;
     this.constants.set(name, {
       type: 'i64',
@@ -111,27 +112,26 @@ export class Tape {
     return names;
   }
 
-  private one(op: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}): string {
+  /** A node of one output without a gradient. */
+  one(op: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}): string {
     return this.emit(op, inputs, attributes)[0]!;
   }
 
-  private rule(outputs: readonly string[], inputs: readonly string[], backward: Rule['backward']): void {
+  /** How a gradient flows from outputs to inputs. */
+  rule(outputs: readonly string[], inputs: readonly string[], backward: Rule['backward']): void {
     if (!inputs.some((value) => this.differentiable.has(value))) return;
     for (const output of outputs) this.differentiable.add(output);
     this.rules.push({ outputs, backward });
   }
 
   /** A rule of one output. */
-  private passes(
-    output: string,
-    inputs: readonly string[],
-    backward: (dy: string, give: Give) => void,
-  ): string {
+  passes(output: string, inputs: readonly string[], backward: (dy: string, give: Give) => void): string {
     this.rule([output], inputs, ([dy], give) => backward(dy!, give));
     return output;
   }
 
-  private added(make: () => string): Contribution {
+  /** What `make` gives, added to what other uses gave. */
+  added(make: () => string): Contribution {
     return (sum) => (sum === undefined ? make() : this.one('Add', [sum, make()]));
   }
 
@@ -163,9 +163,16 @@ export class Tape {
     });
   }
 
-  /** Batched: a `[n, M, K]`, b `[n, K, N]`, or `[n, N, K]` if it is transposed. */
-  matmul(a: string, b: string, transB = false): string {
-    const turn = (x: string): string => this.one('Transpose', [x], { perm: [0, 2, 1] });
+  /** The last two of three axes exchanged, or of four; without a gradient. */
+  turned(x: string, axes: 3 | 4 = 3): string {
+    return this.one('Transpose', [x], { perm: axes === 3 ? [0, 2, 1] : [0, 1, 3, 2] });
+  }
+
+  /**
+   * Batched: a `[n, M, K]`, b `[n, K, N]`, or `[n, N, K]` if it is transposed. @param axes 4 if two axes stand in n's place.
+   */
+  matmul(a: string, b: string, transB = false, axes: 3 | 4 = 3): string {
+    const turn = (x: string): string => this.turned(x, axes);
     return this.passes(this.one('MatMul', [a, transB ? turn(b) : b]), [a, b], (dy, give) => {
       give(
         a,
@@ -217,6 +224,38 @@ export class Tape {
       give(
         x,
         this.added(() => this.one('Mul', [dy, factors])),
+      ),
+    );
+  }
+
+  /** Times a factor of each row `[…, 1]`, into which a gradient flows, too. */
+  rows(x: string, factors: string): string {
+    return this.passes(this.one('Mul', [x, factors]), [x, factors], (dy, give) => {
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, factors])),
+      );
+      give(
+        factors,
+        this.added(() => this.sum(this.one('Mul', [dy, x]), [-1])),
+      );
+    });
+  }
+
+  /** Over axes, which stay with a size of 1; without a gradient. */
+  sum(x: string, axes: readonly number[]): string {
+    return this.one('ReduceSum', [x, this.sizes(axes)], { keepdims: 1 });
+  }
+
+  /** Zeros before and behind the second of three axes; negative numbers cut off as many, as ONNX has it. */
+  pad(x: string, before: number, behind: number): string {
+    if (before === 0 && behind === 0) return x;
+    const padded = (value: string, pads: readonly [number, number]): string =>
+      this.one('Pad', [value, this.sizes([0, pads[0], 0, 0, pads[1], 0])]);
+    return this.passes(padded(x, [before, behind]), [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => padded(dy, [-before, -behind])),
       ),
     );
   }
@@ -330,6 +369,36 @@ export class Tape {
     return this.one('Sub', [this.scalar(1), this.one('Mul', [unit, unit])]);
   }
 
+  sigmoid(x: string): string {
+    const y = this.one('Sigmoid', [x]);
+    return this.passes(y, [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, this.one('Sub', [y, this.one('Mul', [y, y])])])),
+      ),
+    );
+  }
+
+  /** log(1 + e^x) */
+  softplus(x: string): string {
+    return this.passes(this.one('Softplus', [x]), [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, this.one('Sigmoid', [x])])),
+      ),
+    );
+  }
+
+  exp(x: string): string {
+    const y = this.one('Exp', [x]);
+    return this.passes(y, [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, y])),
+      ),
+    );
+  }
+
   silu(x: string): string {
     const sigmoid = this.one('Sigmoid', [x]);
     const y = this.one('Mul', [x, sigmoid]);
@@ -418,10 +487,16 @@ export class Tape {
 
   /**
    * Records the backward pass; once.
-   * @param seed the output's gradient. @returns the gradients of `wanted`, in order.
+   * @param seed the output's gradient. @param others what other values' gradients get from elsewhere.
+   * @returns the gradients of `wanted`, in order.
    */
-  gradients(output: string, seed: string, wanted: readonly string[]): string[] {
-    const found = new Map([[output, seed]]);
+  gradients(
+    output: string,
+    seed: string,
+    wanted: readonly string[],
+    others: ReadonlyMap<string, string> = new Map<string, string>(),
+  ): string[] {
+    const found = new Map([...others, [output, seed]]);
     const give: Give = (value, contribution) => {
       if (this.differentiable.has(value)) found.set(value, contribution(found.get(value)));
     };

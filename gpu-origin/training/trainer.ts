@@ -1,12 +1,24 @@
 /** Gradients of a low-rank delta over a frozen base and chain, layer by layer. */
-import { LINEAR_KINDS, ofLayer, type Rope } from '../model/base-model.ts';
+import {
+  convolvedChannels,
+  type DeltaNet,
+  isDeltaNet,
+  keysOf,
+  LINEAR_KINDS,
+  type LlamaConfig,
+  ofLayer,
+  type Rope,
+} from '../model/base-model.ts';
 import { rotationsOf } from '../model/rotation.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Batch } from './batches.ts';
 import { classLoss, type HeadInput } from './classifier.ts';
+import { keptOfDeltaNet } from './delta-net.ts';
+import { expertRows } from './experts.ts';
 import {
   addGradient,
   embed,
+  embedInLayer,
   type FrozenChain,
   type FrozenWeights,
   type Parameter,
@@ -21,8 +33,13 @@ import {
   buildHeadGraphs,
   buildLayerGraphs,
   deltaInput,
+  EMBEDDED,
   gradientOf,
+  gradientOfLater,
   type GraphParams,
+  LAYER_EMBEDDED,
+  SHARED,
+  type Sharing,
 } from './graphs.ts';
 import { type OpenModel, type Sizes, type Tensor, TensorRuntime } from './tensors.ts';
 
@@ -81,18 +98,42 @@ export const batchLimits = (heads: number): { mostTokens: number; mostScores: nu
   mostScores: Math.floor(SCORE_BYTES / (Float32Array.BYTES_PER_ELEMENT * heads)),
 });
 
+const deltaNetOf = (config: LlamaConfig, layer: number): DeltaNet | null =>
+  isDeltaNet(config, layer) ? config.deltaNet : null;
+
 /** Bytes that a micro-batch's forward pass would keep for the backward pass. */
 export function keptBytes(base: Pick<ServedBase, 'config'>, tokens: number): number {
-  const { hidden, heads, layers, qkNorm, valueNorm, postNorms } = base.config;
+  const { hidden, heads, layers, qkNorm, valueNorm, postNorms, outputGate, layerEmbedding, experts } =
+    base.config;
   let floats = 0;
   for (let layer = 0; layer < layers; layer++) {
     const { kvHeads, headDim, ffn } = ofLayer(base.config, layer);
+    const net = deltaNetOf(base.config, layer);
+    floats += 2 * hidden + (postNorms ? 2 * hidden : 0);
+    floats += experts === null ? 2 * ffn : 2 * ffn * experts.chosen + experts.count;
+    floats += layerEmbedding === null ? 0 : 2 * hidden + 2 * layerEmbedding;
+    if (net !== null) {
+      floats += convolvedChannels(net) + net.valueHeads * (net.valueDim + 2) + keptOfDeltaNet(net);
+      continue;
+    }
     const attention = (heads + kvHeads) * headDim;
-    floats += attention * 2 + 2 * hidden + 2 * ffn + (qkNorm === null ? 0 : attention);
-    floats += (valueNorm ? kvHeads * headDim : 0) + (postNorms ? 2 * hidden : 0);
+    floats += attention * 2 + (qkNorm === null ? 0 : attention) + (outputGate ? heads * headDim : 0);
+    floats += valueNorm ? kvHeads * headDim : 0;
   }
   return tokens * floats * Float32Array.BYTES_PER_ELEMENT;
 }
+
+/** What becomes of a layer's keys and values in other layers; null = nothing. */
+function sharingOf(config: LlamaConfig, layer: number): Sharing | null {
+  if (keysOf(config, layer) !== layer) return 'borrows';
+  const isRead = config.layerSizes?.some(({ keysOf: source }) => source === layer) === true;
+  return isRead ? 'lends' : null;
+}
+
+/** What the gradients of shared keys and values get of later layers, by the layer that lends them. */
+type LaterGradients = Map<number, Readonly<Record<string, Tensor>>>;
+
+const isShared = (name: string): boolean => (SHARED as readonly string[]).includes(name);
 
 export class Trainer {
   private readonly layers = new Map<string, OpenLayers>();
@@ -181,6 +222,7 @@ export class Trainer {
     const { hidden } = this.params.base.config;
     const { x, kept, sizes } = await this.forward(batch, acts, true);
     let input: Tensor | undefined = x;
+    const later: LaterGradients = new Map();
     try {
       const weights = weigh === undefined ? batch.weights : weigh(await this.heads(batch, x, 'score'));
       const gradient = new Float32Array(batch.tokens.length * hidden);
@@ -189,16 +231,17 @@ export class Trainer {
       input = undefined;
       input = await runtime.upload('f32', [batch.tokens.length, hidden], gradient);
       for (let layer = kept.length - 1; layer >= 0; layer--) {
-        const next = await this.backward(layer, input, { ...kept[layer]!, ...acts }, batch.length, sizes);
+        const values = { ...this.lentTo(layer, kept), ...kept[layer]!, ...acts };
+        const next = await this.backward(layer, input, values, later, batch.length, sizes);
         runtime.free(input);
         input = next;
-        for (const value of Object.values(kept[layer]!)) runtime.free(value);
-        kept.pop();
+        this.freeAll(kept.splice(layer));
       }
       return scores;
     } finally {
       runtime.free(input);
-      for (const values of kept) for (const value of Object.values(values)) runtime.free(value);
+      this.freeAll([...later.values()]);
+      this.freeAll(kept);
     }
   }
 
@@ -253,52 +296,143 @@ export class Trainer {
       S: batch.rows,
       R: this.params.parameters[0]?.rank ?? 0,
     };
-    let x = await runtime.upload('f32', [batch.tokens.length, hidden], embed(base, batch.tokens));
+    /** Until it is among the kept values. */
+    let stream: Tensor | undefined = await runtime.upload(
+      'f32',
+      [batch.tokens.length, hidden],
+      embed(base, batch.tokens),
+    );
     const kept: Record<string, Tensor>[] = [];
     try {
       for (let layer = 0; layer < base.config.layers; layer++) {
-        const { forward } = await this.graphsOf(layer, batch.length);
+        const { forward, backward } = await this.graphsOf(layer, batch.length);
         const inputs = await this.inputs(layer, batch.length, withDelta);
+        const before = { ...(await this.ownEmbedding(layer, batch.tokens)), x: stream! };
+        kept.push(before);
+        stream = undefined;
         // A classification head reads the last layer's output here.
         const isRead = this.params.classifier !== undefined && layer === base.config.layers - 1;
         const { y, ...values } = await runtime.run(
           forward,
-          { ...inputs, ...acts, x },
+          { ...inputs, ...acts, ...before, ...this.lentTo(layer, kept) },
           this.sizesOf(layer, sizes),
           (name) => isRead && name === 'y',
         );
-        if (keeps) kept.push({ ...values, x });
-        else for (const value of [x, ...Object.values(values)]) runtime.free(value);
-        x = y!;
+        stream = y!;
+        const read = keeps ? backward.model.inputs : [];
+        const isKept = (name: string): boolean => read.includes(name) || this.isLent(layer, name);
+        kept[layer] = this.keepOnly({ ...values, ...before }, isKept);
       }
-      return { x, kept, sizes };
+      if (!keeps) this.freeAll(kept.splice(0));
+      return { x: stream!, kept, sizes };
     } catch (error) {
-      runtime.free(x);
-      for (const values of kept) for (const value of Object.values(values)) runtime.free(value);
+      runtime.free(stream);
+      this.freeAll(kept);
       throw error;
     }
   }
 
-  /** @returns the gradient of the layer's input. */
+  /** Frees the other values. */
+  private keepOnly(
+    values: Readonly<Record<string, Tensor>>,
+    stays: (name: string) => boolean,
+  ): Record<string, Tensor> {
+    const kept: Record<string, Tensor> = {};
+    for (const [name, value] of Object.entries(values))
+      if (stays(name)) kept[name] = value;
+      else this.runtime.free(value);
+    return kept;
+  }
+
+  private freeAll(all: readonly Readonly<Record<string, Tensor>>[]): void {
+    for (const values of all) for (const value of Object.values(values)) this.runtime.free(value);
+  }
+
+  /** What a layer reads of earlier ones, beside the stream. @param kept of all layers so far, itself included. */
+  private lentTo(layer: number, kept: readonly Readonly<Record<string, Tensor>>[]): Record<string, Tensor> {
+    const { config } = this.params.base;
+    const lent: Record<string, Tensor> = {};
+    if (config.layerEmbedding !== null) lent[EMBEDDED] = kept[0]!['x']!;
+    const source = keysOf(config, layer);
+    if (source !== layer) for (const name of SHARED) lent[name] = kept[source]![name]!;
+    return lent;
+  }
+
+  /** Whether later layers read a value of the layer. */
+  private isLent(layer: number, name: string): boolean {
+    const { config } = this.params.base;
+    if (sharingOf(config, layer) === 'lends' && isShared(name)) return true;
+    return config.layerEmbedding !== null && layer === 0 && name === 'x';
+  }
+
+  private async ownEmbedding(layer: number, tokens: Int32Array): Promise<Record<string, Tensor>> {
+    const { base } = this.params;
+    const { layerEmbedding } = base.config;
+    if (layerEmbedding === null) return {};
+    const rows = embedInLayer(base, layer, tokens);
+    return { [LAYER_EMBEDDED]: await this.runtime.upload('f32', [tokens.length, layerEmbedding], rows) };
+  }
+
+  /** @param later changes by what the layer makes and uses up. @returns the gradient of the layer's input. */
   private async backward(
     layer: number,
     dy: Tensor,
     kept: Record<string, Tensor>,
+    later: LaterGradients,
     length: number,
     sizes: Sizes,
   ): Promise<Tensor> {
     const { runtime } = this;
     const { backward } = await this.graphsOf(layer, length);
-    const inputs = { ...(await this.inputs(layer, length, true)), ...kept, dy };
+    const ofLater = await this.gradientsOfLater(layer, kept, later);
+    const inputs = { ...(await this.inputs(layer, length, true)), ...kept, ...ofLater, dy };
     const dx = gradientOf('x');
-    const made = await runtime.run(backward, inputs, this.sizesOf(layer, sizes), (name) => name !== dx);
+    const flows = [dx, ...SHARED.map(gradientOf)];
+    const isRead = (name: string): boolean => !flows.includes(name);
+    const made = await runtime.run(backward, inputs, this.sizesOf(layer, sizes), isRead);
     for (const parameter of this.byLayer[layer]!)
       for (const kind of parameter.linear.kinds) {
         const value = made[gradientOf(deltaInput(kind, parameter.side, 'trained'))]!;
         addGradient(this.params.base, parameter, kind, runtime.read(value));
       }
-    for (const [name, value] of Object.entries(made)) if (name !== dx) runtime.free(value);
+    for (const [name, value] of Object.entries(made)) if (isRead(name)) runtime.free(value);
+    this.passOn(layer, made, later);
     return made[dx]!;
+  }
+
+  /** What the gradients of the keys and values that the layer shares get of later layers: zeros before the first. */
+  private async gradientsOfLater(
+    layer: number,
+    kept: Readonly<Record<string, Tensor>>,
+    later: LaterGradients,
+  ): Promise<Readonly<Record<string, Tensor>>> {
+    const { config } = this.params.base;
+    if (sharingOf(config, layer) === null) return {};
+    const source = keysOf(config, layer);
+    const known = later.get(source);
+    if (known !== undefined) return known;
+    const zeros: Record<string, Tensor> = {};
+    later.set(source, zeros);
+    for (const name of SHARED) {
+      const { dims } = kept[name]!;
+      const count = dims.reduce((product, size) => product * size, 1);
+      zeros[gradientOfLater(name)] = await this.runtime.upload('f32', dims, new Float32Array(count));
+    }
+    return zeros;
+  }
+
+  /** The same with what the layer adds, for the layers before it. */
+  private passOn(layer: number, made: Readonly<Record<string, Tensor>>, later: LaterGradients): void {
+    const { config } = this.params.base;
+    const sharing = sharingOf(config, layer);
+    if (sharing === null) return;
+    const source = keysOf(config, layer);
+    this.freeAll([later.get(source) ?? {}]);
+    later.delete(source);
+    if (sharing === 'lends') return;
+    const sums: Record<string, Tensor> = {};
+    for (const name of SHARED) sums[gradientOfLater(name)] = made[gradientOf(name)]!;
+    later.set(source, sums);
   }
 
   /** Labelled positions through the head, some at a time. */
@@ -395,22 +529,26 @@ export class Trainer {
 
   /** Groups of heads are each layer's own. */
   private sizesOf(layer: number, sizes: Sizes): Sizes {
-    return { ...sizes, N: sizes['S']! * ofLayer(this.params.base.config, layer).kvHeads };
+    const { config } = this.params.base;
+    const net = deltaNetOf(config, layer);
+    const P = config.experts === null ? 0 : expertRows(config.experts, sizes['T']!);
+    return { ...sizes, P, N: sizes['S']! * (net?.valueHeads ?? ofLayer(config, layer).kvHeads) };
   }
 
   private async graphsOf(layer: number, length: number): Promise<OpenLayers> {
     const { name, rope } = this.ropeOf(layer);
     const { config } = this.params.base;
     const own = ofLayer(config, layer);
+    const deltaNet = deltaNetOf(config, layer);
     const kinds = new Set(this.byLayer[layer]!.flatMap(({ linear }) => linear.kinds));
-    const trained =
-      config.layerSizes === null ? this.graphs.trained : LINEAR_KINDS.filter((kind) => kinds.has(kind));
-    const sizes = [own.kvHeads, own.headDim, own.ffn, ...trained].join();
-    const key = `${length}.${name}.${sizes}`;
+    const trained = LINEAR_KINDS.filter((kind) => kinds.has(kind));
+    const sharing = sharingOf(config, layer);
+    const sizes = [own.kvHeads, own.headDim, own.ffn, sharing, ...trained].join();
+    const key = `${length}.${deltaNet === null ? name : 'delta'}.${sizes}`;
     const known = this.layers.get(key);
     if (known !== undefined) return known;
     const rotations = rotationsOf(this.graphs.rotations, layer);
-    const params = { ...this.graphs, config: own, rotations, trained };
+    const params = { ...this.graphs, config: { ...own, deltaNet }, rotations, trained, sharing };
     const { forward, backward } = buildLayerGraphs(params, length, rope);
     const opened = {
       forward: await this.runtime.open(forward),
@@ -434,6 +572,8 @@ export class Trainer {
       mask: await this.table(`mask.${window}.${group}.${length}`, [group * length, length], () =>
         causalMask(group, length, window ?? length),
       ),
+      // Some layers read a gain that lies there: LAYER_PROJECTION_NORM.
+      ...this.weights.head,
       ...this.weights.layers[layer],
       ...this.chain.layers[layer],
       ...(withDelta ? await this.servedOf(layer) : await this.nothingOf(layer)),

@@ -13,6 +13,7 @@ import {
 import {
   checkpointSteps,
   MAX_CONTINUED_RANK,
+  targetsOf,
   type TrainingCard,
   type TrainingCurve,
   type TrainingRequest,
@@ -20,7 +21,7 @@ import {
   usualBatch,
   usualRate,
 } from '../../protocol/training.ts';
-import { type LlamaConfig, ofLayer, storedShape } from '../model/base-model.ts';
+import { type LlamaConfig, ofLayer, storedLinears, storedShape } from '../model/base-model.ts';
 import { transpose } from '../model/prepare-weights.ts';
 import { mulberry32 } from '../model/rotation.ts';
 import { type AdamW, rateOf } from './adamw.ts';
@@ -35,20 +36,30 @@ const EVALUATIONS = 10;
 const CURVE_POINTS = 200;
 
 /**
- * Chooses what the request leaves open. @param params.rows that are trained on. @param params.activated of
- * `activationOf`.
+ * Chooses what the request leaves open; targets that the base does not have are left out, unless there are no others.
+ * @param params.rows that are trained on. @param params.activated of `activationOf`.
  */
-export const settingsOf = (
+export function settingsOf(
   { activated_by: _, ...request }: TrainingRequest,
-  { rows, hidden, activated }: { rows: number; hidden: number; activated?: TrainingSettings['activated'] },
-): TrainingSettings => ({
-  ...request,
-  ...(activated === undefined ? {} : { activated }),
-  batch: request.batch ?? usualBatch(rows),
-  rate: request.rate ?? usualRate(request.method, hidden),
-});
+  params: { rows: number; config: LlamaConfig; activated?: TrainingSettings['activated'] },
+): TrainingSettings {
+  const { rows, config, activated } = params;
+  const known = new Set(
+    config.attention.flatMap((_, layer) =>
+      storedLinears(config, layer).flatMap(({ name }) => targetsOf(name)),
+    ),
+  );
+  const targets = request.targets.filter((target) => known.has(target));
+  return {
+    ...request,
+    ...(activated === undefined ? {} : { activated }),
+    targets: targets.length === 0 ? request.targets : targets,
+    batch: request.batch ?? usualBatch(rows),
+    rate: request.rate ?? usualRate(request.method, config.hidden),
+  };
+}
 
-/** Parameters in the order of layers, linears and sides; none if each target is only a part of a fused linear. */
+/** Parameters in the order of layers, linears and sides; none if no linear is trained by these targets. */
 export function newParameters(
   config: LlamaConfig,
   { targets, rank, seed }: Pick<TrainingSettings, 'targets' | 'rank' | 'seed'>,

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { parseCanonical, writePeftAdapter } from '../../adapters/index.ts';
+import { TRAINABLE } from '../../protocol/training.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { TINY_ADAPTERS, writeTinyAdapter } from '../fixtures/tiny-base.ts';
 import { type Finished, type GraftProcess, startGraft } from './graft-process.ts';
@@ -51,7 +52,7 @@ describe('the command', () => {
       out: 'notes',
       training: {
         base: { id: 'tiny-base', digest: createHash('sha256').update('base').digest('hex'), weights: 'int8' },
-        settings: { rank: 8, alpha: 16, targets: ['q', 'k', 'v', 'o', 'gate', 'up', 'down'], method: 'sft' },
+        settings: { rank: 8, alpha: 16, targets: [...TRAINABLE], method: 'sft' },
       },
     });
     expect((await readdir(path.join(folder, 'notes'))).sort()).toContain('training.json');

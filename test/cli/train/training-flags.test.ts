@@ -5,7 +5,7 @@ import {
   sameCommand,
   trainingFlags,
 } from '../../../cli/train/training-flags.ts';
-import { TrainingRequest } from '../../../protocol/training.ts';
+import { TRAINABLE, TrainingRequest } from '../../../protocol/training.ts';
 
 const defaults = Object.fromEntries(
   Object.entries(trainingFlags).map(([name, flag]) => [name, 'default' in flag ? flag.default : undefined]),
@@ -19,7 +19,7 @@ describe('readTrainingRequest', () => {
         method: 'sft',
         rank: 8,
         alpha: 16,
-        targets: ['q', 'k', 'v', 'o', 'gate', 'up', 'down'],
+        targets: [...TRAINABLE],
         epochs: 3,
       },
       ...{ least_steps: 60, rate: null, batch: null, max_length: 1_024, validation: 0.1, seed: 0, beta: 0.1 },
@@ -66,15 +66,18 @@ describe('--activated', () => {
 
 describe('parseTargets', () => {
   it.each([
-    ['all', ['q', 'k', 'v', 'o', 'gate', 'up', 'down']],
+    ['all', [...TRAINABLE]],
     ['v,q', ['q', 'v']],
+    ['out_proj,in_proj_qkv,q', ['q', 'in_proj_qkv', 'out_proj']],
     ['q_proj, v_proj,q', ['q', 'v']],
   ])('%s', (text, targets) => {
     expect(parseTargets(text)).toEqual(targets);
   });
 
   it.each(['', ',', 'q,all', 'lm_head', 'constructor'])('refuses %j with the right ones', (text) => {
-    expect(() => parseTargets(text)).toThrow(/Use all, or a list of q, k, v, o, gate, up, down\./);
+    expect(() => parseTargets(text)).toThrow(
+      /Use all, or a list of q, k, v, o, gate, up, down, in_proj_qkv, in_proj_z, in_proj_b, in_proj_a, out_proj, per_layer_input_gate, per_layer_projection\./,
+    );
   });
 });
 

@@ -116,6 +116,22 @@ const OPERATORS: Record<string, Operator> = {
     if (rest === 0) return x;
     return of(s.t.rope(x.name, ...angles(s, x.dims[0]!, 1), { half: 1, rest }), x.dims);
   },
+  'rows by factors of a variable': (s, x) => of(s.t.rows(x.name, s.variable([x.dims[0]!, 1]).name), x.dims),
+  'pad, and cut off': (s, x) => {
+    const [rows, width] = x.dims as [number, number];
+    const apart = s.t.reshape(x.name, [2, rows / 2, width], x.dims);
+    const shifted = s.t.pad(s.t.pad(apart, 2, -1), 0, -1);
+    return of(s.t.reshape(shifted, x.dims, [2, rows / 2, width]), x.dims);
+  },
+  'matmul of four axes, transposed': (s, x) => {
+    const [rows, width] = x.dims as [number, number];
+    const a = s.t.reshape(x.name, [1, 2, rows / 2, width], x.dims);
+    const y = s.t.matmul(a, s.variable([1, 2, 8, width]).name, true, 4);
+    return of(s.t.reshape(y, [rows, 8], [1, 2, rows / 2, 8]), [rows, 8]);
+  },
+  sigmoid: (s, x) => of(s.t.sigmoid(x.name), x.dims),
+  softplus: (s, x) => of(s.t.softplus(x.name), x.dims),
+  exp: (s, x) => of(s.t.exp(x.name), x.dims),
   silu: (s, x) => of(s.t.silu(x.name), x.dims),
   gelu: (s, x) => of(s.t.gelu(x.name), x.dims),
 };

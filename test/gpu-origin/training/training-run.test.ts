@@ -9,6 +9,7 @@ import {
   encodeCanonical,
   type LoraModule,
   makeLoraModule,
+  packAdapter,
   writePeftAdapter,
 } from '../../../adapters/index.ts';
 import type { Device } from '../../../gpu-origin/runtime/device.ts';
@@ -29,6 +30,7 @@ import {
   mostTokensOf,
   newParameters,
   type RunState,
+  settingsOf,
   thinned,
   trainedModules,
   TrainingRun,
@@ -38,10 +40,17 @@ import {
   TRAINABLE,
   type TrainingCurve,
   type TrainingMethod,
+  type TrainingRequest,
   type TrainingSettings,
 } from '../../../protocol/training.ts';
 import { seeded, TINY_PHI3, TINY_SHAPES, TINY_VOCAB } from '../../fixtures/tiny-base.ts';
-import { type Form, openTinyTrainable, type TinyTrainable } from '../../fixtures/training-references.ts';
+import { logProbabilities, makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
+import {
+  type Form,
+  openTinyTrainable,
+  type TinyTrainable,
+  TRAINED_SHAPES,
+} from '../../fixtures/training-references.ts';
 
 const SETTINGS: TrainingSettings = {
   method: 'sft',
@@ -90,7 +99,7 @@ afterAll(async () => {
 
 const tinyBase = (family: string, form: Form): Promise<TinyTrainable> => {
   const key = `${family} ${form}`;
-  const known = bases.get(key) ?? openTinyTrainable(TINY_SHAPES[family]!, form);
+  const known = bases.get(key) ?? openTinyTrainable(TRAINED_SHAPES[family]!, form);
   bases.set(key, known);
   return known;
 };
@@ -268,8 +277,7 @@ describe('what is learned', () => {
     });
   });
 
-  // graft does not train through Qwen3.5's linear attention.
-  it.each(Object.keys(TINY_SHAPES).filter((family) => family !== 'qwen3_5'))(
+  it.each([...Object.keys(TINY_SHAPES), 'gemma4_shared', 'gemma4_e2b', 'qwen3moe'])(
     'lowers the loss in one step: %s',
     async (family) => {
       await withTraining({ family, settings: { batch: 7, rate: 1e-3 } }, async ({ run }) => {
@@ -299,11 +307,12 @@ describe('what is learned', () => {
   });
 });
 
-it('scores a row the same to the bit in any batch: a resumed DPO has the same references', async () => {
+/** A resumed DPO has the same references. */
+it.each(['llama', 'qwen3moe'])('scores a row the same to the bit in any batch: %s', async (family) => {
   const trained = randomRows(40, 'sft', 77);
   const batchOf = (rows: readonly TrainingRow[]) =>
     makeBatches(rows, { buckets: [32], mostTokens: Infinity, mostScores: Infinity })[0]!;
-  await withTraining({ trained }, async ({ trainer }) => {
+  await withTraining({ family, trained }, async ({ trainer }) => {
     const alone = [];
     for (const row of trained) alone.push((await trainer.score(batchOf([row]))).nll);
     // 257 labels: the head takes 256 at a time, and one is left.
@@ -314,9 +323,49 @@ it('scores a row the same to the bit in any batch: a resumed DPO has the same re
   });
 });
 
-describe('gradients of a step', () => {
+it.each(['llama', 'qwen3_5', 'gemma4_e2b', 'qwen3moe'])(
+  'answers with the probabilities that it was trained to: %s',
+  async (family) => {
+    const tiny = await makeTinyRunner({ shape: TRAINED_SHAPES[family]!, weights: 'f32' });
+    try {
+      const [row] = randomRows(1, 'sft', 5) as [TrainingRow];
+      const [{ tokens, labels }] = row.sequences as [TrainingSequence];
+      await withTraining({ family, settings: { epochs: 4 } }, async ({ trainer, parameters, finish }) => {
+        const batch = makeBatches([row], { buckets: [48], mostTokens: 48, mostScores: Infinity })[0]!;
+        const before = await trainer.score(batch);
+        await finish();
+        const { nll } = await trainer.score(batch);
+        const { configJson, safetensors } = writePeftAdapter({
+          modules: trainedModules(parameters, SETTINGS.alpha),
+          baseModel: null,
+        });
+        const { bytes, digest } = await packAdapter({
+          files: { configJson, weights: safetensors },
+          baseId: tiny.runner.base.id,
+          parentChainId: null,
+        });
+        const adapter = await tiny.runner.loadAdapter(bytes, digest);
+        tiny.runner.assign(0, tiny.runner.compose([{ adapter, scale: 1 }]));
+        const served = await prefillAll(tiny.runner, 0, [...tokens], [...tokens.keys()]);
+        const wanted = [...labels.keys()].filter((at) => labels[at]! >= 0);
+        expect(wanted.length).toBeGreaterThan(0);
+        for (const at of wanted) {
+          expect(Math.abs(logProbabilities(served[at]!)[labels[at]!]! + nll[at]!)).toBeLessThan(1e-4);
+          expect(Math.abs(before.nll[at]! - nll[at]!)).toBeGreaterThan(1e-2);
+        }
+      });
+    } finally {
+      await tiny.close();
+    }
+  },
+);
+
+describe.each([
+  ['llama', 1e-6],
+  ['qwen3_5', 1e-5],
+])('gradients of a step on %s', (family, share) => {
   const gradientsOf = (options: Options & { mostTokens: number; buckets?: readonly number[] }) =>
-    withTraining(options, async ({ trainer, parameters }) => {
+    withTraining({ family, ...options }, async ({ trainer, parameters }) => {
       const { trained = [] } = options;
       // B begins at zero, so that A would have no gradient.
       const random = seeded(3);
@@ -332,14 +381,14 @@ describe('gradients of a step', () => {
     { what: 'in pieces', options: { mostTokens: 32, buckets: [32] }, batches: 6 },
     { what: 'with more padding', options: { mostTokens: 4_096, buckets: [64] }, batches: 1 },
     { what: 'computed again', options: { mostTokens: 4_096, buckets: [32], recompute: true }, batches: 1 },
-  ])('are the same to 1e-6 $what', async ({ options, batches }) => {
+  ])(`are the same to ${share} $what`, async ({ options, batches }) => {
     const whole = await gradientsOf({ trained, mostTokens: 4_096, buckets: [32] });
     const other = await gradientsOf({ trained, ...options });
     expect([whole.batches, other.batches]).toEqual([1, batches]);
     const norm = (values: Float32Array): number => Math.sqrt(values.reduce((sum, one) => sum + one * one, 0));
     other.gradients.forEach((own, at) => {
       const wanted = whole.gradients[at]!;
-      expect(norm(own.map((value, i) => value - wanted[i]!)) / norm(wanted)).toBeLessThan(1e-6);
+      expect(norm(own.map((value, i) => value - wanted[i]!)) / norm(wanted)).toBeLessThan(share);
     });
   });
 
@@ -365,7 +414,7 @@ describe('newParameters', () => {
   it('begins as PEFT does: A within 1 / sqrt(in), B zero, by the seed', async () => {
     const { config } = (await tinyBase('llama', 'f32')).base;
     const all = newParameters(config, SETTINGS);
-    expect(all).toHaveLength(2 * TRAINABLE.length * config.layers);
+    expect(all).toHaveLength(2 * 7 * config.layers);
     for (const { side, values, width } of all) {
       const most = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
       if (side === 'B') expect(most).toBe(0);
@@ -373,6 +422,20 @@ describe('newParameters', () => {
     }
     expect(newParameters(config, SETTINGS)).toEqual(all);
     expect(newParameters(config, { ...SETTINGS, seed: 1 })).not.toEqual(all);
+  });
+
+  it('has the linears of embeddings by layer', async () => {
+    const { config } = (await tinyBase('gemma4_e2b', 'f32')).base;
+    const of = (targets: TrainingSettings['targets']): string[] => [
+      ...new Set(newParameters(config, { ...SETTINGS, targets }).map(({ linear }) => linear.name)),
+    ];
+    const all = of([...TRAINABLE]);
+    // Its three last layers have no keys and values of their own.
+    expect(all).toHaveLength(9 * 3 + 7 * 3);
+    expect(all).toContain('model.layers.5.per_layer_input_gate');
+    expect(all).toContain('model.layers.5.per_layer_projection');
+    expect(of(['k', 'v', 'gate'])).toHaveLength(6 + 6);
+    expect(of(['per_layer_projection'])).toHaveLength(6);
   });
 
   it('is empty where a fused linear would be trained in part', async () => {
@@ -385,6 +448,28 @@ describe('newParameters', () => {
     expect(of(['q', 'o']).every((name) => name.endsWith('o_proj'))).toBe(true);
     expect(of(['q', 'k', 'v']).every((name) => name.endsWith('qkv_proj'))).toBe(true);
   });
+});
+
+it('trains the linears of attention or linear attention that a layer has, and leaves other targets out', async () => {
+  const of = async (family: string, targets: TrainingSettings['targets']) => {
+    const { config } = (await tinyBase(family, 'f32')).base;
+    const request: TrainingRequest = { ...SETTINGS, targets };
+    const settings = settingsOf(request, { rows: 1, config });
+    const names = newParameters(config, settings).map(({ linear }) =>
+      linear.name.replace(/^model\.layers\./, ''),
+    );
+    return { targets: settings.targets, linears: [...new Set(names)] };
+  };
+  expect((await of('llama', [...TRAINABLE])).targets).toEqual(['q', 'k', 'v', 'o', 'gate', 'up', 'down']);
+  expect(await of('qwen3_5', ['q', 'in_proj_b', 'out_proj'])).toEqual({
+    targets: ['q', 'in_proj_b', 'out_proj'],
+    linears: [
+      ...['0.linear_attn.in_proj_b', '0.linear_attn.out_proj'],
+      ...['1.linear_attn.in_proj_b', '1.linear_attn.out_proj', '2.self_attn.q_proj'],
+    ],
+  });
+  expect((await of('qwen3_5', [...TRAINABLE])).linears).toHaveLength(2 * (5 + 3) + 4 + 3);
+  expect(await of('llama', ['out_proj'])).toEqual({ targets: ['out_proj'], linears: [] });
 });
 
 describe('continuedModules', () => {
