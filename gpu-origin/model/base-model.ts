@@ -323,13 +323,6 @@ export function lastOfKind(attention: readonly LayerAttention[], layer: number, 
   return last;
 }
 
-/** Whether layers share keys and values, or have embeddings of their own: Gemma 4 E2B and E4B. */
-const joinsLayers = ({
-  layerSizes,
-  layerEmbedding,
-}: Pick<LlamaConfig, 'layerSizes' | 'layerEmbedding'>): boolean =>
-  layerEmbedding !== null || layerSizes?.some((sizes) => sizes.keysOf !== null) === true;
-
 /** Whether the layer has such a linear; those of experts are not the layer's. */
 export function hasLinear(
   config: Pick<LlamaConfig, 'deltaNet' | 'outputGate' | 'experts' | 'layerSizes' | 'layerEmbedding'>,
@@ -680,7 +673,7 @@ function checkHeads(
 }
 
 /** What decides where a base runs. */
-type Parts = Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts' | 'layerSizes' | 'layerEmbedding'>;
+type Parts = Pick<LlamaConfig, 'attentionCap' | 'deltaNet' | 'experts'>;
 
 /** Numbers of a head's q and k that ONNX Runtime's LinearAttention takes there: one thread of a group each. */
 const MOST_KEY_DIM_ON_GPU = 256;
