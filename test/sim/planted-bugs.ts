@@ -119,8 +119,8 @@ export const PLANTED: readonly PlantedBug[] = [
       'leaves while its request waits for adapters or runs with them.',
     file: 'gpu-origin/engine/sequence.ts',
     find: '    this.lease?.release();\n',
-    replace: "    if (state !== 'aborted') this.lease?.release();\n",
-    seed: 5,
+    replace: "    if (params.state !== 'aborted') this.lease?.release();\n",
+    seed: 2,
   },
   {
     id: 'replayed-nonce',
