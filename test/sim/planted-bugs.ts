@@ -47,7 +47,7 @@ export const PLANTED: readonly PlantedBug[] = [
     await utimes(path, seconds, seconds).catch(() => undefined);
     return shared.read;
 `,
-    seed: 2,
+    seed: 4,
   },
   {
     id: 'stale-cache-after-promote',
@@ -119,8 +119,8 @@ export const PLANTED: readonly PlantedBug[] = [
       'leaves while its request waits for adapters or runs with them.',
     file: 'gpu-origin/engine/sequence.ts',
     find: '    this.lease?.release();\n',
-    replace: "    if (state !== 'aborted') this.lease?.release();\n",
-    seed: 5,
+    replace: "    if (params.state !== 'aborted') this.lease?.release();\n",
+    seed: 2,
   },
   {
     id: 'replayed-nonce',
@@ -140,6 +140,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
-    seed: 6,
+    seed: 3,
   },
 ];
