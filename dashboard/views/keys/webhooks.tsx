@@ -81,7 +81,7 @@ export function Webhooks({ client }: { client: Client }) {
                 <Breakable text={webhook.url} />
               </th>
               <td>{webhook.tenant ?? 'the operator'}</td>
-              <td>{webhook.events.map((event) => EVENT_WORDS[event]).join(', ')}</td>
+              <td class="whole">{webhook.events.map((event) => EVENT_WORDS[event]).join(', ')}</td>
               <td>{webhook.waiting === 0 ? 'none' : whole(webhook.waiting)}</td>
               <td class="right act">
                 <Act label={`Test ${webhook.url}`} icon={Send} onClick={() => void test(webhook)} />
