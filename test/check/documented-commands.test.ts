@@ -4,7 +4,10 @@
  * only looked up (test/docs/commands.test.ts).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { describe, expect, it, type TestContext, vi } from 'vitest';
 import { z } from 'zod';
@@ -188,11 +191,13 @@ const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
     const rows = readFileSync(path.join(ROOT, 'examples/ab-test/rows.jsonl'), 'utf8').split('\n').slice(0, 2);
     writeFileSync(path.join(folder, 'prompts.jsonl'), rows.join('\n'));
   },
+  'docs/run/alerts.md': prepareWebhook,
   'docs/run/backups.md': prepareNames,
   'docs/run/keys-and-limits.md': prepareKey,
   'docs/reference/commands.md': async (reader) => {
     await prepareNames(reader);
     await prepareFiles(reader);
+    await prepareWebhook(reader);
   },
 };
 
@@ -214,6 +219,16 @@ async function prepareKey(reader: Reader): Promise<void> {
   reader.names.set('2f0c8d6e-7b1a-4c55-9d3e-1f0c8d6e7b1a', request);
   // Kept prompts are written after the answer.
   await vi.waitFor(() => reader.run(`graft requests --show ${request}`));
+}
+
+/** The webhook that pages name, and who receives its messages. */
+async function prepareWebhook(reader: Reader): Promise<void> {
+  const receiver = createServer((_, response) => void response.end()).listen(0, '127.0.0.1');
+  receiver.unref();
+  await once(receiver, 'listening');
+  const { port } = receiver.address() as AddressInfo;
+  const made = await reader.run(`graft webhook add http://127.0.0.1:${port}/ --json`);
+  reader.names.set('hook_0123456789abcdef', z.object({ id: z.string() }).parse(JSON.parse(made)).id);
 }
 
 /** The names, versions and tenants that pages speak of. */
