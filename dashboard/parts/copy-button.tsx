@@ -1,6 +1,6 @@
 import { Check, Copy } from 'lucide';
 import type { ComponentChildren } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { callCode, type ChatBody, classifyCode, type Language, LANGUAGES } from '../model/call-code.ts';
 import { Icon } from './icon.tsx';
 import { toast } from './notes.tsx';
@@ -71,6 +71,32 @@ function Code({ label, code, children }: { label: string; code: string; children
       <pre tabIndex={0}>
         <code>{code}</code>
       </pre>
+    </section>
+  );
+}
+
+/** Shows a secret, to be copied. @param props.what it is, as `CopyButton` says it. @param props.close words of the button. */
+export function SecretNote(props: {
+  label: string;
+  secret: string;
+  what: string;
+  close: string;
+  onClose: () => void;
+  children: ComponentChildren;
+}) {
+  const note = useRef<HTMLElement>(null);
+  // It may be far above the row that it belongs to: scroll it into view, and have it read aloud.
+  useEffect(() => note.current?.focus(), [props.secret]);
+  return (
+    <section ref={note} tabIndex={-1} class="note good secret" aria-label={props.label}>
+      <p>{props.children}</p>
+      <div class="joined">
+        <code>{props.secret}</code>
+        <CopyButton text={props.secret} what={props.what} label="Copy" />
+      </div>
+      <button type="button" class="small" onClick={props.onClose}>
+        {props.close}
+      </button>
     </section>
   );
 }

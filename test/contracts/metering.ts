@@ -341,7 +341,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
         expect(names(await use(0, START, { requests_per_minute: 5, tokens_per_minute: 1 }))).toEqual([]);
       });
 
-      it('are told anew after a reset, and what was told of before it is nothing', async () => {
+      it('are told again after a reset, and an answer about what came before it changes nothing', async () => {
         const before = await use(100, START);
         await quotas.reset('alice', 'key_1');
         expect(names(await use(100, START + 1))).toEqual(['day 80', 'day 100']);

@@ -1,9 +1,9 @@
-import { createHmac } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EXIT } from '../../cli/cli-error.ts';
+import { signatureOf } from '../fakes/standard-webhooks.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
 import { send, startTinyStack, type TinyStack } from './tiny-stack.ts';
 
@@ -71,10 +71,9 @@ describe('tenants by the command line', () => {
       request.setEncoding('utf8').on('data', (text: string) => (body += text));
       request.on('end', () => {
         const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': given } = request.headers;
-        const mac = createHmac('sha256', Buffer.from(secret.slice('whsec_'.length), 'base64'));
-        const signature = mac.update(`${String(id)}.${String(at)}.${body}`).digest('base64');
+        const expected = signatureOf({ id: String(id), at: String(at), body }, secret);
         const { type, data } = JSON.parse(body) as { type: string; data: { key: string } };
-        got.push({ type, key: data.key, signed: given === `v1,${signature}` });
+        got.push({ type, key: data.key, signed: given === expected });
         response.writeHead(204).end();
       });
     });

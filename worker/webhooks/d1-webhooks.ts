@@ -11,6 +11,7 @@ import {
   WEBHOOK_KEPT_MS,
 } from './limits.ts';
 import type { Alert, OriginAbsence, WebhookMessageRow, WebhookOutbox } from './ports.ts';
+import { messageBody } from './send-webhooks.ts';
 
 export function createD1WebhookOutbox(db: SqlDatabase): WebhookOutbox {
   return {
@@ -100,14 +101,7 @@ export function createD1Webhooks(db: SqlDatabase) {
          WHERE w.owner IN (?5, '') AND EXISTS (SELECT 1 FROM json_each(w.events) WHERE value = ?6)
            AND ${HAS_ROOM} ON CONFLICT DO NOTHING`,
       )
-      .bind(
-        id,
-        JSON.stringify({ type: event, timestamp: new Date(at).toISOString(), data }),
-        at,
-        at + ALERT_KEPT_MS,
-        tenant ?? '',
-        event,
-      );
+      .bind(id, messageBody(event, at, data), at, at + ALERT_KEPT_MS, tenant ?? '', event);
 
   return {
     /** The statement that adds it also checks `max`, and that the key which adds it may still act. */

@@ -6,7 +6,6 @@ import {
   type WebhookList,
   type WebhookSecret,
   type WebhookTest,
-  type WebhookView,
 } from '../../protocol/admin-api/webhooks.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import type { AdminCaller } from '../access/ports.ts';
@@ -16,9 +15,7 @@ import { fail, type AppEnv } from '../http/request.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import type { WebhookLedger, WebhookRow } from './d1-webhooks.ts';
 import { MAX_WEBHOOKS } from './limits.ts';
-import { deliver, webhookRefused, type DeliverDeps } from './send-webhooks.ts';
-
-const viewOf = (row: WebhookRow, waiting: number): WebhookView => ({ ...row, waiting });
+import { deliver, messageBody, webhookRefused, type DeliverDeps } from './send-webhooks.ts';
 
 /** Where alerts of budgets and origins go. A tenant's admin key has its own; 404 for those of others. */
 export function adminWebhookRoutes(deps: DeliverDeps & { webhooks: WebhookLedger }): Hono<AppEnv> {
@@ -29,10 +26,7 @@ export function adminWebhookRoutes(deps: DeliverDeps & { webhooks: WebhookLedger
   adminRoute(routes, 'GET /admin/webhooks', async ({ context, caller, query: { cursor } }) => {
     const tenant = caller.root ? null : caller.tenant;
     const page = await webhooks.list({ tenant, cursor, limit: ADMIN_PAGE });
-    return context.json({
-      webhooks: page.items.map(({ waiting, ...row }) => viewOf(row, waiting)),
-      cursor: page.cursor,
-    } satisfies WebhookList);
+    return context.json({ webhooks: page.items, cursor: page.cursor } satisfies WebhookList);
   });
 
   adminRoute(routes, 'POST /admin/webhooks', async ({ context, caller, request }) => {
@@ -67,7 +61,7 @@ export function adminWebhookRoutes(deps: DeliverDeps & { webhooks: WebhookLedger
           `${tenant ?? 'The operator'} has ${MAX_WEBHOOKS} webhooks, the most allowed. Remove one first.`,
         ),
       );
-    const made: NewWebhook = { ...viewOf(row, 0), secret: await secretOf(row) };
+    const made: NewWebhook = { ...row, waiting: 0, secret: await secretOf(row) };
     return context.json(made, 201);
   });
 
@@ -94,7 +88,7 @@ export function adminWebhookRoutes(deps: DeliverDeps & { webhooks: WebhookLedger
       id: `msg:test:${id}:${at}`,
       source: id,
       url,
-      body: JSON.stringify({ type: 'webhook.test', timestamp: new Date(at).toISOString(), data }),
+      body: messageBody('webhook.test', at, data),
     });
     return context.json({ delivered: failure === null, status, reason: failure } satisfies WebhookTest);
   });

@@ -114,6 +114,10 @@ export function createWebhookSigner(
 const utf8 = (text: string) => new TextEncoder().encode(text);
 const base64 = (bytes: Uint8Array): string => btoa(String.fromCharCode(...bytes));
 
+/** As Standard Webhooks recommends. @param at when it happened, unix ms. */
+export const messageBody = (type: string, at: number, data: object): string =>
+  JSON.stringify({ type, timestamp: new Date(at).toISOString(), data });
+
 /** What sends a message. */
 export interface DeliverDeps {
   webhookSigner: WebhookSigner;

@@ -1,4 +1,4 @@
-import { useState, useEffect, useRef } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 import {
   NewKey,
   type KeyLimits,
@@ -12,7 +12,7 @@ import { CheckField, SelectField, TextField } from '../../parts/fields.tsx';
 import type { Question } from '../../parts/dialog.tsx';
 import type { Result } from '../../../protocol/api-error.ts';
 import type { Problem } from '../../model/problem.ts';
-import { CopyButton } from '../../parts/copy-button.tsx';
+import { SecretNote } from '../../parts/copy-button.tsx';
 
 const KINDS = [
   ['API: for requests to models', 'api'],
@@ -278,22 +278,10 @@ export interface MadeKey {
 
 /** Shows a new key, the only time that anybody sees it. */
 export function NewKeyNote({ made, onClose }: { made: MadeKey; onClose: () => void }) {
-  const note = useRef<HTMLElement>(null);
-  // It may be far above the row that it belongs to: scroll it into view, and have it read aloud.
-  useEffect(() => note.current?.focus(), [made.key]);
   return (
-    <section ref={note} tabIndex={-1} class="note good secret" aria-label="The new key">
-      <p>
-        <strong>{made.label === '' ? 'The new key' : `The key of ${made.label}`}: copy it now.</strong> It is
-        shown only this once; the edge keeps only its digest.
-      </p>
-      <div class="joined">
-        <code>{made.key}</code>
-        <CopyButton text={made.key} what="the key" label="Copy" />
-      </div>
-      <button type="button" class="small" onClick={onClose}>
-        I have it
-      </button>
-    </section>
+    <SecretNote label="The new key" secret={made.key} what="the key" close="I have it" onClose={onClose}>
+      <strong>{made.label === '' ? 'The new key' : `The key of ${made.label}`}: copy it now.</strong> It is
+      shown only this once; the edge keeps only its digest.
+    </SecretNote>
   );
 }

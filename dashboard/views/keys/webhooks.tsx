@@ -1,9 +1,9 @@
 import { KeyRound, Plus, Send, Trash2 } from 'lucide';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 import type { WebhookEvent, WebhookView } from '../../../protocol/admin-api/webhooks.ts';
 import { type Client, readWebhooks } from '../../api/client.ts';
 import { whole } from '../../model/words.ts';
-import { CopyButton } from '../../parts/copy-button.tsx';
+import { SecretNote } from '../../parts/copy-button.tsx';
 import { type Question, useQuestion } from '../../parts/dialog.tsx';
 import { SelectField, TextField } from '../../parts/fields.tsx';
 import { useLoad } from '../../parts/hooks.ts';
@@ -72,7 +72,17 @@ export function Webhooks({ client }: { client: Client }) {
         origin goes away or comes back.
       </p>
       <ProblemNote problem={loaded.problem} onRetry={() => void loaded.reload()} />
-      {secret !== null && <SecretNote of={secret} onClose={() => setSecret(null)} />}
+      {secret !== null && (
+        <SecretNote
+          label="The secret of the webhook"
+          secret={secret.secret}
+          what="the secret"
+          close="Close"
+          onClose={() => setSecret(null)}
+        >
+          <strong>The secret of {secret.url}</strong> verifies its messages.
+        </SecretNote>
+      )}
       {webhooks.length > 0 && (
         <Table label="Webhooks" asCards columns={['URL', 'Of', 'Told of', 'Waiting', '']}>
           {webhooks.map((webhook) => (
@@ -157,22 +167,3 @@ const removeQuestion = (client: Client, { id, url }: WebhookView): Question => (
     return answer.ok ? null : answer.error;
   },
 });
-
-function SecretNote({ of, onClose }: { of: Secret; onClose: () => void }) {
-  const note = useRef<HTMLElement>(null);
-  useEffect(() => note.current?.focus(), [of.secret]);
-  return (
-    <section ref={note} tabIndex={-1} class="note good secret" aria-label="The secret of the webhook">
-      <p>
-        <strong>The secret of {of.url}</strong> verifies its messages.
-      </p>
-      <div class="joined">
-        <code>{of.secret}</code>
-        <CopyButton text={of.secret} what="the secret" label="Copy" />
-      </div>
-      <button type="button" class="small" onClick={onClose}>
-        Close
-      </button>
-    </section>
-  );
-}

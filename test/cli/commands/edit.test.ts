@@ -3,6 +3,7 @@ import { afterEach, expect, it, vi } from 'vitest';
 import { editCommand, editedText } from '../../../cli/commands/names.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../../worker/app-harness.ts';
+import { reachApp } from '../reach-app.ts';
 
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -27,18 +28,7 @@ it('adds and removes tags along with concurrent changes', async () => {
   const graft = await createAppHarness();
   await graft.publish('notes', tinyAdapter({ seed: 1 }));
   vi.spyOn(process.stdout, 'write').mockReturnValue(true);
-  for (const [name, value] of [
-    ['GRAFT_URL', 'http://edge.test'],
-    ['GRAFT_KEY', 'x'],
-    ['GRAFT_ADMIN_KEY', graft.adminKey],
-  ] as const)
-    vi.stubEnv(name, value);
-  vi.stubGlobal('fetch', (input: string, init: RequestInit = {}) =>
-    graft.request(input.replace('http://edge.test', ''), {
-      method: init.method ?? 'GET',
-      ...(typeof init.body === 'string' ? { body: JSON.parse(init.body) as unknown } : {}),
-    }),
-  );
+  reachApp(graft);
   const run = (...flags: string[]) => runCommand(editCommand.default, { rawArgs: ['notes', ...flags] });
   await run('--tag', 'old,kept');
   await Promise.all([run('--tag', 'a'), run('--tag', 'b', '--untag', 'old'), run('--tag', 'c')]);

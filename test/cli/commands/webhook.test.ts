@@ -1,9 +1,10 @@
-import { createHmac } from 'node:crypto';
 import { runCommand } from 'citty';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseWebhook, webhookCommand } from '../../../cli/commands/webhook.ts';
 import type { NewWebhook, WebhookView } from '../../../protocol/admin-api/webhooks.ts';
+import { expectedSignature } from '../../fakes/standard-webhooks.ts';
 import { createAppHarness, type AppHarness } from '../../worker/app-harness.ts';
+import { reachApp } from '../reach-app.ts';
 
 describe('parseWebhook', () => {
   it.each([
@@ -47,18 +48,7 @@ describe('graft webhook', () => {
     vi.spyOn(process.stdout, 'write').mockImplementation((text) => said.push(String(text)) > 0);
     vi.spyOn(process.stderr, 'write').mockReturnValue(true);
     vi.spyOn(console, 'log').mockImplementation((text) => void said.push(String(text)));
-    for (const [name, value] of [
-      ['GRAFT_URL', 'http://edge.test'],
-      ['GRAFT_KEY', 'x'],
-      ['GRAFT_ADMIN_KEY', graft.adminKey],
-    ] as const)
-      vi.stubEnv(name, value);
-    vi.stubGlobal('fetch', (input: string, init: RequestInit = {}) =>
-      graft.request(input.replace('http://edge.test', ''), {
-        method: init.method ?? 'GET',
-        ...(typeof init.body === 'string' ? { body: JSON.parse(init.body) as unknown } : {}),
-      }),
-    );
+    reachApp(graft);
   });
   afterEach(() => {
     vi.unstubAllEnvs();
@@ -75,10 +65,8 @@ describe('graft webhook', () => {
     let arrived = false;
     graft.application.answer = async (to, init) => {
       const headers = new Headers(init.headers);
-      const signed = `${headers.get('webhook-id')}.${headers.get('webhook-timestamp')}.${String(init.body)}`;
-      const key = Buffer.from(made.secret.slice('whsec_'.length), 'base64');
-      const mac = createHmac('sha256', key).update(signed).digest('base64');
-      arrived = to === url && headers.get('webhook-signature') === `v1,${mac}`;
+      const expected = expectedSignature(headers, String(init.body), made.secret);
+      arrived = to === url && headers.get('webhook-signature') === expected;
       return new Response(null, { status: 204 });
     };
     expect(await run('test', made.id)).toEqual({ delivered: true, status: 204, reason: null });

@@ -1,5 +1,4 @@
 /** Webhooks of experiments, from a look to a receiver, on the fakes and in virtual time. */
-import { createHmac } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -7,6 +6,7 @@ import type { ExperimentView } from '../../../protocol/admin-api/experiments.ts'
 import { WEBHOOK_TRIES } from '../../../worker/webhooks/limits.ts';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
+import { expectedSignature } from '../../fakes/standard-webhooks.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
@@ -86,11 +86,7 @@ describe('a webhook', () => {
         units: { control: 150, treatment: 150 },
       },
     });
-    const signed = `${headers.get('webhook-id')}.${headers.get('webhook-timestamp')}.${body}`;
-    const key = Buffer.from(view.webhook_secret!.slice('whsec_'.length), 'base64');
-    expect(headers.get('webhook-signature')).toBe(
-      `v1,${createHmac('sha256', key).update(signed).digest('base64')}`,
-    );
+    expect(headers.get('webhook-signature')).toBe(expectedSignature(headers, body, view.webhook_secret!));
   });
 
   it('is told of a rollback, and of an alarm', async () => {

@@ -29,6 +29,7 @@ import { commitChange, covered } from './change-experiment.ts';
 import { type EvaluateDeps, ownExperiment } from './life-deps.ts';
 import { logLine, reasonOf } from '../../log.ts';
 import type { WebhookMessageRow } from '../../webhooks/ports.ts';
+import { messageBody } from '../../webhooks/send-webhooks.ts';
 import { writePointer } from '../../registry/write-pointer.ts';
 import { analyze, type Comparison, cappedMetrics, withCaps, coveragePhases } from '../analyze.ts';
 import { decide, type Situation, progressOf } from '../decide.ts';
@@ -98,10 +99,7 @@ export async function evaluate(
   return done;
 }
 
-/**
- * The message of a look, once per seed; null = none. The body is as Standard Webhooks recommends: `{type,
- * timestamp, data}`; `data` has names and figures only, nothing that users wrote.
- */
+/** The message of a look, once per seed; null = none. Names and figures only, nothing that users wrote. */
 function messageOf(
   id: string,
   { webhook, name, seed }: Pick<Experiment, 'webhook' | 'name' | 'seed'>,
@@ -116,7 +114,7 @@ function messageOf(
     id: ['msg', id, type, ...Object.values(about), seed].join(':'),
     source: id,
     url: webhook,
-    body: JSON.stringify({ type: `experiment.${type}`, timestamp: new Date(at).toISOString(), data }),
+    body: messageBody(`experiment.${type}`, at, data),
   };
 }
 

@@ -1,7 +1,7 @@
 /** The application that judges: a signed call behind the user's answer, which nothing about it delays. */
-import { createHmac } from 'node:crypto';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { MAX_CALL_ANSWER_BYTES } from '../../../../worker/experiments/limits.ts';
+import { expectedSignature } from '../../../fakes/standard-webhooks.ts';
 import { makeKey } from '../experiment-rig.ts';
 import { APPLICATION, startPairs, type Pairs } from './pairs-rig.ts';
 
@@ -44,13 +44,9 @@ describe('an application that judges', () => {
     });
     const { json } = await pairs.admin(`/${pairs.id}/judge-secret`);
     const { secret } = json as { secret: string };
-    const key = Buffer.from(secret.slice('whsec_'.length), 'base64');
-    const id = call!.headers.get('webhook-id');
-    const signed = `${id}.${call!.headers.get('webhook-timestamp')}.${call!.body}`;
-    expect(JSON.parse(call!.body)).toMatchObject({ id });
-    expect(call!.headers.get('webhook-signature')).toBe(
-      `v1,${createHmac('sha256', key).update(signed).digest('base64')}`,
-    );
+    const { headers, body } = call!;
+    expect(JSON.parse(body)).toMatchObject({ id: headers.get('webhook-id') });
+    expect(headers.get('webhook-signature')).toBe(expectedSignature(headers, body, secret));
     expect(call!.headers.has('authorization')).toBe(false);
   });
 
